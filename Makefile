@@ -1,0 +1,63 @@
+# Everything runs in .venv, which the first target that needs it makes. `make` alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= python3.11 python3
+
+.PHONY: help install demo test test-all lint fmt bench docs build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(READY) ## make .venv with the library, every extra and the tools
+
+$(READY): pyproject.toml constraints.txt
+	@if [ ! -x $(BIN)/pip ]; then \
+		found=; \
+		for python in $(PYTHON); do \
+			if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "error: none of '$(PYTHON)' is Python 3.11 or newer; install it, or name one: make PYTHON=/path/to/python install" >&2; \
+			exit 1; \
+		fi; \
+		echo "making $(VENV) with $$found"; \
+		"$$found" -m venv $(VENV); \
+	fi
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: install ## build two networks, convert them to three formats, check every file on photographs
+	$(BIN)/python examples/demo.py
+
+# One process: torch uses the cores itself, and the session's conversions would be repeated by every worker.
+test: lint ## lint, then every test but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint ## lint, then every test
+	$(BIN)/python -m pytest
+
+lint: install ## style, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: install ## format the code and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## time the library against its references
+	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/bench_*.py
+
+build: install ## the source distribution and the wheel, in dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

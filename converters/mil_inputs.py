@@ -1,0 +1,125 @@
+"""The inputs of a saved Core ML model: what each accepts, and how an array becomes the tensor that the program sees."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fbnet_zoo.errors import ConversionError, InputError
+
+Sizes: TypeAlias = tuple[int, float]
+"""Smallest and largest size of one axis; the largest is infinite where the file sets no bound."""
+
+_CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilInput:
+    """One input, as the file describes it.
+
+    Attributes:
+        name: Its name in the file.
+        shapes: The accepted shapes: one entry if fixed or flexible by range, several if enumerated. An entry has the
+            sizes of each axis; for an image these are (1, channels, height, width).
+        dtype: The type that the program declares for it.
+        colour_layout: `RGB`, `BGR` or `GRAYSCALE` if the input is an image, else None.
+    """
+
+    name: str
+    shapes: tuple[tuple[Sizes, ...], ...]
+    dtype: torch.dtype
+    colour_layout: str | None = None
+
+    def read(self, array: np.ndarray) -> Tensor:
+        """Turn a caller's array into the tensor that Core ML would hand to the program.
+
+        Args:
+            array: For an image, uint8 of shape (H, W, C) or (1, H, W, C), RGB or grey. Else of an accepted shape.
+
+        Returns:
+            A copy in `dtype`; an image as (1, C, H, W) in the colour layout of the file, values 0 to 255.
+
+        Raises:
+            InputError: The shape, or for an image the type, is not one that the file accepts.
+        """
+        tensor = self._pixels(array) if self.colour_layout else torch.tensor(np.asarray(array))
+        if not any(_fits(tensor.shape, sizes) for sizes in self.shapes):
+            raise InputError(f"input {self.name!r} takes {self._accepted()}, but the array has shape {array.shape}")
+        return tensor.to(self.dtype)
+
+    def _pixels(self, array: np.ndarray) -> Tensor:
+        if array.dtype != np.uint8 or array.ndim not in (3, 4):
+            raise InputError(f"input {self.name!r} takes {self._accepted()}, got {array.dtype} of shape {array.shape}")
+        pixels = torch.tensor(array.reshape(-1, *array.shape[-3:])).permute(0, 3, 1, 2)
+        return pixels.flip(1) if self.colour_layout == "BGR" else pixels
+
+    def _accepted(self) -> str:
+        shapes = " or ".join(str(tuple(_size_text(low, high) for low, high in sizes)) for sizes in self.shapes)
+        if not self.colour_layout:
+            return f"an array of shape {shapes}".replace("'", "")
+        return f"a uint8 image with channels last, by (N, C, H, W) of {shapes}".replace("'", "")
+
+
+def describe_input(feature: Any, dtype: torch.dtype, path: Path) -> MilInput:
+    """Read the description of one input.
+
+    Args:
+        feature: The `FeatureDescription` of the model's specification.
+        dtype: The type that the program declares for this input.
+        path: The package, for the error.
+
+    Raises:
+        ConversionError: The input is neither an array nor an image of 8 bits per channel.
+    """
+    kind = feature.type.WhichOneof("Type")
+    if kind == "multiArrayType":
+        return MilInput(name=feature.name, shapes=_array_shapes(feature.type.multiArrayType), dtype=dtype)
+    if kind != "imageType":
+        raise ConversionError(f"{path}: input {feature.name!r} is a {kind}; only arrays and images can be evaluated")
+    image = feature.type.imageType
+    layout = type(image).ColorSpace.Name(image.colorSpace)
+    if layout not in _CHANNELS:
+        raise ConversionError(
+            f"{path}: input {feature.name!r} is an image in {layout}, expected {', '.join(_CHANNELS)}"
+        )
+    shapes = tuple((_exactly(1), _exactly(_CHANNELS[layout]), *sizes) for sizes in _image_sizes(image))
+    return MilInput(name=feature.name, shapes=shapes, dtype=dtype, colour_layout=layout)
+
+
+def _array_shapes(array: Any) -> tuple[tuple[Sizes, ...], ...]:
+    flexibility = array.WhichOneof("ShapeFlexibility")
+    if flexibility == "enumeratedShapes":
+        return tuple(tuple(map(_exactly, item.shape)) for item in array.enumeratedShapes.shapes)
+    if flexibility == "shapeRange":
+        return (tuple(map(_between, array.shapeRange.sizeRanges)),)
+    return (tuple(map(_exactly, array.shape)),)
+
+
+def _image_sizes(image: Any) -> tuple[tuple[Sizes, Sizes], ...]:
+    flexibility = image.WhichOneof("SizeFlexibility")
+    if flexibility == "enumeratedSizes":
+        return tuple((_exactly(size.height), _exactly(size.width)) for size in image.enumeratedSizes.sizes)
+    if flexibility == "imageSizeRange":
+        return ((_between(image.imageSizeRange.heightRange), _between(image.imageSizeRange.widthRange)),)
+    return ((_exactly(image.height), _exactly(image.width)),)
+
+
+def _exactly(size: int) -> Sizes:
+    return size, size
+
+
+def _between(bounds: Any) -> Sizes:
+    return bounds.lowerBound, math.inf if bounds.upperBound < 0 else bounds.upperBound
+
+
+def _fits(shape: Sequence[int], sizes: Sequence[Sizes]) -> bool:
+    return len(shape) == len(sizes) and all(low <= n <= high for n, (low, high) in zip(shape, sizes, strict=True))
+
+
+def _size_text(low: int, high: float) -> str:
+    return str(low) if low == high else f"{low}..{high}"

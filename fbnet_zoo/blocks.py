@@ -1,0 +1,250 @@
+"""The modules that plans become. Construction decides; no forward asks what was configured.
+
+Convolutions and linear layers leave their memory uninitialised: `init_weights` fills a new network
+once, and a network that takes a checkpoint skips it.
+"""
+
+import math
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from fbnet_zoo.layers import (
+    BlockPlan,
+    ConvPlan,
+    IdentityPlan,
+    InvertedResidualPlan,
+    NetworkPlan,
+    PoolHeadPlan,
+    SqueezeExcitationPlan,
+)
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hard_swish": nn.Hardswish,
+    "swish": nn.SiLU,
+    "hard_sigmoid": nn.Hardsigmoid,
+}
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution whose values are set by `init_weights` or a checkpoint, not on construction."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values alone."""
+
+
+class LinearClassifier(nn.Linear):
+    """Pooled features `(N, C, 1, 1)` to logits `(N, classes)`."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
+class ConvClassifier(Conv2d):
+    """The same as `LinearClassifier`, written as a 1x1 convolution (mobile-vision)."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(1)
+
+
+class ConvBNAct(nn.Module):
+    """Convolution, batch norm, activation; absent parts are identities."""
+
+    def __init__(self, plan: ConvPlan, *, bn_eps: float) -> None:
+        super().__init__()
+        self.conv = Conv2d(
+            plan.in_channels,
+            plan.out_channels,
+            plan.kernel_size,
+            stride=plan.stride,
+            padding=plan.padding,
+            dilation=plan.dilation,
+            groups=plan.groups,
+            bias=plan.bias,
+        )
+        self.bn = nn.BatchNorm2d(plan.out_channels, eps=bn_eps) if plan.norm else nn.Identity()
+        self.act = activation(plan.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))  # (N, C', H/s, W/s)
+
+    def fold(self) -> None:
+        """Fold the batch norm into the convolution, which then has a bias; computed in float64."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            dtype = self.conv.weight.dtype
+            self.double()
+            bn = self.bn
+            self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
+                self.conv.weight, self.conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+            )
+            self.bn = nn.Identity()
+            self.to(dtype)
+
+
+class ChannelShuffle(nn.Module):
+    """Interleave the channels of `groups` groups (Zhang et al., arXiv:1707.01083, figure 1)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a gate computed from all channels' means (Hu et al., arXiv:1709.01507)."""
+
+    def __init__(self, plan: SqueezeExcitationPlan) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = Conv2d(plan.channels, plan.hidden_channels, 1)
+        self.act = activation(plan.act)
+        self.expand = Conv2d(plan.hidden_channels, plan.channels, 1)
+        self.gate = activation(plan.gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.act(self.reduce(self.pool(x)))  # (N, hidden, 1, 1)
+        return x * self.gate(self.expand(scale))
+
+
+class DropPath(nn.Module):
+    """Drop the residual branch of whole images while training (Huang et al., arXiv:1603.09382)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project (Sandler et al., arXiv:1801.04381, figure 3b).
+
+    The expansion is left out where it would not change the number of channels, unless it is to be
+    kept. `ResidualInvertedResidual` adds the input back.
+    """
+
+    def __init__(self, plan: InvertedResidualPlan, *, bn_eps: float, drop_path_rate: float) -> None:
+        super().__init__()
+        self.expand = ConvBNAct(plan.expand, bn_eps=bn_eps) if plan.expand else nn.Identity()
+        self.shuffle = ChannelShuffle(plan.shuffle) if plan.shuffle > 1 else nn.Identity()
+        self.depthwise = nn.Sequential(*(ConvBNAct(conv, bn_eps=bn_eps) for conv in plan.depthwise))
+        self.se = SqueezeExcitation(plan.se) if plan.se else nn.Identity()
+        self.project = ConvBNAct(plan.project, bn_eps=bn_eps) if plan.project else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.zero_init = plan.zero_init and plan.project is not None
+
+    def branch(self, x: Tensor) -> Tensor:
+        y = self.shuffle(self.expand(x))  # (N, C*e, H, W)
+        y = self.depthwise(y)  # (N, C*e, H/s, W/s)
+        return self.project(self.se(y))  # (N, C', H/s, W/s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.branch(x)
+
+
+class ResidualInvertedResidual(InvertedResidual):
+    """An inverted residual whose output has its input's shape: the input is added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_path(self.branch(x))
+
+
+class PoolHead(nn.Module):
+    """Expand, pool, project without batch norm (Howard et al., arXiv:1905.02244, figure 5)."""
+
+    def __init__(self, plan: PoolHeadPlan, *, bn_eps: float) -> None:
+        super().__init__()
+        self.expand = ConvBNAct(plan.expand, bn_eps=bn_eps)
+        self.se = SqueezeExcitation(plan.se) if plan.se else nn.Identity()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.project = ConvBNAct(plan.project, bn_eps=bn_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.se(self.expand(x))  # (N, C*e, H, W)
+        return self.project(self.pool(x))  # (N, C', 1, 1)
+
+
+def activation(name: str | None) -> nn.Module:
+    """Return the module of an activation or gate; `None` is the identity."""
+    if name is None:
+        return nn.Identity()
+    if name == "sigmoid":
+        return nn.Sigmoid()
+    return _ACTIVATIONS[name](inplace=True)
+
+
+def block(plan: BlockPlan, *, bn_eps: float, drop_path_rate: float = 0.0) -> nn.Module:
+    """Build the module of one block; `drop_path_rate` holds for residual ones."""
+    match plan:
+        case ConvPlan():
+            return ConvBNAct(plan, bn_eps=bn_eps)
+        case InvertedResidualPlan():
+            kind = ResidualInvertedResidual if plan.residual else InvertedResidual
+            return kind(plan, bn_eps=bn_eps, drop_path_rate=drop_path_rate if plan.residual else 0.0)
+        case PoolHeadPlan():
+            return PoolHead(plan, bn_eps=bn_eps)
+        case IdentityPlan():
+            return nn.Identity()
+
+
+def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> nn.ModuleDict:
+    """Build the stages by name; the drop-path rate rises linearly from 0 at the first block to the last."""
+    total = max(1, sum(len(stage.blocks) for stage in plan.stages) - 1)
+    built, done = OrderedDict[str, nn.Module](), 0
+    for stage in plan.stages:
+        rates = [drop_path_rate * (done + index) / total for index in range(len(stage.blocks))]
+        done += len(rates)
+        built[stage.name] = nn.Sequential(
+            *(
+                block(item, bn_eps=bn_eps, drop_path_rate=rate)
+                for item, rate in zip(stage.blocks, rates, strict=True)
+            )
+        )
+    return nn.ModuleDict(built)
+
+
+def classifier(plan: NetworkPlan) -> nn.Module:
+    """Build the classifier; without classes it only flattens."""
+    if plan.num_classes == 0:
+        return nn.Flatten()
+    kind = LinearClassifier if plan.classifier == "linear" else ConvClassifier
+    return kind(plan.features, plan.num_classes)
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module) -> None:
+    """Fill every parameter of a new network.
+
+    Convolutions: normal, fan-out per group, gain of ReLU (He et al., arXiv:1502.01852); classifiers:
+    uniform within 1/sqrt(fan-in); biases 0; batch norm 1 and 0, the last of a residual branch 0 and 0
+    where the definition asks for it.
+    """
+    for child in module.modules():
+        if isinstance(child, LinearClassifier | ConvClassifier):
+            bound = 1 / math.sqrt(child.weight.shape[1])
+            child.weight.uniform_(-bound, bound)
+        elif isinstance(child, Conv2d):
+            fan_out = child.weight[0, 0].numel() * child.out_channels // child.groups
+            child.weight.normal_(0, math.sqrt(2 / fan_out))
+        if isinstance(child, Conv2d | LinearClassifier) and child.bias is not None:
+            child.bias.zero_()
+    for child in module.modules():
+        if isinstance(child, InvertedResidual) and child.zero_init:
+            child.project.bn.weight.zero_()

@@ -1,0 +1,167 @@
+"""Parameters, multiply-accumulates and memory of a network, from its definition alone (no torch).
+
+One multiply-accumulate (MAC) is counted once, as in the papers; biases, batch norm, activations and
+pooling count nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fbnet_zoo import layers, registry
+from fbnet_zoo.layers import Layer, LayerType
+from fbnet_zoo.spec import ArchSpec
+
+BYTES_PER_VALUE = 4
+"""Of a float32, the type that `peak_mb` is stated for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What one layer costs, for one image.
+
+    Attributes:
+        name: module name in the built network.
+        type: kind of layer.
+        params: trainable values.
+        macs: multiply-accumulates.
+        activations: values in the output of a convolution or linear layer, else 0.
+        live: values held in activations while it runs: its input, its output, and whatever is needed later.
+    """
+
+    name: str
+    type: LayerType
+    params: int
+    macs: int
+    activations: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a network costs, for one square image of `input_size` px."""
+
+    input_size: int
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def params(self) -> int:
+        """All trainable values, batch norm included."""
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and linear layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def activations(self) -> int:
+        """Values in the outputs of convolutions and linear layers (Radosavovic et al., arXiv:2003.13678)."""
+        return sum(layer.activations for layer in self.layers)
+
+    @property
+    def peak_activations(self) -> int:
+        """Largest number of activation values alive at once, batch norm folded and activations in place."""
+        return max(layer.live for layer in self.layers)
+
+    @property
+    def peak_mb(self) -> float:
+        """`peak_activations` in float32, MB (10^6 bytes)."""
+        return self.peak_activations * BYTES_PER_VALUE / 1e6
+
+    def by_part(self) -> dict[str, "Cost"]:
+        """Split into `stem`, each stage (`stages.2`, …), `head` and `classifier`, in order."""
+        groups: dict[str, list[LayerCost]] = {}
+        for layer in self.layers:
+            groups.setdefault(_part(layer.name), []).append(layer)
+        return {part: Cost(input_size=self.input_size, layers=tuple(group)) for part, group in groups.items()}
+
+
+def cost(
+    network: str | Path | ArchSpec,
+    input_size: int | None = None,
+    *,
+    in_channels: int = 3,
+    num_classes: int = 1000,
+) -> Cost:
+    """Count what a network costs at `input_size` px (default: the definition's own), for one image.
+
+    Args:
+        network: a name, an alias, a YAML path or a definition.
+        input_size: side of the square image, px.
+        in_channels: channels of the image.
+        num_classes: outputs of the classifier.
+
+    Raises:
+        UnknownNameError: there is no such entry.
+        InputError: the image is too small for the network.
+
+    >>> cost("fbnet_b").macs
+    291004424
+    """
+    spec = network if isinstance(network, ArchSpec) else registry.get_spec(network)
+    size = input_size or spec.input_size
+    plan = layers.plan(spec, in_channels=in_channels, num_classes=num_classes)
+    walked = tuple(layers.walk(plan, size))
+    return Cost(
+        input_size=size,
+        layers=tuple(_layer_cost(layer, live) for layer, live in zip(walked, _live_values(walked), strict=True)),
+    )
+
+
+def _layer_cost(layer: Layer, live: int) -> LayerCost:
+    weighs = layer.type in {"conv", "linear"}
+    weights = layer.kernel_size**2 * layer.in_channels * layer.out_channels // layer.groups if weighs else 0
+    biases = layer.out_channels if layer.bias else 0
+    norm = 2 * layer.out_channels if layer.type == "bn" else 0
+    return LayerCost(
+        name=layer.name,
+        type=layer.type,
+        params=weights + biases + norm,
+        macs=weights * layer.size_out**2,
+        activations=layer.out_channels * layer.size_out**2 if weighs else 0,
+        live=live,
+    )
+
+
+def _live_values(walked: tuple[Layer, ...]) -> Iterator[int]:
+    """Yield the activation values alive while each layer runs: from a tensor's birth to its last use."""
+    sizes, steps = _tensors(walked)
+    last_use = {tensor: step for step, tensors in enumerate(steps) for tensor in tensors}
+    alive: set[int] = set()
+    for step, tensors in enumerate(steps):
+        alive.update(tensors)
+        yield sum(sizes[tensor] for tensor in alive)
+        alive = {tensor for tensor in alive if last_use[tensor] > step}
+
+
+def _tensors(walked: tuple[Layer, ...]) -> tuple[list[int], list[set[int]]]:
+    """Return the values in each tensor, and the tensors that each layer reads or writes.
+
+    Batch norm and activations work in place; `mul` and `add` also read what entered their block.
+    """
+    sizes, steps, current = [walked[0].in_channels * walked[0].size_in ** 2], [], 0
+    entered: dict[str, int] = {}
+    for layer in walked:
+        for module in _parents(layer.name):
+            entered.setdefault(module, current)
+        touched = {current}
+        if layer.type in {"mul", "add"}:
+            touched.add(entered[layer.name.rpartition(".")[0]])
+        if layer.type not in {"bn", "act"}:
+            sizes.append(layer.out_channels * layer.size_out**2)
+            current = len(sizes) - 1
+        steps.append(touched | {current})
+    return sizes, steps
+
+
+def _parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts)))
+
+
+def _part(name: str) -> str:
+    parts = name.split(".")
+    if parts[0] == "stages":
+        return ".".join(parts[:2])
+    return "head" if parts[0] == "pool" else parts[0]

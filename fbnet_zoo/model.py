@@ -1,0 +1,178 @@
+"""The network of a definition: stem, stages, head, classifier."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor, nn
+
+from fbnet_zoo import blocks, layers
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.spec import ArchSpec
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureInfo:
+    """One level of features.
+
+    Attributes:
+        channels: of the feature map.
+        output_stride: image pixels per feature pixel.
+        module: name of the module that puts it out.
+    """
+
+    channels: int
+    output_stride: int
+    module: str
+
+
+class FBNet(nn.Module):
+    """A classifier built from a definition.
+
+    Args:
+        spec: the definition; kept as `spec`.
+        num_classes: outputs; 0 gives pooled features.
+        in_chans: channels of the image.
+        drop_rate: dropout before the classifier.
+        drop_path_rate: of the last block; rises linearly from 0 at the first.
+        output_stride: 32, or 16 or 8 where later strides become dilations.
+        init: fill the parameters; leave it out only when a checkpoint will.
+
+    Attributes:
+        num_features: channels that `forward_features` returns.
+        head_hidden_size: channels that enter the classifier.
+        feature_info: the levels of features, finest first.
+        license: of the loaded weights; `None` without any.
+
+    Raises:
+        InputError: `output_stride` is not 8, 16 or 32.
+    """
+
+    def __init__(
+        self,
+        spec: ArchSpec,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        output_stride: int = 32,
+        init: bool = True,
+    ) -> None:
+        super().__init__()
+        if output_stride not in OUTPUT_STRIDES:
+            raise InputError(f"output_stride cannot be {output_stride}; expected 8, 16 or 32")
+        self.spec, self.license = spec, None
+        self.plan = layers.plan(
+            spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride
+        )
+        self.feature_info = feature_info(self.plan)
+        self.num_features = self.feature_info[-1].channels
+        self.head_hidden_size = self.plan.features
+        self.stem = blocks.block(self.plan.stem, bn_eps=spec.bn_eps)
+        self.stages = blocks.stages(self.plan, bn_eps=spec.bn_eps, drop_path_rate=drop_path_rate)
+        self.head = blocks.block(self.plan.head, bn_eps=spec.bn_eps)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(drop_rate)
+        self.classifier = blocks.classifier(self.plan)
+        if init:
+            blocks.init_weights(self)
+
+    spec: ArchSpec
+    license: str | None
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's features: `(N, 3, H, W)` to `(N, num_features, H/32, W/32)`."""
+        x = self.stem(x)
+        for stage in self.stages.values():
+            x = stage(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify features: `(N, num_features, h, w)` to `(N, num_classes)`.
+
+        With `pre_logits`, return what enters the classifier, `(N, head_hidden_size)`.
+        """
+        x = self.dropout(self.pool(self.head(x)))  # (N, F, 1, 1)
+        return x.flatten(1) if pre_logits else self.classifier(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one; 0 classes leave the pooled features."""
+        self.plan = replace(self.plan, num_classes=num_classes)
+        device = next(self.parameters()).device
+        self.classifier = blocks.classifier(self.plan).to(device)
+        blocks.init_weights(self.classifier)
+
+    def fuse(self) -> Self:
+        """Return a copy for inference in which every batch norm is folded into its convolution."""
+        fused = copy.deepcopy(self).eval()
+        for module in fused.modules():
+            if isinstance(module, blocks.ConvBNAct):
+                module.fold()
+        return fused.requires_grad_(False)
+
+
+class FeatureExtractor(nn.Module):
+    """The stem and stages of a network, returning the features of several levels.
+
+    Args:
+        network: the network whose parts are used (and shared).
+        out_indices: levels, as positions in the network's `feature_info`; negative ones count from the end.
+
+    Attributes:
+        feature_info: of the levels that `forward` returns, in order.
+
+    Raises:
+        InputError: there is no such level.
+    """
+
+    def __init__(self, network: FBNet, out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        levels = network.feature_info
+        indices = range(len(levels)) if out_indices is None else out_indices
+        try:
+            self.feature_info = tuple(levels[index] for index in sorted(index % len(levels) if index < 0 else index for index in indices))
+        except IndexError:
+            raise InputError(f"out_indices {tuple(indices)} reach beyond the {len(levels)} levels of {network.spec.name}") from None
+        self.spec, self.license = network.spec, network.license
+        self._returned = frozenset(level.module for level in self.feature_info)
+        last = self.feature_info[-1].module
+        names = [f"stages.{name}" for name in network.stages]
+        kept = names[: names.index(last) + 1] if last in names else []
+        self.stem = network.stem
+        self.stages = nn.ModuleDict({name.removeprefix("stages."): network.stages[name.removeprefix("stages.")] for name in kept})
+
+    spec: ArchSpec
+    license: str | None
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the features: `(N, 3, H, W)` to a list of `(N, C, H/stride, W/stride)`, finest first."""
+        x = self.stem(x)
+        features = [x] if "stem" in self._returned else []
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if f"stages.{name}" in self._returned:
+                features.append(x)
+        return features
+
+
+def feature_info(plan: layers.NetworkPlan) -> tuple[FeatureInfo, ...]:
+    """Return the levels of features of a network: the stem's where no stage keeps its stride, then each stage's."""
+    levels, channels = {}, plan.stem.out_channels
+    levels[str(plan.stem.stride)] = FeatureInfo(channels=channels, output_stride=plan.stem.stride, module="stem")
+    for stage in plan.stages:
+        channels = layers.out_channels(stage.blocks[-1]) if stage.blocks else channels
+        levels[stage.name] = FeatureInfo(
+            channels=channels, output_stride=stage.output_stride, module=f"stages.{stage.name}"
+        )
+    return tuple(levels.values())

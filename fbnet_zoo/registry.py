@@ -1,0 +1,115 @@
+"""Names to definitions: the bundled entries and those registered by the user."""
+
+import fnmatch
+import functools
+from importlib.resources import files
+from pathlib import Path
+
+from fbnet_zoo import arch_file
+from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
+from fbnet_zoo.spec import ArchSpec, Family
+
+_registered: dict[str, ArchSpec] = {}
+
+
+def list_models(
+    pattern: str = "*", *, family: Family | None = None, pretrained: bool | None = None
+) -> list[str]:
+    """Return the names of the entries, sorted.
+
+    Args:
+        pattern: shell pattern that the name must match, such as `fbnetv3_*`.
+        family: only entries of this family.
+        pretrained: only entries with (`True`) or without (`False`) published weights.
+
+    >>> list_models("fbnet_[ab]")
+    ['fbnet_a', 'fbnet_b']
+    """
+    names = sorted(name for name in {*_bundled(), *_registered} if fnmatch.fnmatchcase(name, pattern))
+    if family is None and pretrained is None:
+        return names
+    return [name for name in names if _matches(_entry(name), family, pretrained)]
+
+
+def get_spec(name: str | Path) -> ArchSpec:
+    """Return the definition of a name, an alias, a `name.tag` or a YAML path.
+
+    Raises:
+        UnknownNameError: there is no such entry or no such tag.
+        DefinitionError: the file is no valid definition.
+        InputError: the file cannot be read.
+
+    >>> get_spec("FBNetV3_A").name
+    'fbnetv3_a'
+    """
+    return resolve(name)[0]
+
+
+def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
+    """Return the definition and the weights tag (`None`: not said) of a name as `get_spec` takes it.
+
+    Raises:
+        UnknownNameError: there is no such entry or no such tag.
+        DefinitionError: the file is no valid definition.
+        InputError: the file cannot be read.
+    """
+    if isinstance(name, Path) or name.endswith((".yaml", ".yml")):
+        return arch_file.load(Path(name)), None
+    base, _, tag = name.partition(".")
+    spec = _find(base)
+    tags = [entry.tag for entry in spec.weights]
+    if tag and tag not in tags:
+        offer = did_you_mean(tag, tags) or f"; it has {', '.join(tags) or 'no published weights'}"
+        raise UnknownNameError(f"{spec.name} has no weights {tag!r}{offer}")
+    return spec, tag or None
+
+
+def register(path: str | Path) -> ArchSpec:
+    """Add the definition in a YAML file to the zoo, for this process.
+
+    Raises:
+        InputError: an entry of that name, or that alias, exists.
+        DefinitionError: the file is no valid definition.
+    """
+    spec = arch_file.load(Path(path))
+    taken = {*_bundled(), *_registered, *_aliases()}
+    twice = sorted(taken.intersection((spec.name, *spec.aliases)))
+    if twice:
+        raise InputError(f"{path}: an entry named {twice[0]!r} exists; give the definition another name")
+    _registered[spec.name] = spec
+    return spec
+
+
+def _find(name: str) -> ArchSpec:
+    if name in _registered or name in _bundled():
+        return _entry(name)
+    aliases = _aliases()
+    if name in aliases:
+        return _entry(aliases[name])
+    known = [*_bundled(), *_registered, *aliases]
+    hint = did_you_mean(name, known) or "; list_models() tells all"
+    raise UnknownNameError(f"no entry of the zoo is named {name!r}{hint}")
+
+
+def _matches(spec: ArchSpec, family: Family | None, pretrained: bool | None) -> bool:
+    return family in {None, spec.family} and pretrained in {None, bool(spec.weights)}
+
+
+def _entry(name: str) -> ArchSpec:
+    return _registered.get(name) or _load_bundled(name)
+
+
+def _aliases() -> dict[str, str]:
+    return {alias: name for name in (*_bundled(), *_registered) for alias in _entry(name).aliases}
+
+
+@functools.cache
+def _bundled() -> tuple[str, ...]:
+    folder = files("fbnet_zoo.arch_defs")
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+@functools.cache
+def _load_bundled(name: str) -> ArchSpec:
+    resource = files("fbnet_zoo.arch_defs") / f"{name}.yaml"
+    return arch_file.parse(resource.read_text(encoding="utf-8"), origin=f"arch_defs/{name}.yaml")

@@ -1,0 +1,291 @@
+"""The records that describe one network: frozen data, no torch, no files.
+
+An `ArchSpec` is what a YAML file, a search result and an edited copy all are. A row of a stage is a
+`BlockSpec`; what a row leaves out (`None`) is taken from `ArchSpec.defaults`, then from `FALLBACK`.
+`fbnet_zoo.layers` turns rows into concrete layers.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LETTERS = {
+    "k": "kernel_size",
+    "e": "expansion",
+    "c": "out_channels",
+    "s": "stride",
+    "r": "repeats",
+    "g": "groups",
+    "se": "se_ratio",
+    "pad": "padding",
+    "dw": "depthwise_repeats",
+    "dwg": "depthwise_groups",
+}
+"""The literature's letter of each field of a row; a definition may use either."""
+
+Op = Literal["conv", "ir", "fused_ir", "ir_pool", "skip"]
+Activation = Literal["relu", "relu6", "hard_swish", "swish"]
+Gate = Literal["hard_sigmoid", "sigmoid"]
+Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "fbnetv5", "mobilenet"]
+Layout = Literal["fbnet_zoo", "timm", "mobile_vision"]
+Metric = Literal["top1", "top5", "latency_ms", "params_m", "macs_m"]
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Text = Annotated[str, Field(min_length=1, max_length=400)]
+Channels = Annotated[int, Field(ge=1, le=65536)]
+Size = Annotated[int, Field(ge=8, le=4096)]
+Triple = tuple[float, float, float]
+
+
+class Record(BaseModel):
+    """Base of all records read from files: frozen, exact types, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RowOptions(Record):
+    """What a row may say and `defaults` may say for all rows; `None` means not said here."""
+
+    op: Op | None = None
+    act: Activation | None = None
+    bias: bool | None = None
+    divisor: Annotated[int, Field(ge=1, le=64)] | None = None
+    se_of: Literal["input", "expanded"] | None = None
+    se_act: Activation | None = None
+    se_gate: Gate | None = None
+    keep_expand: bool | None = None
+    linear_depthwise: bool | None = None
+
+
+class BlockSpec(RowOptions):
+    """One row: a block, or `repeats` equal blocks of which only the first has the stride.
+
+    Attributes:
+        out_channels: channels of the output, `c`.
+        kernel_size: side of the (depthwise) kernel, `k`.
+        expansion: widening of the input channels inside the block, `e`; may be fractional.
+        stride: of the first block, `s`.
+        repeats: number of blocks, `r`.
+        groups: of the two pointwise convolutions, `g`; a channel shuffle follows the first.
+        se_ratio: squeeze-excite width as a share of `se_of`, `se`; 0 is none.
+        padding: of the (depthwise) kernel, `pad`; `kernel_size // 2` when not said.
+        depthwise_repeats: depthwise convolutions in a row, `dw`.
+        depthwise_groups: groups of the depthwise convolution, `dwg`; one per channel when not said.
+        op: `conv`, `ir` (inverted residual), `fused_ir` (full kernel in the expansion), `ir_pool`
+            (expand, pool, project: a head) or `skip`.
+        keep_expand: keep the first pointwise convolution where it does not widen.
+        linear_depthwise: depthwise without bias, batch norm and activation.
+    """
+
+    out_channels: Channels
+    kernel_size: Annotated[int, Field(ge=1, le=31)] | None = None
+    expansion: Annotated[float, Field(gt=0, le=64)] | None = None
+    stride: Literal[1, 2] = 1
+    repeats: Annotated[int, Field(ge=1, le=64)] = 1
+    groups: Annotated[int, Field(ge=1, le=64)] = 1
+    se_ratio: Annotated[float, Field(ge=0, le=1)] = 0
+    padding: Annotated[int, Field(ge=0, le=15)] | None = None
+    depthwise_repeats: Literal[1, 2] = 1
+    depthwise_groups: Annotated[int, Field(ge=1)] | None = None
+
+
+FALLBACK = RowOptions(
+    op="ir",
+    act="relu",
+    bias=False,
+    divisor=1,
+    se_of="expanded",
+    se_gate="hard_sigmoid",
+    keep_expand=False,
+    linear_depthwise=False,
+)
+"""What holds where neither a row nor `defaults` says anything."""
+
+
+class StageSpec(Record):
+    """The rows whose output is `output_stride` times smaller than the image."""
+
+    output_stride: Literal[1, 2, 4, 8, 16, 32, 64]
+    blocks: tuple[BlockSpec, ...]
+
+
+_BLOCK_FIELDS = {"kernel_size", "stride", "repeats", "padding", "groups"}
+FIELDS_OF_OP: dict[str, set[str]] = {
+    "conv": _BLOCK_FIELDS,
+    "ir": _BLOCK_FIELDS | {"expansion", "se_ratio", "depthwise_repeats", "depthwise_groups"},
+    "fused_ir": _BLOCK_FIELDS | {"expansion", "se_ratio"},
+    "ir_pool": {"expansion", "se_ratio"},
+    "skip": {"stride", "repeats"},
+}
+"""The fields of a row that mean something for each op, beside `out_channels` and the options."""
+
+
+class CountsSpec(Record):
+    """Parameters (all trainable ones) and multiply-accumulates at the definition's input size."""
+
+    params: int
+    macs: int
+
+
+class PaperSpec(Record):
+    """Where the network was published."""
+
+    title: Text
+    arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")]
+    venue: Text
+
+
+class SourceSpec(Record):
+    """Which source the definition follows."""
+
+    repository: Text
+    commit: Text | None = None
+    entry: Text | None = None
+
+
+class ReportedSpec(Record):
+    """A number that somebody else published, with its origin; never checked against ours."""
+
+    metric: Metric
+    value: float
+    precision: Literal["fp32", "int8"] | None = None
+    device: Text | None = None
+    engine: Text | None = None
+    source: Text
+
+
+class PreprocessSpec(Record):
+    """How an image becomes the input: resize the shorter side, centre crop, normalise.
+
+    `resize` and `crop` are in pixels; `mean` and `std` are per channel on the 0-1 scale, in `order`.
+    """
+
+    resize: Size
+    crop: Size
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    order: Literal["rgb", "bgr"] = "rgb"
+
+
+class WeightsSpec(Record):
+    """One published checkpoint.
+
+    Attributes:
+        tag: its name after the model's, `fbnet_b.<tag>`.
+        source: `https://…` of a file, or `hf://owner/repository[/file]`.
+        layout: whose parameter names the file has.
+        license: SPDX identifier or name of the licence of the weights.
+        size: bytes, when known.
+        sha256: digest of the file; a prefix of at least eight hexadecimal digits is compared as such.
+        bn_eps: the batch-norm epsilon these weights were trained with, where the definition's is wrong.
+        top1: published ImageNet-1k validation accuracy, percent, with `preprocess`.
+        top5: likewise.
+        preprocess: where it differs from the definition's.
+    """
+
+    tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+    source: Annotated[str, Field(pattern=r"^(https://|hf://)\S+$")]
+    layout: Layout
+    license: Text
+    size: Annotated[int, Field(gt=0)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    bn_eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    top1: Annotated[float, Field(ge=0, le=100)] | None = None
+    top5: Annotated[float, Field(ge=0, le=100)] | None = None
+    preprocess: PreprocessSpec | None = None
+
+
+class ArchSpec(Record):
+    """A network, with where it comes from, what was reported of it and where its weights are.
+
+    Attributes:
+        classifier: a `linear` layer, or the same as a 1x1 `conv` (mobile-vision's checkpoints).
+        zero_init_residual: start the last batch norm of residual branches at gamma 0.
+        bn_eps: batch-norm epsilon; a weights entry may override it.
+        reconstruction: put together from secondary sources rather than read from a release.
+        deviations: where this differs from the paper or between sources, one sentence each.
+    """
+
+    name: Name
+    aliases: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], ...] = ()
+    family: Family
+    summary: Text
+    reconstruction: bool = False
+    input_size: Size
+    bn_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    zero_init_residual: bool = False
+    defaults: RowOptions = RowOptions()
+    stem: BlockSpec
+    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)]
+    head: BlockSpec
+    classifier: Literal["linear", "conv"] = "linear"
+    counts: CountsSpec | None = None
+    paper: PaperSpec | None = None
+    source: SourceSpec | None = None
+    deviations: tuple[Text, ...] = ()
+    preprocess: PreprocessSpec | None = None
+    weights: tuple[WeightsSpec, ...] = ()
+    reported: tuple[ReportedSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_output_strides(self) -> Self:
+        stride = self.stem.stride
+        for stage in self.stages:
+            for block in stage.blocks:
+                stride *= block.stride
+            if stride != stage.output_stride:
+                raise ValueError(
+                    f"stage {stage.output_stride} ends at output stride {stride}; the strides of the stem and of "
+                    f"all rows up to its end must multiply to {stage.output_stride}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        self._check_row("stem", self.stem, ("conv",))
+        for stage in self.stages:
+            for block in stage.blocks:
+                self._check_row(f"stage {stage.output_stride}", block, ("conv", "ir", "fused_ir", "skip"))
+        self._check_row("head", self.head, ("conv", "ir_pool"))
+        return self
+
+    def _check_row(self, place: str, row: BlockSpec, ops: tuple[str, ...]) -> None:
+        op = self.row_option(row, "op")
+        if op not in ops:
+            raise ValueError(f"op '{op}' cannot stand in the {place}; expected {' or '.join(ops)}")
+        said = row.model_fields_set - RowOptions.model_fields.keys() - {"out_channels"}
+        foreign = sorted(said - FIELDS_OF_OP[op])
+        if foreign:
+            raise ValueError(f"'{foreign[0]}' means nothing in a '{op}' row of the {place}; take it out")
+        missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - said)
+        if missing:
+            raise ValueError(f"a '{op}' row of the {place} lacks '{missing[0]}'; add it")
+
+    @model_validator(mode="after")
+    def _check_unique_tags(self) -> Self:
+        tags = [entry.tag for entry in self.weights]
+        if len(set(tags)) < len(tags):
+            raise ValueError(f"two weights entries share a tag: {', '.join(sorted(tags))}; give each its own")
+        return self
+
+    def row_option(self, row: BlockSpec, field: str) -> Any:
+        """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
+        for options in (row, self.defaults, FALLBACK):
+            value = getattr(options, field)
+            if value is not None:
+                return value
+        return None
+
+    def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
+        """Return how to prepare an image for weights `tag` (`None`: as the definition says).
+
+        Without any statement: torchvision's recipe, resize to 256/224 of the input size and crop.
+        """
+        entry = next((entry for entry in self.weights if entry.tag == tag), None)
+        if entry is not None and entry.preprocess is not None:
+            return entry.preprocess
+        if self.preprocess is not None:
+            return self.preprocess
+        resize = -(-256 * self.input_size // (224 * 8)) * 8
+        return PreprocessSpec(resize=resize, crop=self.input_size)

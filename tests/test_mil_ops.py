@@ -1,0 +1,176 @@
+"""Every operation that the interpreter covers, converted from PyTorch and compared with it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fbnet_zoo.converters import mil_interpreter
+from fbnet_zoo.converters.mil_ops import OPS
+from tests.mil_packages import MINIMUM_DB, Of, only_output, save, save_built, snr_db, with_random_statistics
+
+pytestmark = pytest.mark.coreml
+
+MAP = (1, 8, 11, 14)
+
+
+class SqueezeExcitation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed = functional.relu(self.reduce(x.mean((2, 3), keepdim=True)))
+        return x * functional.hardsigmoid(self.expand(squeezed))
+
+
+def channel_shuffle(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.reshape(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def layers_and_functions() -> dict[str, nn.Module]:
+    slopes = nn.PReLU(8)
+    nn.init.uniform_(slopes.weight, 0.1, 0.9)
+    return {
+        "strided": nn.Conv2d(8, 6, 3, stride=2, padding=1),
+        "depthwise": nn.Conv2d(8, 8, 5, padding=2, groups=8),
+        "grouped": nn.Conv2d(8, 12, 3, groups=4, bias=False),
+        "dilated": nn.Conv2d(8, 6, 3, dilation=(2, 3), padding=(2, 3)),
+        "two axes differ": nn.Conv2d(8, 6, (3, 5), stride=(2, 1), padding=(0, 2)),
+        "same, even kernel": nn.Conv2d(8, 6, 4, padding="same"),
+        "padded unevenly": nn.Sequential(nn.ZeroPad2d((0, 1, 1, 2)), nn.Conv2d(8, 6, 3, stride=2)),
+        "reflected": nn.Sequential(nn.ReflectionPad2d((1, 2, 3, 0)), nn.Conv2d(8, 6, 3)),
+        "replicated": nn.ReplicationPad2d((1, 2, 3, 0)),
+        "one axis": nn.Sequential(Of(lambda x: x.flatten(2)), nn.Conv1d(8, 4, 5, stride=3, padding=2)),
+        "batch norm": with_random_statistics(nn.BatchNorm2d(8)),
+        "squeeze and excite": SqueezeExcitation(),
+        "relu": nn.ReLU(),
+        "clamp": Of(lambda x: x.clamp(-0.25, 0.75)),
+        "sigmoid": nn.Sigmoid(),
+        "hard sigmoid": nn.Hardsigmoid(),
+        "hard swish": nn.Hardswish(),
+        "hard swish of relu6": Of(lambda x: x * functional.relu6(x + 3) * (1 / 6)),
+        "silu": nn.SiLU(),
+        "tanh": nn.Tanh(),
+        "elu": nn.ELU(0.7),
+        "leaky relu": nn.LeakyReLU(0.2),
+        "prelu": slopes,
+        "gelu": nn.GELU(),
+        "average of padding too": nn.AvgPool2d(3, 2, 1),
+        "average without padding": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        "average, rounded up": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+        "maximum": nn.MaxPool2d(3, 2, 1),
+        "maximum, rounded up": nn.MaxPool2d((2, 3), (2, 3), ceil_mode=True),
+        "global average": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+        "linear": nn.Linear(14, 5, bias=False),
+        "softmax": nn.Softmax(dim=1),
+        "matmul": Of(lambda x: x @ x.transpose(2, 3)),
+        "arithmetic": Of(lambda x: (x.abs().sqrt() - x**2) / (x.exp() + (x * x + 1).rsqrt()) * 3),
+        "extremes": Of(lambda x: torch.maximum(x, x**2).amax((2, 3)) - torch.minimum(x, x**2).sum((2, 3))),
+        "mean of all": Of(lambda x: (x * x).mean()),
+        "channel shuffle": Of(channel_shuffle),
+        "branches": Of(lambda x: torch.cat([x[:, ::2, 1:-1], -x[:, 1::2, 2:]], dim=1)),
+        "parts": Of(lambda x: torch.stack(x.split([2, 6], dim=1)[1].chunk(3, dim=1), dim=-1)),
+        "unit axes": Of(lambda x: x[:, 3].unsqueeze(1).unsqueeze(-1).squeeze(0)),
+        "chosen": Of(lambda x: x[:, torch.tensor([3, 1, 6])]),
+        "nearest": nn.UpsamplingNearest2d(scale_factor=2),
+        "bilinear": nn.Upsample(scale_factor=2, mode="bilinear"),
+        "bilinear to the corners": nn.Upsample(size=(21, 27), mode="bilinear", align_corners=True),
+    }
+
+
+with torch.random.fork_rng(devices=[]):
+    torch.manual_seed(0)
+    CASES = layers_and_functions()
+    INPUT = 2 * torch.randn(MAP)
+
+
+@pytest.fixture(scope="module", params=MINIMUM_DB)
+def of_cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """One package that holds all cases side by side, because a conversion takes half a second however small."""
+    path = tmp_path_factory.mktemp("cases") / "cases.mlpackage"
+    side_by_side = Of(lambda x: tuple(case(x) for case in CASES.values()))
+    side_by_side.cases = nn.ModuleList(CASES.values())
+    save(side_by_side, INPUT, path, precision=request.param)
+    outputs = mil_interpreter.load(path).predict({"x": INPUT.numpy()})
+    return request.param, dict(zip(CASES, outputs.values(), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_layer_computes_what_pytorch_does(case: str, of_cases: tuple[str, dict[str, Any]]) -> None:
+    precision, outputs = of_cases
+    assert snr_db(CASES[case](INPUT), outputs[case]) >= MINIMUM_DB[precision]
+
+
+@pytest.mark.parametrize(("pad_type", "before", "after"), [("same", 1, 2), ("same_lower", 2, 1)])
+def test_same_padding_puts_the_odd_element_after_or_before(
+    pad_type: str, before: int, after: int, tmp_path: Path
+) -> None:
+    x, weight = torch.randn(1, 2, 7, 7), torch.randn(3, 2, 4, 4)  # 4 windows of 4 at stride 2 span 10 = 7 + 3
+    save_built(
+        tmp_path / "y.mlpackage",
+        lambda mb, x: mb.conv(x=x, weight=weight.numpy(), strides=[2, 2], pad_type=pad_type),
+        shape=(1, 2, 7, 7),
+    )
+    expected = functional.conv2d(functional.pad(x, (before, after, before, after)), weight, stride=2)
+    assert snr_db(expected, only_output(tmp_path / "y.mlpackage", x=x)) >= 100
+
+
+def test_quantised_activations_are_rounded_shifted_and_saturated(tmp_path: Path) -> None:
+    scale, zero_point = np.float32([0.5, 0.25]), np.int8([10, -10])
+
+    def round_trip(mb: Any, x: Any) -> Any:
+        levels = mb.quantize(input=x, scale=scale, zero_point=zero_point, axis=0, output_dtype="int8")
+        return mb.dequantize(input=levels, scale=scale, zero_point=zero_point, axis=0)
+
+    save_built(tmp_path / "y.mlpackage", round_trip, shape=(2, 4))
+    got = only_output(tmp_path / "y.mlpackage", x=torch.tensor([[-1000.0, 0.1, 0.76, 1000.0]] * 2))
+    # int8 reaches from -128 to 127: (-128 - 10) / 2 is the lowest of the first row, (127 + 10) / 4 the highest of the last
+    np.testing.assert_array_equal(got, [[-69.0, 0.0, 1.0, 58.5], [-29.5, 0.0, 0.75, 34.25]])
+
+
+def test_results_are_stored_in_fp16_after_each_operation(tmp_path: Path) -> None:
+    save_built(
+        tmp_path / "y.mlpackage",
+        lambda mb, x: mb.sub(x=mb.add(x=x, y=np.float16(2048)), y=np.float16(2048)),
+        shape=(3,),
+        dtype="fp16",
+    )
+    got = only_output(tmp_path / "y.mlpackage", x=torch.tensor([1.0, 2.0, 3.0]))
+    # above 2048 fp16 has the even integers only, and ties go to the even mantissa
+    np.testing.assert_array_equal(got, np.float16([0, 2, 4]))
+    assert got.dtype == np.float16
+
+
+def test_sums_are_accumulated_in_fp32(tmp_path: Path) -> None:
+    save_built(
+        tmp_path / "y.mlpackage",
+        lambda mb, x: mb.linear(x=x, weight=np.ones((1, 4097), np.float16)),
+        shape=(1, 4097),
+        dtype="fp16",
+    )
+    got = only_output(tmp_path / "y.mlpackage", x=torch.ones(1, 4097) * 2)
+    assert got.item() == 8192  # 8194 rounded once; adding 2 at a time in fp16 would stop at 4096
+
+
+def test_an_operation_that_is_not_covered_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "y.mlpackage"
+    save_built(path, lambda mb, x: mb.cumsum(x=x, axis=0, name="running"), shape=(3,))
+    with pytest.raises(mil_interpreter.UnsupportedOpError) as error:
+        mil_interpreter.load(path)
+    assert str(error.value) == (
+        f"{path}: operation 'cumsum', which computes 'running', is not covered by the interpreter; "
+        "check this file on macOS, or add the operation to mil_ops.OPS"
+    )
+
+
+def test_a_variant_that_is_not_covered_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "y.mlpackage"
+    save_built(path, lambda mb, x: mb.concat(values=[x, x], axis=0, interleave=True, name="mixed"), shape=(3,))
+    with pytest.raises(mil_interpreter.UnsupportedOpError, match="'concat' with interleaved .* computes 'mixed'"):
+        mil_interpreter.load(path).predict({"x": np.zeros(3, np.float32)})
