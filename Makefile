@@ -47,6 +47,7 @@ lint: install ## style, types and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/make_tables.py --check
 
 fmt: install ## format the code and repair what can be repaired
 	$(BIN)/ruff format .
@@ -55,9 +56,21 @@ fmt: install ## format the code and repair what can be repaired
 bench: install ## time the library against its references
 	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/bench_*.py
 
+docs: install ## write the generated pages of docs/ again
+	$(BIN)/python docs/make_tables.py
+
 build: install ## the source distribution and the wheel, in dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+.PHONY: counts schema
+
+counts: install ## NAME=<name>: count a network, write its definition in the canonical layout
+	@test -n "$(NAME)" || { echo "error: say which: make counts NAME=fbnet_b" >&2; exit 1; }
+	$(BIN)/python -m fbnet_zoo.maintain counts $(NAME)
+
+schema: install ## write arch_defs/arch.schema.json again, after a change of the records in spec.py
+	$(BIN)/python -m fbnet_zoo.maintain schema

@@ -28,6 +28,12 @@ class MilInput:
             sizes of each axis; for an image these are (1, channels, height, width).
         dtype: The type that the program declares for it.
         colour_layout: `RGB`, `BGR` or `GRAYSCALE` if the input is an image, else None.
+
+    >>> image = MilInput(
+    ...     name="image", shapes=(((1, 1), (3, 3), (1, 8), (1, 8)),), dtype=torch.float32, colour_layout="BGR"
+    ... )
+    >>> image.read(np.full((1, 1, 3), [10, 20, 30], np.uint8)).flatten()
+    tensor([30., 20., 10.])
     """
 
     name: str
@@ -48,14 +54,16 @@ class MilInput:
             InputError: The shape, or for an image the type, is not one that the file accepts.
         """
         tensor = self._pixels(array) if self.colour_layout else torch.tensor(np.asarray(array))
-        if not any(_fits(tensor.shape, sizes) for sizes in self.shapes):
-            raise InputError(f"input {self.name!r} takes {self._accepted()}, but the array has shape {array.shape}")
+        if tensor is None or not any(_fits(tensor.shape, sizes) for sizes in self.shapes):
+            raise InputError(
+                f"input {self.name!r} takes {self._accepted()}, got {array.dtype} of shape {tuple(array.shape)}"
+            )
         return tensor.to(self.dtype)
 
-    def _pixels(self, array: np.ndarray) -> Tensor:
+    def _pixels(self, array: np.ndarray) -> Tensor | None:
         if array.dtype != np.uint8 or array.ndim not in (3, 4):
-            raise InputError(f"input {self.name!r} takes {self._accepted()}, got {array.dtype} of shape {array.shape}")
-        pixels = torch.tensor(array.reshape(-1, *array.shape[-3:])).permute(0, 3, 1, 2)
+            return None
+        pixels = torch.tensor(array if array.ndim == 4 else array[None]).permute(0, 3, 1, 2)
         return pixels.flip(1) if self.colour_layout == "BGR" else pixels
 
     def _accepted(self) -> str:
@@ -74,13 +82,10 @@ def describe_input(feature: Any, dtype: torch.dtype, path: Path) -> MilInput:
         path: The package, for the error.
 
     Raises:
-        ConversionError: The input is neither an array nor an image of 8 bits per channel.
+        ConversionError: The input is an image of other than 8 bits per channel.
     """
-    kind = feature.type.WhichOneof("Type")
-    if kind == "multiArrayType":
+    if feature.type.WhichOneof("Type") != "imageType":
         return MilInput(name=feature.name, shapes=_array_shapes(feature.type.multiArrayType), dtype=dtype)
-    if kind != "imageType":
-        raise ConversionError(f"{path}: input {feature.name!r} is a {kind}; only arrays and images can be evaluated")
     image = feature.type.imageType
     layout = type(image).ColorSpace.Name(image.colorSpace)
     if layout not in _CHANNELS:

@@ -33,7 +33,6 @@ _STORED_AS = {
     "uint8": torch.uint8,
     "uint16": torch.uint16,
 }
-_CONSTANT_OPS = ("const", "constexpr_")
 
 
 class UnsupportedOpError(ConversionError):
@@ -104,7 +103,8 @@ class MilModel:
         """Yield (output name, array) for every operation, constants left out, in the order of the program.
 
         Comparing with the activations of the model that was converted shows the first layer that diverges. Takes and
-        raises what `predict` does, when the first value is asked for.
+        raises what `predict` does, when the first value is asked for. An array may share its memory with later ones:
+        copy it before changing it.
         """
         values = self._read(inputs)
         for step in self.steps:
@@ -137,33 +137,30 @@ def load(path: Path) -> MilModel:
     """
     if not path.is_dir():
         raise InputError(f"{path} is not an .mlpackage folder")
-    spec, function = _read_package(path)
-    steps = tuple(_bind(op, path) for op in function.operations if not _is_constant(op))
-    return MilModel(
-        path=path,
-        inputs=tuple(
-            describe_input(item, _stored_type(function.inputs[item.name]), path) for item in spec.description.input
-        ),
-        outputs=tuple(item.name for item in spec.description.output),
-        class_labels=next((tuple(step.arguments["classes"]) for step in steps if step.op_type == "classify"), None),
-        steps=steps,
-    )
-
-
-def _read_package(path: Path) -> tuple[Any, Any]:
-    """Return the specification and the `main` function with its weights."""
-    models = require("coremltools.models", extra="coreml")
-    milproto = require("coremltools.converters.mil.frontend.milproto.load", extra="coreml")
     try:
-        package = models.MLModel(str(path), skip_model_load=True)
-        spec = package.get_spec()
-        _refuse_what_is_unknown(spec, path)
-        program = milproto.load(spec, spec.specificationVersion, package.weights_dir or "")
+        return _load(path)
     except FbnetZooError:
         raise
     except Exception as error:  # coremltools raises whatever its parsers and its C++ reader raise
         raise ConversionError(f"{path} cannot be read: {error}") from error
-    return spec, program.functions["main"]
+
+
+def _load(path: Path) -> MilModel:
+    models = require("coremltools.models", extra="coreml")
+    milproto = require("coremltools.converters.mil.frontend.milproto.load", extra="coreml")
+    package = models.MLModel(str(path), skip_model_load=True)
+    spec = package.get_spec()
+    _refuse_what_is_unknown(spec, path)
+    main = milproto.load(spec, spec.specificationVersion, package.weights_dir or "").functions["main"]
+    steps = tuple(_bind(op, path) for op in main.operations if not _is_constant(op.op_type))
+    inputs = ((item, _stored_type(main.inputs[item.name])) for item in spec.description.input)
+    return MilModel(
+        path=path,
+        inputs=tuple(describe_input(item, dtype, path) for item, dtype in inputs),
+        outputs=tuple(item.name for item in spec.description.output),
+        class_labels=next((tuple(step.arguments["classes"]) for step in steps if step.op_type == "classify"), None),
+        steps=steps,
+    )
 
 
 def _refuse_what_is_unknown(spec: Any, path: Path) -> None:
@@ -172,7 +169,7 @@ def _refuse_what_is_unknown(spec: Any, path: Path) -> None:
         raise ConversionError(f"{path} holds a {kind}, but only an mlProgram with a function 'main' can be evaluated")
     main = spec.mlProgram.functions["main"]
     for op in main.block_specializations[main.opset].operations:
-        if op.type not in OPS and not op.type.startswith(_CONSTANT_OPS):
+        if op.type not in OPS and not _is_constant(op.type):
             raise UnsupportedOpError(_not_covered(path, op.type, op.outputs[0].name))
 
 
@@ -184,8 +181,8 @@ def _not_covered(path: Path, op_type: str, output: str, variant: str = "") -> st
     )
 
 
-def _is_constant(op: Any) -> bool:
-    return op.op_type.startswith(_CONSTANT_OPS)
+def _is_constant(op_type: str) -> bool:
+    return op_type == "const" or op_type.startswith("constexpr_")
 
 
 def _bind(op: Any, path: Path) -> _Step:
@@ -203,7 +200,7 @@ def _bind(op: Any, path: Path) -> _Step:
 def _argument(var: Any) -> Any:
     if isinstance(var, list | tuple):
         return [_argument(item) for item in var]
-    if var.op is None or not _is_constant(var.op):
+    if var.op is None or not _is_constant(var.op.op_type):
         return _Name(var.name)
     value = var.val if var.op.op_type == "const" else var.op.materialized_val_inference()
     if isinstance(value, str):

@@ -141,16 +141,6 @@ def _concat(values: list[Tensor], axis: Tensor, interleave: Tensor) -> Tensor:
     return torch.cat([torch.atleast_1d(value) for value in values], dim=int(axis))
 
 
-def _split(
-    x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    if split_sizes is not None:
-        return x.split(split_sizes.tolist(), dim=int(axis))
-    if num_splits is None:
-        raise NotImplementedError("a split with neither sizes nor a number of parts")
-    return x.chunk(int(num_splits), dim=int(axis))
-
-
 def _gather(
     x: Tensor, indices: Tensor, axis: Tensor, batch_dims: Tensor | None = None, validate_indices: Tensor | None = None
 ) -> Tensor:
@@ -267,6 +257,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "abs": lambda x: x.abs(),
     "add": lambda x, y: x + y,
     "exp": lambda x: x.exp(),
+    "floor_div": lambda x, y: x.floor_divide(y),
     "maximum": lambda x, y: x.maximum(y),
     "minimum": lambda x, y: x.minimum(y),
     "mul": lambda x, y: x * y,
@@ -289,7 +280,9 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "reshape": _reshape,
     "shape": lambda x: torch.tensor(x.shape, dtype=torch.int32),
     "slice_by_index": _slice_by_index,
-    "split": _split,
+    "split": lambda x, axis, num_splits=None, split_sizes=None: (
+        x.split(split_sizes.tolist(), dim=int(axis)) if num_splits is None else x.chunk(int(num_splits), dim=int(axis))
+    ),
     "squeeze": lambda x, axes=None: x.squeeze(_axes(x, axes)),
     "stack": lambda values, axis: torch.stack(values, dim=int(axis)),
     "transpose": lambda x, perm: x.permute(perm.tolist()),

@@ -151,22 +151,21 @@ def _flush() -> None:
 
 @contextmanager
 def _loggers_muted() -> Iterator[None]:
+    def wanted(record: logging.LogRecord) -> bool:  # a new object in every call, so that nested calls do not undo it
+        return record.name.partition(".")[0] not in _NOISY_LOGGERS
+
     root = logging.getLogger()
     before = list(root.handlers)
     for handler in before:
-        handler.addFilter(_not_noisy)
+        handler.addFilter(wanted)
     try:
         yield
     finally:
         for handler in before:
-            handler.removeFilter(_not_noisy)
+            handler.removeFilter(wanted)
         # executorch calls logging.basicConfig() on import; its handler would swallow the warnings of everybody else.
         for handler in [handler for handler in root.handlers if handler not in before]:
             root.removeHandler(handler)
-
-
-def _not_noisy(record: logging.LogRecord) -> bool:
-    return record.name.partition(".")[0] not in _NOISY_LOGGERS
 
 
 def _note(error: BaseException, said: str) -> None:

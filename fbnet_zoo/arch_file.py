@@ -3,20 +3,20 @@
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
 from fbnet_zoo import layers, yaml_reader
-from fbnet_zoo.errors import DefinitionError, InputError
-from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
 from fbnet_zoo.yaml_reader import Node
 
 _SPELLED = {field: letter for letter, field in LETTERS.items()}
+_STRIDES = {str(stride): stride for stride in get_args(OutputStride)}
 _ROW_ORDER = ("op", "k", "e", "c", "s", "r", "g", "se", "pad", "dw", "dwg")
 _PLAIN = re.compile(r"[A-Za-z][\w ./()%+-]*\w|[A-Za-z]")
 _LEGEND = "  # k kernel, e expansion, c output channels, s stride of the first, r repeats\n"
@@ -43,16 +43,23 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
     try:
         layers.plan(spec)
     except InputError as error:
-        raise DefinitionError(f"{origin}:1: {error}") from error
+        yaml_reader.fail(origin, yaml_reader.line_of(root, error.location, LETTERS), str(error))
     return spec
 
 
 def save(spec: ArchSpec, path: Path) -> None:
     """Write a definition, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(dump(spec))
-    Path(temporary).replace(path)
+    write_whole(path, dump(spec))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def dump(spec: ArchSpec) -> str:
@@ -63,30 +70,34 @@ def dump(spec: ArchSpec) -> str:
 def _fields(root: Node, origin: str) -> dict[str, Any]:
     """Turn the document's layout into the record's: letters spelled out, stages as a sequence."""
     data = dict(root.plain())
-    for key in ("stem", "head"):
-        if isinstance(data.get(key), dict):
-            data[key] = _spell_out(data[key], root, origin)
-    if isinstance(data.get("stages"), dict):
-        data["stages"] = tuple(
-            {"output_stride": stride, "blocks": _rows(rows, root, origin)} for stride, rows in data["stages"].items()
-        )
+    entries = root.value if isinstance(root.value, dict) else {}
+    for key in {"stem", "head"} & entries.keys():
+        data[key] = _row_fields(entries[key], origin)
+    if "stages" in entries:
+        data["stages"] = tuple(_stages(entries["stages"], origin))
     return data
 
 
-def _rows(rows: Any, root: Node, origin: str) -> Any:
-    if not isinstance(rows, tuple):
-        return rows
-    return tuple(_spell_out(row, root, origin) if isinstance(row, dict) else row for row in rows)
+def _stages(node: Node, origin: str) -> Iterator[dict[str, Any]]:
+    if not isinstance(node.value, dict):
+        yaml_reader.fail(origin, node.line, "'stages' is no mapping; expected output strides, each with its rows")
+    for stride, rows in node.value.items():
+        if not isinstance(rows.value, list):
+            yaml_reader.fail(origin, rows.line, f"stage {stride!r} is no list; expected one '- {{…}}' per row")
+        yield {
+            "output_stride": _STRIDES.get(stride, stride),
+            "blocks": tuple(_row_fields(row, origin) for row in rows.value),
+        }
 
 
-def _spell_out(row: dict[str, Any], root: Node, origin: str) -> dict[str, Any]:
-    spelled = {LETTERS.get(key, key): value for key, value in row.items()}
-    if len(spelled) < len(row):
-        twice = next(key for key in row if LETTERS.get(key) in row)
-        raise DefinitionError(
-            f"{origin}:{root.line}: a row says both {twice!r} and {LETTERS[twice]!r}, which are the same; keep one"
-        )
-    return spelled
+def _row_fields(row: Node, origin: str) -> dict[str, Any]:
+    if not isinstance(row.value, dict):
+        yaml_reader.fail(origin, row.line, "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}")
+    for key in row.value:
+        if LETTERS.get(key) in row.value:
+            problem = f"a row says both {key!r} and {LETTERS[key]!r}, which are the same; keep one"
+            yaml_reader.fail(origin, row.value[key].line, problem)
+    return {LETTERS.get(key, key): child.plain() for key, child in row.value.items()}
 
 
 def _lines(spec: ArchSpec) -> Iterator[str]:
@@ -111,7 +122,7 @@ def _lines(spec: ArchSpec) -> Iterator[str]:
 
 
 def _entry(key: str, value: Any) -> Iterator[str]:
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple) or not value:
         yield f"{key}: {_value(value)}\n"
         return
     yield f"{key}:\n"
@@ -148,10 +159,12 @@ def _value(value: Any) -> str:
 
 def _float(value: float) -> str:
     """Write a float so that YAML 1.1 reads one: it wants a dot before an exponent."""
-    text = repr(int(value) if value.is_integer() else value)
+    text = repr(int(value) if value.is_integer() and abs(value) < 1e15 else value)
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
 
 
 def _string(value: str) -> str:
-    plain = _PLAIN.fullmatch(value) and isinstance(yaml.safe_load(value), str)
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    if _PLAIN.fullmatch(value) and isinstance(yaml.safe_load(value), str):
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)

@@ -1,7 +1,7 @@
 """The modules that plans become. Construction decides; no forward asks what was configured.
 
-Convolutions and linear layers leave their memory uninitialised: `init_weights` fills a new network
-once, and a network that takes a checkpoint skips it.
+Layers leave the memory of their parameters uninitialised: `init_weights` fills a new network once, and a network
+that takes a checkpoint skips it.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fbnet_zoo.layers import (
+from fbnet_zoo.plans import (
     BlockPlan,
     ConvPlan,
     IdentityPlan,
@@ -32,6 +32,13 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 class Conv2d(nn.Conv2d):
     """A convolution whose values are set by `init_weights` or a checkpoint, not on construction."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values alone."""
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """A batch norm whose gamma and beta are set likewise; running statistics start at 0 and 1."""
 
     def reset_parameters(self) -> None:
         """Leave the values alone."""
@@ -72,7 +79,7 @@ class ConvBNAct(nn.Module):
             groups=plan.groups,
             bias=plan.bias,
         )
-        self.bn = nn.BatchNorm2d(plan.out_channels, eps=bn_eps) if plan.norm else nn.Identity()
+        self.bn = BatchNorm2d(plan.out_channels, eps=bn_eps) if plan.norm else nn.Identity()
         self.act = activation(plan.act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,15 +87,19 @@ class ConvBNAct(nn.Module):
 
     def fold(self) -> None:
         """Fold the batch norm into the convolution, which then has a bias; computed in float64."""
-        if isinstance(self.bn, nn.BatchNorm2d):
-            dtype = self.conv.weight.dtype
+        bn, dtype = self.bn, self.conv.weight.dtype
+        if isinstance(bn, nn.BatchNorm2d) and bn.running_mean is not None and bn.running_var is not None:
             self.double()
-            bn = self.bn
             self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
                 self.conv.weight, self.conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
             )
             self.bn = nn.Identity()
             self.to(dtype)
+
+    def zero_gamma(self) -> None:
+        """Let the batch norm start at 0, so that a residual branch starts silent."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            nn.init.zeros_(self.bn.weight)
 
 
 class ChannelShuffle(nn.Module):
@@ -148,7 +159,7 @@ class InvertedResidual(nn.Module):
         self.se = SqueezeExcitation(plan.se) if plan.se else nn.Identity()
         self.project = ConvBNAct(plan.project, bn_eps=bn_eps) if plan.project else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
-        self.zero_init = plan.zero_init and plan.project is not None
+        self.zero_init = plan.zero_init
 
     def branch(self, x: Tensor) -> Tensor:
         y = self.shuffle(self.expand(x))  # (N, C*e, H, W)
@@ -212,10 +223,7 @@ def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> nn.Mod
         rates = [drop_path_rate * (done + index) / total for index in range(len(stage.blocks))]
         done += len(rates)
         built[stage.name] = nn.Sequential(
-            *(
-                block(item, bn_eps=bn_eps, drop_path_rate=rate)
-                for item, rate in zip(stage.blocks, rates, strict=True)
-            )
+            *(block(item, bn_eps=bn_eps, drop_path_rate=rate) for item, rate in zip(stage.blocks, rates, strict=True))
         )
     return nn.ModuleDict(built)
 
@@ -241,10 +249,13 @@ def init_weights(module: nn.Module) -> None:
             bound = 1 / math.sqrt(child.weight.shape[1])
             child.weight.uniform_(-bound, bound)
         elif isinstance(child, Conv2d):
-            fan_out = child.weight[0, 0].numel() * child.out_channels // child.groups
+            fan_out = math.prod(child.kernel_size) * child.out_channels // child.groups
             child.weight.normal_(0, math.sqrt(2 / fan_out))
+        elif isinstance(child, BatchNorm2d):
+            child.weight.fill_(1)
+            child.bias.zero_()
         if isinstance(child, Conv2d | LinearClassifier) and child.bias is not None:
             child.bias.zero_()
     for child in module.modules():
-        if isinstance(child, InvertedResidual) and child.zero_init:
-            child.project.bn.weight.zero_()
+        if isinstance(child, InvertedResidual) and child.zero_init and isinstance(child.project, ConvBNAct):
+            child.project.zero_gamma()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fbnet_zoo import layers, registry
-from fbnet_zoo.layers import Layer, LayerType
 from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.walk import Layer, LayerType, walk
 
 BYTES_PER_VALUE = 4
 """Of a float32, the type that `peak_mb` is stated for."""
@@ -100,9 +100,9 @@ def cost(
     291004424
     """
     spec = network if isinstance(network, ArchSpec) else registry.get_spec(network)
-    size = input_size or spec.input_size
+    size = spec.input_size if input_size is None else input_size
     plan = layers.plan(spec, in_channels=in_channels, num_classes=num_classes)
-    walked = tuple(layers.walk(plan, size))
+    walked = tuple(walk(plan, size))
     return Cost(
         input_size=size,
         layers=tuple(_layer_cost(layer, live) for layer, live in zip(walked, _live_values(walked), strict=True)),

@@ -6,8 +6,20 @@ FbnetZooError
 │   ├── DefinitionError               an architecture definition, with file and line
 │   └── UnknownNameError (KeyError)   a model, weights tag or target that does not exist
 ├── WeightsError                      a checkpoint that does not fit, or cannot be had
+│   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, and is not in the cache
 ├── ConversionError                   a model that could not be written in a format
 │   └── ParityError                   a file that does not compute what the model computes
+├── DeviceError                       a device that could not be measured on
+│   ├── DeviceUnavailableError        no adb, no such device, or one that does not let us in
+│   ├── DeviceLostError               the link to a device broke, and broke again
+│   ├── DeviceTimeoutError            something on a device did not end in time
+│   ├── DeviceStorageError            a file that a device could not take, or that arrived damaged
+│   └── RunnerError                   the program that runs models on a device failed
+│       ├── RunnerUnusableError       it does not start there, lacks an option or says nothing
+│       ├── RunnerInputError          its command line, its inputs or a path
+│       ├── MissingBackendError       it lacks the backend that the model was lowered to
+│       ├── MissingKernelError        it lacks an operator of the model
+│       └── ModelFileError            the model file is damaged, or of another format
 └── MissingExtraError (ImportError)   an optional library is not installed
 ```
 """
@@ -24,7 +36,15 @@ class FbnetZooError(Exception):
 
 
 class InputError(FbnetZooError, ValueError):
-    """A value, file or option that the user gave is wrong."""
+    """A value, file or option that the user gave is wrong.
+
+    Attributes:
+        location: the keys and positions that lead to the value in a record, where it stands in one.
+    """
+
+    def __init__(self, *args: object, location: tuple[str | int, ...] = ()) -> None:
+        super().__init__(*args)
+        self.location = location
 
 
 class DefinitionError(InputError):
@@ -39,12 +59,60 @@ class WeightsError(FbnetZooError):
     """A checkpoint does not fit the network, is damaged or cannot be had."""
 
 
+class WeightsUnavailableError(WeightsError):
+    """A checkpoint is not in the cache and cannot be downloaded: no network, no such repository, no permission."""
+
+
 class ConversionError(FbnetZooError):
     """A model could not be written in a format."""
 
 
 class ParityError(ConversionError):
     """A converted file does not compute what the PyTorch model computes."""
+
+
+class DeviceError(FbnetZooError):
+    """A device could not be measured on."""
+
+
+class DeviceUnavailableError(DeviceError):
+    """There is no adb, no such device, or the device does not let us in; nothing was started on it."""
+
+
+class DeviceLostError(DeviceError):
+    """The link to a device broke, and broke again after it was restored once."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """Something on a device did not end in time."""
+
+
+class DeviceStorageError(DeviceError):
+    """A device could not take a file, or the file arrived damaged."""
+
+
+class RunnerError(DeviceError):
+    """The program that runs models on a device failed."""
+
+
+class RunnerUnusableError(RunnerError):
+    """The program does not start on the device, lacks an option or says nothing."""
+
+
+class RunnerInputError(RunnerError):
+    """The program was given a command line, inputs or a path that it cannot use."""
+
+
+class MissingBackendError(RunnerError):
+    """The program was built without the backend that the model was lowered to."""
+
+
+class MissingKernelError(RunnerError):
+    """The program was built without an operator of the model."""
+
+
+class ModelFileError(RunnerError):
+    """The model file is damaged, or of a format that the program does not read."""
 
 
 class MissingExtraError(FbnetZooError, ImportError):

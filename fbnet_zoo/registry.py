@@ -1,13 +1,21 @@
-"""Names to definitions: the bundled entries and those registered by the user."""
+"""Names to definitions: the bundled entries and those registered by the user.
+
+Definitions are read on demand, and the library that checks them (pydantic) is imported then: the names
+alone are had in milliseconds.
+"""
+
+from __future__ import annotations
 
 import fnmatch
 import functools
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
-from fbnet_zoo.spec import ArchSpec, Family
+
+if TYPE_CHECKING:
+    from fbnet_zoo.spec import ArchSpec, Family
 
 _registered: dict[str, ArchSpec] = {}
 
@@ -54,11 +62,11 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
         InputError: the file cannot be read.
     """
     if isinstance(name, Path) or name.endswith((".yaml", ".yml")):
-        return arch_file.load(Path(name)), None
-    base, _, tag = name.partition(".")
+        return _load(Path(name)), None
+    base, dot, tag = name.partition(".")
     spec = _find(base)
     tags = [entry.tag for entry in spec.weights]
-    if tag and tag not in tags:
+    if dot and tag not in tags:
         offer = did_you_mean(tag, tags) or f"; it has {', '.join(tags) or 'no published weights'}"
         raise UnknownNameError(f"{spec.name} has no weights {tag!r}{offer}")
     return spec, tag or None
@@ -71,7 +79,7 @@ def register(path: str | Path) -> ArchSpec:
         InputError: an entry of that name, or that alias, exists.
         DefinitionError: the file is no valid definition.
     """
-    spec = arch_file.load(Path(path))
+    spec = _load(Path(path))
     taken = {*_bundled(), *_registered, *_aliases()}
     twice = sorted(taken.intersection((spec.name, *spec.aliases)))
     if twice:
@@ -112,4 +120,12 @@ def _bundled() -> tuple[str, ...]:
 @functools.cache
 def _load_bundled(name: str) -> ArchSpec:
     resource = files("fbnet_zoo.arch_defs") / f"{name}.yaml"
+    from fbnet_zoo import arch_file
+
     return arch_file.parse(resource.read_text(encoding="utf-8"), origin=f"arch_defs/{name}.yaml")
+
+
+def _load(path: Path) -> ArchSpec:
+    from fbnet_zoo import arch_file
+
+    return arch_file.load(path)

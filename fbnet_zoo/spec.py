@@ -5,9 +5,12 @@ An `ArchSpec` is what a YAML file, a search result and an edited copy all are. A
 `fbnet_zoo.layers` turns rows into concrete layers.
 """
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fbnet_zoo.errors import InputError
 
 LETTERS = {
     "k": "kernel_size",
@@ -30,8 +33,13 @@ Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "fbnetv5", "mobilenet
 Layout = Literal["fbnet_zoo", "timm", "mobile_vision"]
 Metric = Literal["top1", "top5", "latency_ms", "params_m", "macs_m"]
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+_WORD = "a lower-case word of letters, digits and underscores"
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description=_WORD)]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 Text = Annotated[str, Field(min_length=1, max_length=400)]
+OutputStride = Literal[1, 2, 4, 8, 16, 32]
+OneOrTwo = Annotated[int, Field(ge=1, le=2)]
+Positive = Annotated[float, Field(gt=0)]
 Channels = Annotated[int, Field(ge=1, le=65536)]
 Size = Annotated[int, Field(ge=8, le=4096)]
 Triple = tuple[float, float, float]
@@ -40,7 +48,7 @@ Triple = tuple[float, float, float]
 class Record(BaseModel):
     """Base of all records read from files: frozen, exact types, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class RowOptions(Record):
@@ -80,44 +88,37 @@ class BlockSpec(RowOptions):
     out_channels: Channels
     kernel_size: Annotated[int, Field(ge=1, le=31)] | None = None
     expansion: Annotated[float, Field(gt=0, le=64)] | None = None
-    stride: Literal[1, 2] = 1
+    stride: OneOrTwo = 1
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     groups: Annotated[int, Field(ge=1, le=64)] = 1
     se_ratio: Annotated[float, Field(ge=0, le=1)] = 0
     padding: Annotated[int, Field(ge=0, le=15)] | None = None
-    depthwise_repeats: Literal[1, 2] = 1
+    depthwise_repeats: OneOrTwo = 1
     depthwise_groups: Annotated[int, Field(ge=1)] | None = None
 
 
-FALLBACK = RowOptions(
-    op="ir",
-    act="relu",
-    bias=False,
-    divisor=1,
-    se_of="expanded",
-    se_gate="hard_sigmoid",
-    keep_expand=False,
-    linear_depthwise=False,
-)
-"""What holds where neither a row nor `defaults` says anything."""
+FALLBACK = RowOptions(op="ir", act="relu", bias=False, divisor=1, se_of="expanded", se_gate="hard_sigmoid")
+"""What holds where neither a row nor `defaults` says anything; what is not here is off."""
 
 
 class StageSpec(Record):
     """The rows whose output is `output_stride` times smaller than the image."""
 
-    output_stride: Literal[1, 2, 4, 8, 16, 32, 64]
-    blocks: tuple[BlockSpec, ...]
+    output_stride: OutputStride
+    blocks: Annotated[tuple[BlockSpec, ...], Field(max_length=64)]
 
 
-_BLOCK_FIELDS = {"kernel_size", "stride", "repeats", "padding", "groups"}
+_CONV_FIELDS = {"kernel_size", "stride", "repeats", "padding", "groups", "act", "bias"}
+_EXPANSION_FIELDS = {"expansion", "se_ratio", "act", "bias", "divisor", "se_of", "se_act", "se_gate"}
+_DEPTHWISE_FIELDS = {"depthwise_repeats", "depthwise_groups", "keep_expand", "linear_depthwise"}
 FIELDS_OF_OP: dict[str, set[str]] = {
-    "conv": _BLOCK_FIELDS,
-    "ir": _BLOCK_FIELDS | {"expansion", "se_ratio", "depthwise_repeats", "depthwise_groups"},
-    "fused_ir": _BLOCK_FIELDS | {"expansion", "se_ratio"},
-    "ir_pool": {"expansion", "se_ratio"},
+    "conv": _CONV_FIELDS,
+    "ir": _CONV_FIELDS | _EXPANSION_FIELDS | _DEPTHWISE_FIELDS,
+    "fused_ir": _CONV_FIELDS | _EXPANSION_FIELDS,
+    "ir_pool": _EXPANSION_FIELDS,
     "skip": {"stride", "repeats"},
 }
-"""The fields of a row that mean something for each op, beside `out_channels` and the options."""
+"""The fields of a row that mean something for each op, beside `op` and `out_channels`."""
 
 
 class CountsSpec(Record):
@@ -131,7 +132,7 @@ class PaperSpec(Record):
     """Where the network was published."""
 
     title: Text
-    arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")]
+    arxiv: Annotated[str, Field(pattern=r"^[0-9]{4}\.[0-9]{4,5}$", description="an arXiv number such as '1812.03443'")]
     venue: Text
 
 
@@ -164,7 +165,7 @@ class PreprocessSpec(Record):
     crop: Size
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     order: Literal["rgb", "bgr"] = "rgb"
 
 
@@ -184,12 +185,12 @@ class WeightsSpec(Record):
         preprocess: where it differs from the definition's.
     """
 
-    tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
-    source: Annotated[str, Field(pattern=r"^(https://|hf://)\S+$")]
+    tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64, description=_WORD)]
+    source: Annotated[str, Field(pattern=r"^(https|hf)://\S+$", description="https://… or hf://owner/name[/file]")]
     layout: Layout
     license: Text
     size: Annotated[int, Field(gt=0)] | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8,64}$", description="8 to 64 hexadecimal digits")] = None
     bn_eps: Annotated[float, Field(gt=0, lt=1)] | None = None
     top1: Annotated[float, Field(ge=0, le=100)] | None = None
     top5: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -208,7 +209,7 @@ class ArchSpec(Record):
     """
 
     name: Name
-    aliases: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], ...] = ()
+    aliases: Annotated[tuple[Alias, ...], Field(description="words of letters, digits, _ and -")] = ()
     family: Family
     summary: Text
     reconstruction: bool = False
@@ -217,7 +218,7 @@ class ArchSpec(Record):
     zero_init_residual: bool = False
     defaults: RowOptions = RowOptions()
     stem: BlockSpec
-    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)]
+    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=6)]
     head: BlockSpec
     classifier: Literal["linear", "conv"] = "linear"
     counts: CountsSpec | None = None
@@ -229,45 +230,46 @@ class ArchSpec(Record):
     reported: tuple[ReportedSpec, ...] = ()
 
     @model_validator(mode="after")
-    def _check_output_strides(self) -> Self:
-        stride = self.stem.stride
-        for stage in self.stages:
-            for block in stage.blocks:
-                stride *= block.stride
-            if stride != stage.output_stride:
-                raise ValueError(
+    def _check(self) -> Self:
+        self._check_output_strides()
+        self._check_row(self.stem, ("conv",), ("stem",))
+        for position, stage in enumerate(self.stages):
+            for index, block in enumerate(stage.blocks):
+                self._check_row(block, ("conv", "ir", "fused_ir", "skip"), ("stages", position, "blocks", index))
+        self._check_row(self.head, ("conv", "ir_pool"), ("head",))
+        self._check_tags()
+        return self
+
+    def _check_output_strides(self) -> None:
+        stride, before = self.stem.stride, 0
+        for position, stage in enumerate(self.stages):
+            stride *= math.prod(block.stride for block in stage.blocks)
+            if stride != stage.output_stride or stride == before:
+                raise InputError(
                     f"stage {stage.output_stride} ends at output stride {stride}; the strides of the stem and of "
-                    f"all rows up to its end must multiply to {stage.output_stride}"
+                    f"all rows up to its end must multiply to {stage.output_stride}, in one stage only",
+                    location=("stages", position),
                 )
-        return self
+            before = stride
 
-    @model_validator(mode="after")
-    def _check_rows(self) -> Self:
-        self._check_row("stem", self.stem, ("conv",))
-        for stage in self.stages:
-            for block in stage.blocks:
-                self._check_row(f"stage {stage.output_stride}", block, ("conv", "ir", "fused_ir", "skip"))
-        self._check_row("head", self.head, ("conv", "ir_pool"))
-        return self
-
-    def _check_row(self, place: str, row: BlockSpec, ops: tuple[str, ...]) -> None:
-        op = self.row_option(row, "op")
+    def _check_row(self, row: BlockSpec, ops: tuple[str, ...], location: tuple[str | int, ...]) -> None:
+        op, place = self.row_option(row, "op"), "stage" if len(location) > 1 else location[0]
         if op not in ops:
-            raise ValueError(f"op '{op}' cannot stand in the {place}; expected {' or '.join(ops)}")
-        said = row.model_fields_set - RowOptions.model_fields.keys() - {"out_channels"}
-        foreign = sorted(said - FIELDS_OF_OP[op])
+            raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=location)
+        said = {field for field in row.model_fields_set if getattr(row, field) is not None}
+        foreign = sorted(said - FIELDS_OF_OP[op] - {"op", "out_channels"})
         if foreign:
-            raise ValueError(f"'{foreign[0]}' means nothing in a '{op}' row of the {place}; take it out")
+            raise InputError(f"{foreign[0]!r} means nothing where op is {op!r}; take it out", location=location)
         missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - said)
         if missing:
-            raise ValueError(f"a '{op}' row of the {place} lacks '{missing[0]}'; add it")
+            raise InputError(f"{missing[0]!r} is missing, op {op!r} needs it; add it", location=location)
 
-    @model_validator(mode="after")
-    def _check_unique_tags(self) -> Self:
+    def _check_tags(self) -> None:
         tags = [entry.tag for entry in self.weights]
-        if len(set(tags)) < len(tags):
-            raise ValueError(f"two weights entries share a tag: {', '.join(sorted(tags))}; give each its own")
-        return self
+        twice = [position for position, tag in enumerate(tags) if tag in tags[:position]]
+        if twice:
+            problem = f"two weights entries have the tag {tags[twice[0]]!r}; give each its own"
+            raise InputError(problem, location=("weights", twice[0]))
 
     def row_option(self, row: BlockSpec, field: str) -> Any:
         """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""

@@ -1,18 +1,106 @@
-"""Weights of a network: drawn from a seed, or taken from a checkpoint."""
+"""Weights of a network: drawn from a seed, or taken from a checkpoint.
 
+What a user should know of them goes to the logger `fbnet_zoo` as a warning, which Python shows unless it is told not
+to: their licence, once per process; a stem or a classifier that had to be changed; another definition that they chose.
+"""
+
+import functools
+import logging
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks
+from fbnet_zoo import blocks, checkpoints, download, layouts, registry
+from fbnet_zoo.checkpoints import Checkpoint
+from fbnet_zoo.errors import UnknownNameError, WeightsError, did_you_mean
+from fbnet_zoo.layouts import CLASSIFIER, CLASSIFIER_BIAS, STEM
 from fbnet_zoo.model import FBNet
+from fbnet_zoo.spec import ArchSpec, WeightsSpec
+
+log = logging.getLogger(__name__)
 
 _CALIBRATION_SHAPE = (8, 128)
 """Images and their size (px) from which running statistics of a random network are taken."""
 
 _BRANCH_SCALE = 0.2
 """Of gamma at the end of residual branches: larger makes a random deep network amplify rounding errors."""
+
+
+def load(model: FBNet, source: str | Path | bool) -> None:
+    """Replace the values of a network by those of a checkpoint; nothing changes unless all of it fits.
+
+    A stem or a classifier for other numbers of channels or classes is adapted or drawn anew, and a warning says so.
+
+    Args:
+        model: not fused; its device and type stay as they are.
+        source: a tag of its definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
+
+    Raises:
+        UnknownNameError: the definition has no such tag.
+        WeightsUnavailableError: the checkpoint cannot be downloaded.
+        WeightsError: it is damaged or does not fit.
+    """
+    _check_not_fused(model)
+    fill(model, _read(model.spec, source, (model.spec,)))
+
+
+def save(model: FBNet, path: str | Path) -> None:
+    """Write a network with its definition, licence and the origin of its weights as a safetensors file, atomically.
+
+    Raises:
+        WeightsError: the network is fused.
+        InputError: the file cannot be written.
+    """
+    _check_not_fused(model)
+    notes = {"weights": model.weights, "license": model.license}
+    checkpoints.write(Path(path), model.state_dict(), model.spec, notes)
+
+
+def read(spec: ArchSpec, source: str | Path | bool) -> Checkpoint:
+    """Fetch and verify weights for a definition.
+
+    Args:
+        spec: the definition. Where the file has exactly the keys of one named `<name>_timm`, that one is chosen.
+        source: a tag of the definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
+
+    Raises:
+        UnknownNameError: the definition has no such tag.
+        WeightsUnavailableError: the checkpoint cannot be downloaded.
+        WeightsError: it is damaged or does not fit.
+    """
+    sibling = f"{spec.name}_timm"
+    specs = (spec, registry.get_spec(sibling)) if sibling in registry.list_models(sibling) else (spec,)
+    return _read(spec, source, specs)
+
+
+@torch.no_grad()
+def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
+    """Put a verified checkpoint into a network of its definition; what does not fit is adapted, with a warning.
+
+    Args:
+        model: a network of float32 on the CPU if `adopt`.
+        checkpoint: what to put into it.
+        adopt: let the network keep the memory of the checkpoint, which then is of no other use, instead of copying.
+    """
+    values = dict(checkpoint.values)
+    if checkpoint.in_channels != model.plan.stem.in_channels:
+        values[STEM] = _adapt_stem(model, checkpoint)
+    if checkpoint.num_classes != model.plan.num_classes:
+        _renew_classifier(model, checkpoint)
+        values = {name: value for name, value in values.items() if name not in {CLASSIFIER, CLASSIFIER_BIAS}}
+    state = model.state_dict(keep_vars=True)
+    for name, value in values.items():
+        if adopt:
+            state[name].data = value
+        else:
+            state[name].copy_(value)
+    _set_epsilon(model, checkpoint.spec.bn_eps)
+    model.spec, model.weights, model.license = checkpoint.spec, checkpoint.weights, checkpoint.license
+    if checkpoint.license:
+        _tell_license(checkpoint.spec.name, checkpoint.weights, checkpoint.license)
 
 
 @torch.no_grad()
@@ -33,9 +121,85 @@ def randomize(model: FBNet, seed: int) -> None:
             module.weight.uniform_(0.7, 1.3, generator=generator)
             module.bias.normal_(0, 0.2, generator=generator)
     for module in model.modules():
-        if isinstance(module, blocks.ResidualInvertedResidual) and isinstance(module.project, blocks.ConvBNAct):
-            module.project.bn.weight.mul_(_BRANCH_SCALE)
+        if isinstance(module, blocks.ResidualInvertedResidual):
+            _scale_gamma(module.project)
     _set_running_statistics(model, _noise_images(model.plan.stem.in_channels, generator))
+    model.weights, model.license = f"random seed {seed}", None
+
+
+def _check_not_fused(model: FBNet) -> None:
+    if model.state_dict().keys() != layouts.shapes(model.plan).keys():
+        raise WeightsError(f"this {model.spec.name} is fused; load and save weights before fuse()")
+
+
+def _read(spec: ArchSpec, source: str | Path | bool, specs: tuple[ArchSpec, ...]) -> Checkpoint:
+    entry, text = _entry(spec, source), str(source)
+    if entry is not None:
+        return _published(spec, entry)
+    if not download.is_address(text):
+        found = checkpoints.read(Path(text), specs)
+    else:
+        found = replace(checkpoints.read(download.fetch(text), specs), weights=text)
+        stated = download.hub_license(text) if text.startswith("hf://") else None
+        found = replace(found, license=stated or found.license)
+    if found.spec.name != spec.name:
+        log.warning("%s has the keys of %s, not of %s: creating that", found.weights, found.spec.name, spec.name)
+    return found
+
+
+def _published(spec: ArchSpec, entry: WeightsSpec) -> Checkpoint:
+    path = download.fetch(entry.source, size=entry.size, sha256=entry.sha256)
+    suited = spec.model_copy(update={"bn_eps": entry.bn_eps}) if entry.bn_eps else spec
+    return replace(checkpoints.read(path, (suited,), (entry.layout,)), weights=entry.tag, license=entry.license)
+
+
+def _entry(spec: ArchSpec, source: str | Path | bool) -> WeightsSpec | None:
+    """Return the entry of a definition that is meant, or `None` for a file or an address."""
+    if source is True:
+        if not spec.weights:
+            raise UnknownNameError(f"{spec.name} has no published weights; give the path of a checkpoint, or none")
+        return spec.weights[0]
+    text, tags = str(source), {entry.tag: entry for entry in spec.weights}
+    if text in tags and not isinstance(source, Path):
+        return tags[text]
+    if isinstance(source, Path) or download.is_address(text) or Path(text).suffix or Path(text).exists():
+        return None
+    hint = did_you_mean(text, tags) or f"; it has {', '.join(tags) or 'none'}, and there is no such file"
+    raise UnknownNameError(f"{spec.name} has no weights {text!r}{hint}")
+
+
+def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
+    """Sum the stem's weights over the channels for grey images, else repeat and rescale them, as timm does."""
+    weight, wanted = checkpoint.values[STEM].float(), model.plan.stem.in_channels
+    had = checkpoint.in_channels
+    log.warning("%s is for images of %d channels: its stem is adapted to %d", checkpoint.weights, had, wanted)
+    if wanted == 1:
+        return weight.sum(1, keepdim=True)  # (C, 1, k, k)
+    return weight.repeat(1, math.ceil(wanted / had), 1, 1)[:, :wanted] * (had / wanted)  # (C, wanted, k, k)
+
+
+def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
+    if model.plan.num_classes:
+        told = (checkpoint.weights, checkpoint.num_classes, model.plan.num_classes)
+        log.warning("%s has %d classes: the classifier of %d is drawn anew", *told)
+        blocks.init_weights(model.classifier)
+
+
+def _set_epsilon(model: FBNet, epsilon: float) -> None:
+    if epsilon != model.spec.bn_eps:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = epsilon
+
+
+@functools.cache
+def _tell_license(name: str, weights: str, licence: str) -> None:
+    log.warning("weights %s of %s are under the licence %s", weights, name, licence)
+
+
+def _scale_gamma(project: nn.Module) -> None:
+    if isinstance(project, blocks.ConvBNAct) and isinstance(project.bn, nn.BatchNorm2d):
+        project.bn.weight.mul_(_BRANCH_SCALE)
 
 
 def _noise_images(channels: int, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,11 @@
 """YAML text to plain data with line numbers, and from there to a record, with errors worth reading.
 
-The text is read event by event with the safe loader's scalar rules: size and nesting are limited,
-anchors and tags are refused, a doubled key is an error (PyYAML would keep the last).
+The text is read event by event: size and nesting are limited, anchors and tags are refused, a doubled
+key is an error (PyYAML would keep the last). Unquoted words are text, decimal numbers, `true`, `false`
+or `null`, nothing else: YAML 1.1 would read `n` as a boolean, `3:30` as 210 and `1e-5` as text.
 """
 
+import json
 import re
 import types
 import typing
@@ -14,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from fbnet_zoo.errors import DefinitionError, InputError, did_you_mean
 
@@ -21,15 +24,23 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 12
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+Location = tuple[str | int, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Scalar = str | int | float | bool | None
+
+_WORDS: dict[str, _Scalar] = {"": None, "~": None, "null": None, "true": True, "false": False}
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]{0,17})(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
+_QUOTED = re.compile(r"'(\w+)'")
+# Control characters, and the line breaks of YAML 1.1 that editors do not count as lines.
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(slots=True)
 class Node:
-    """A value of a YAML document and the line (1-based) it starts at."""
+    """A value of a YAML document and the line (1-based) that it, or its key, starts at. Keys are text, also `8`."""
 
-    value: "_Scalar | dict[str | int, Node] | list[Node]"
+    value: "_Scalar | dict[str, Node] | list[Node]"
     line: int
 
     def plain(self) -> Any:
@@ -42,20 +53,24 @@ class Node:
 
 
 def load_text(path: Path) -> str:
-    """Read a small UTF-8 file.
+    """Read a small UTF-8 file; of a large one no more than the limit.
 
     Raises:
         InputError: the file cannot be read.
         DefinitionError: it is too large or no text.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DefinitionError(f"{path}:1: larger than {MAX_BYTES // 1024} KiB, which no definition is; check the path")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DefinitionError(f"{path}:1: not UTF-8 text (byte {error.start}); expected a YAML definition") from error
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a YAML definition") from error
+    if len(data) > MAX_BYTES:
+        fail(str(path), 1, f"larger than {MAX_BYTES // 1024} KiB, which no definition is; check the path")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DefinitionError(f"{path}:{line}: not UTF-8 text; expected a YAML definition") from error
 
 
 def read(text: str, origin: str) -> Node:
@@ -65,16 +80,19 @@ def read(text: str, origin: str) -> Node:
         DefinitionError: the text is not such a document, or is over a limit.
     """
     if len(text) > MAX_BYTES:
-        raise DefinitionError(f"{origin}:1: larger than {MAX_BYTES // 1024} KiB, which no definition is")
+        fail(origin, 1, f"larger than {MAX_BYTES // 1024} KiB, which no definition is")
+    control = _UNREADABLE.search(text)
+    if control:
+        line = text.count("\n", 0, control.start()) + 1
+        fail(origin, line, f"the character {control.group()!r} is not allowed; expected the text of a definition")
     try:
         root = _Reader(origin).read(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        _fail(origin, mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}")
-    except yaml.YAMLError as error:
-        _fail(origin, 1, f"not valid YAML: {str(error).splitlines()[0]}")
+        line = min(mark.line, text.count("\n")) + 1 if mark else 1  # the end of a text may count as a line more
+        fail(origin, line, f"not valid YAML: {error.problem or error.context}")
     if root is None or not isinstance(root.value, dict):
-        _fail(origin, 1, "expected a mapping of keys such as 'name', 'stem' and 'stages'")
+        fail(origin, 1, "expected a mapping of keys such as 'name', 'stem' and 'stages'")
     return root
 
 
@@ -97,10 +115,35 @@ def validate(
         return record.model_validate(data)
     except ValidationError as error:
         # The shallowest error is the cause; deeper ones of the same place are its alternatives.
-        first = min(error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"])))
-        spelled = {field: letter for letter, field in letters.items()}
-        problem = _sentence(record, first["type"], first["loc"], first["msg"], first.get("input"), letters)
-        raise DefinitionError(f"{origin}:{_line(root, first['loc'], spelled)}: {problem}") from error
+        first: Mapping[str, Any] = min(
+            error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"]))
+        )
+        cause = first.get("ctx", {}).get("error")
+        location = cause.location if isinstance(cause, InputError) else first["loc"]
+        problem = str(cause) if cause else _sentence(record, first, letters)
+        raise DefinitionError(f"{origin}:{line_of(root, location, letters)}: {problem}") from error
+
+
+def line_of(root: Node, location: Location, letters: Mapping[str, str]) -> int:
+    """Return the line of the deepest part of a location in a record that the document has.
+
+    Positions count the entries of a mapping too: stages are a mapping in the document and a sequence in the record.
+    """
+    spelled = {field: letter for letter, field in letters.items()}
+    node = root
+    for part in location:
+        entries = node.value if isinstance(node.value, dict) else {}
+        if isinstance(part, str):
+            node = entries.get(part) or entries.get(spelled.get(part, "")) or node
+        else:
+            children = node.value if isinstance(node.value, list) else list(entries.values())
+            node = children[part] if part < len(children) else node
+    return node.line
+
+
+def fail(origin: str, line: int, problem: str) -> NoReturn:
+    """Refuse a document, saying where."""
+    raise DefinitionError(f"{origin}:{line}: {problem}")
 
 
 class _Reader:
@@ -108,46 +151,39 @@ class _Reader:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.scalars = yaml.SafeLoader("")
         self.root: Node | None = None
         self.open: list[tuple[Node, Node | None]] = []  # containers, each with the key that waits for a value
 
     def read(self, text: str) -> Node | None:
         for event in yaml.parse(text, Loader=_Loader):
-            line = event.start_mark.line + 1
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                _fail(self.origin, line, "anchors and aliases are not allowed; write the value out")
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            if isinstance(event, yaml.NodeEvent):
+                self.check(event, line)
             if isinstance(event, yaml.ScalarEvent):
-                self.add(Node(self.scalar(event, line), line))
-            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                self.start(event, line)
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                self.add(Node(_scalar(event), line))
+            elif isinstance(event, yaml.CollectionStartEvent):
+                self.start(Node({} if isinstance(event, yaml.MappingStartEvent) else [], line))
+            elif isinstance(event, yaml.CollectionEndEvent):
                 self.open.pop()
         return self.root
 
-    def start(self, event: yaml.CollectionStartEvent, line: int) -> None:
-        if event.tag is not None:
-            _fail(self.origin, line, f"the tag {event.tag!r} is not allowed; a definition is plain data")
+    def check(self, event: yaml.NodeEvent, line: int) -> None:
+        if event.anchor is not None:
+            fail(self.origin, line, "anchors and aliases are not allowed; write the value out")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            fail(self.origin, line, f"the tag {tag!r} is not allowed; a definition is plain data")
+
+    def start(self, node: Node) -> None:
         if len(self.open) >= MAX_DEPTH:
-            _fail(self.origin, line, f"nested deeper than {MAX_DEPTH} levels, which no definition is")
-        node = Node({} if isinstance(event, yaml.MappingStartEvent) else [], line)
+            fail(self.origin, node.line, f"nested deeper than {MAX_DEPTH} levels, which no definition is")
         self.add(node)
         self.open.append((node, None))
-
-    def scalar(self, event: yaml.ScalarEvent, line: int) -> _Scalar:
-        if event.tag is not None:
-            _fail(self.origin, line, f"the tag {event.tag!r} is not allowed; a definition is plain data")
-        tag = self.scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
-        try:
-            value = self.scalars.construct_object(yaml.ScalarNode(tag, event.value))
-        except (ValueError, yaml.YAMLError):
-            value = event.value
-        return value if isinstance(value, str | int | float | bool | None) else event.value
 
     def add(self, node: Node) -> None:
         if not self.open:
             if self.root is not None:
-                _fail(self.origin, node.line, "a second document starts here; a file holds one definition")
+                fail(self.origin, node.line, "a second document starts here; a file holds one definition")
             self.root = node
             return
         container, key = self.open[-1]
@@ -162,62 +198,56 @@ class _Reader:
     def put(self, mapping: Node, key: Node, node: Node) -> None:
         name, entries = key.value, mapping.value
         if not isinstance(name, str | int) or isinstance(name, bool):
-            _fail(self.origin, key.line, f"{key.plain()!r} is no key: keys are words (quote it if YAML reads it otherwise)")
-        if not isinstance(entries, dict) or name in entries:
-            _fail(self.origin, key.line, f"key {name!r} stands twice; keep one")
-        entries[name] = Node(node.value, key.line if isinstance(node.value, dict | list) else node.line)
+            fail(self.origin, key.line, f"{_short(key.plain())} is no key; expected a word or a whole number")
+        if not isinstance(entries, dict) or str(name) in entries:
+            fail(self.origin, key.line, f"key {str(name)!r} stands twice; keep one")
+        entries[str(name)] = Node(node.value, key.line)
 
 
-def _fail(origin: str, line: int, problem: str) -> NoReturn:
-    raise DefinitionError(f"{origin}:{line}: {problem}")
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _line(root: Node, location: tuple[str | int, ...], spelled: Mapping[str, str]) -> int:
-    """Return the line of the deepest part of a pydantic location that the document has."""
-    node = root
-    for part in location:
-        child = None
-        if isinstance(node.value, dict):
-            child = node.value.get(part) or node.value.get(spelled.get(str(part), ""))
-            if child is None and isinstance(part, int) and part < len(node.value):
-                child = list(node.value.values())[part]
-        elif isinstance(node.value, list) and isinstance(part, int):
-            child = node.value[part]
-        node = child or node
-    return node.line
+def _scalar(event: yaml.ScalarEvent) -> _Scalar:
+    quoted = not event.implicit[0]
+    if quoted or not _NUMBER.fullmatch(event.value):
+        return event.value if quoted else _WORDS.get(event.value, event.value)
+    return int(event.value) if _INTEGER.fullmatch(event.value) else float(event.value)
 
 
-def _sentence(
-    record: type[BaseModel],
-    kind: str,
-    location: tuple[str | int, ...],
-    message: str,
-    value: Any,
-    letters: Mapping[str, str],
-) -> str:
+def _sentence(record: type[BaseModel], error: Mapping[str, Any], letters: Mapping[str, str]) -> str:
     """Say one pydantic error as a person would."""
+    kind, location = error["type"], error["loc"]
     key = next((part for part in reversed(location) if isinstance(part, str)), "")
     if kind == "extra_forbidden":
-        known = _fields_at(record, location[:-1])
+        known = [*_fields_at(record, location[:-1])]
         known += [letter for letter, field in letters.items() if field in known]
         hint = did_you_mean(key, known) or "; expected one of " + ", ".join(sorted(known))
         return f"unknown key {key!r}{hint}"
     if kind == "missing":
-        return f"{key!r} is missing; add it"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    if kind == "literal_error":
+        return f"{key!r} has too few values; add the others" if location[-1] != key else f"{key!r} is missing; add it"
+    return f"{key!r} cannot be {_short(error['input'])}: {_expected(record, error, key)}"
+
+
+def _expected(record: type[BaseModel], error: Mapping[str, Any], key: str) -> str:
+    message = error["msg"]
+    if error["type"] == "literal_error":
         choices = message.removeprefix("Input should be ")
-        near = did_you_mean(str(value), re.findall(r"\w+", choices))
-        return f"{key!r} cannot be {value!r}: expected {choices}{near}"
-    return f"{key!r} cannot be {value!r}: {message[0].lower()}{message[1:]}"
+        return f"expected {choices}{did_you_mean(str(error['input']), re.findall(_QUOTED, choices))}"
+    if error["type"] == "model_type":
+        return "expected a mapping of keys to values"
+    field = _fields_at(record, error["loc"][:-1]).get(key)
+    if error["type"] == "string_pattern_mismatch" and field is not None and field.description:
+        return f"expected {field.description}"
+    return f"{message[0].lower()}{message[1:]}".replace("tuple", "list").replace(" after validation", "")
 
 
-def _fields_at(record: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+def _fields_at(record: type[BaseModel], location: Location) -> dict[str, FieldInfo]:
     for part in location:
         if isinstance(part, str) and part in record.model_fields:
             record = _record_in(record.model_fields[part].annotation) or record
-    return list(record.model_fields)
+    return record.model_fields
 
 
 def _record_in(annotation: Any) -> type[BaseModel] | None:

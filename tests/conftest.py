@@ -1,3 +1,42 @@
 """Fixtures that all tests may use."""
 
-pytest_plugins = ["tests.hub_server"]
+import copy
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from fbnet_zoo import arch_file
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.weights import randomize
+
+pytest_plugins = ["tests.checkpoint_files", "tests.hub_server", "tests.phone"]
+
+# The same examples on every machine, however slow it is.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="write the snapshots again instead of comparing with them")
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ArchSpec:
+    """The definition of a small network with something of everything, for 64 px."""
+    return arch_file.load(Path(__file__).parent / "data" / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def shared_tiny_model(tiny_spec: ArchSpec) -> FBNet:
+    """That network with 10 classes and seeded values; leave it as it is."""
+    model = FBNet(tiny_spec, num_classes=10)
+    randomize(model, 0)
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_model(shared_tiny_model: FBNet) -> FBNet:
+    """A copy of it, to be changed."""
+    return copy.deepcopy(shared_tiny_model)

@@ -1,7 +1,9 @@
 """Every operation that the interpreter covers, converted from PyTorch and compared with it."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fbnet_zoo._require import require
 from fbnet_zoo.converters import mil_interpreter
 from fbnet_zoo.converters.mil_ops import OPS
 from tests.mil_packages import MINIMUM_DB, Of, only_output, save, save_built, snr_db, with_random_statistics
@@ -121,17 +124,47 @@ def test_same_padding_puts_the_odd_element_after_or_before(
     assert snr_db(expected, only_output(tmp_path / "y.mlpackage", x=x)) >= 100
 
 
-def test_quantised_activations_are_rounded_shifted_and_saturated(tmp_path: Path) -> None:
-    scale, zero_point = np.float32([0.5, 0.25]), np.int8([10, -10])
+@pytest.mark.parametrize(
+    ("mode", "formula"),
+    [
+        ("TANH_APPROXIMATION", lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))),
+        ("SIGMOID_APPROXIMATION", lambda x: x * torch.sigmoid(1.702 * x)),
+    ],
+)
+def test_gelu_is_approximated_as_the_file_says(mode: str, formula: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    x = torch.linspace(-3, 3, 20)
+    save_built(tmp_path / "y.mlpackage", lambda mb, x: mb.gelu(x=x, mode=mode), shape=(20,))
+    assert snr_db(formula(x), only_output(tmp_path / "y.mlpackage", x=x)) >= 100
+
+
+def test_equal_parts_are_split_by_their_number(tmp_path: Path) -> None:
+    save_built(tmp_path / "y.mlpackage", lambda mb, x: mb.split(x=x, num_splits=3, axis=0)[1], shape=(6,))
+    np.testing.assert_array_equal(only_output(tmp_path / "y.mlpackage", x=torch.arange(6.0)), [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "axis", "expected"),
+    [
+        # -128 and 127 bound int8: the first row ends at (127 - 10) / 2, the second begins at (-128 + 10) / 4
+        ([0.5, 0.25], [10, -10], 0, [[-69.0, 0.0, 1.0, 58.5], [-29.5, 0.0, 0.75, 34.25]]),
+        (0.5, None, None, [[-64.0, 0.0, 1.0, 63.5]] * 2),
+    ],
+)
+def test_quantised_activations_are_rounded_shifted_and_saturated(
+    scale: Any, zero_point: Any, axis: int | None, expected: list[list[float]], tmp_path: Path
+) -> None:
+    options = {
+        "scale": np.float32(scale),
+        "zero_point": None if zero_point is None else np.int8(zero_point),
+        "axis": axis,
+    }
 
     def round_trip(mb: Any, x: Any) -> Any:
-        levels = mb.quantize(input=x, scale=scale, zero_point=zero_point, axis=0, output_dtype="int8")
-        return mb.dequantize(input=levels, scale=scale, zero_point=zero_point, axis=0)
+        return mb.dequantize(input=mb.quantize(input=x, output_dtype="int8", **options), **options)
 
     save_built(tmp_path / "y.mlpackage", round_trip, shape=(2, 4))
     got = only_output(tmp_path / "y.mlpackage", x=torch.tensor([[-1000.0, 0.1, 0.76, 1000.0]] * 2))
-    # int8 reaches from -128 to 127: (-128 - 10) / 2 is the lowest of the first row, (127 + 10) / 4 the highest of the last
-    np.testing.assert_array_equal(got, [[-69.0, 0.0, 1.0, 58.5], [-29.5, 0.0, 0.75, 34.25]])
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_results_are_stored_in_fp16_after_each_operation(tmp_path: Path) -> None:
@@ -143,7 +176,7 @@ def test_results_are_stored_in_fp16_after_each_operation(tmp_path: Path) -> None
     )
     got = only_output(tmp_path / "y.mlpackage", x=torch.tensor([1.0, 2.0, 3.0]))
     # above 2048 fp16 has the even integers only, and ties go to the even mantissa
-    np.testing.assert_array_equal(got, np.float16([0, 2, 4]))
+    np.testing.assert_array_equal(got, [0, 2, 4])
     assert got.dtype == np.float16
 
 
@@ -169,8 +202,38 @@ def test_an_operation_that_is_not_covered_is_refused_before_anything_runs(tmp_pa
     )
 
 
-def test_a_variant_that_is_not_covered_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda mb, x: mb.concat(values=[x, x], axis=0, interleave=True, name="y"), "'concat' with interleaved"),
+        (lambda mb, x: mb.gather(x=x, indices=[[0], [1]], axis=1, batch_dims=1, name="y"), "'gather' with batch_dims"),
+        (
+            lambda mb, x: mb.upsample_bilinear(
+                x=x, scale_factor_height=2, align_corners=False, half_pixel_centers=False, name="y"
+            ),
+            "'upsample_bilinear' with half_pixel_centers",
+        ),
+    ],
+)
+def test_a_variant_that_is_not_covered_is_refused(
+    build: Callable[[Any, Any], Any], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "y.mlpackage"
-    save_built(path, lambda mb, x: mb.concat(values=[x, x], axis=0, interleave=True, name="mixed"), shape=(3,))
-    with pytest.raises(mil_interpreter.UnsupportedOpError, match="'concat' with interleaved .* computes 'mixed'"):
-        mil_interpreter.load(path).predict({"x": np.zeros(3, np.float32)})
+    save_built(path, build, shape=(2, 4, 4, 4))
+    with pytest.raises(mil_interpreter.UnsupportedOpError, match=f"{message}.*, which computes 'y', is not covered"):
+        mil_interpreter.load(path).predict({"x": np.zeros((2, 4, 4, 4), np.float32)})
+
+
+def test_every_input_that_an_operation_may_have_is_known() -> None:
+    registry = require("coremltools.converters.mil.mil.ops.registry", extra="coreml").SSAOpRegistry
+    for name, function in OPS.items():
+        parameters = set(inspect.signature(function).parameters)
+        for version, operation in registry.core_ops[name].items():
+            assert parameters >= set(operation.input_spec.input_types), f"{name} of {version}"
+
+
+def test_an_input_that_a_later_format_adds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_built(tmp_path / "y.mlpackage", lambda mb, x: mb.elu(x=x, alpha=2.0, name="y"), shape=(3,))
+    monkeypatch.setitem(cast("dict[str, Any]", OPS), "elu", lambda x: x)
+    with pytest.raises(mil_interpreter.UnsupportedOpError, match=r"'elu' with .*'alpha', which computes 'y'"):
+        mil_interpreter.load(tmp_path / "y.mlpackage")

@@ -146,11 +146,20 @@ def test_quiet_undoes_a_library_that_configures_logging() -> None:
     assert root.handlers == before
 
 
-def test_quiet_nests_and_leaks_no_descriptor() -> None:
+def test_quiet_nests(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with quiet():
+        with quiet():
+            shout()
+        shout()
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_quiet_leaks_no_descriptor() -> None:
     def count() -> int:
         return len(list(Path("/dev/fd").iterdir()))
 
     before = count()
-    with quiet(), quiet():
+    with quiet():
         pass
     assert count() == before

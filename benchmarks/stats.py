@@ -1,0 +1,229 @@
+"""What a list of timings says: its centre, its spread, its outliers, and how two of them compare.
+
+Bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile method. Outliers: Iglewicz and
+Hoaglin, How to Detect and Handle Outliers (1993), modified z-scores above 3.5.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fbnet_zoo.errors import InputError
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+OUTLIER_SCORE = 3.5
+
+_DEVIATIONS_OF_MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
+_DEVIATIONS_OF_MEAN = 1.2533  # likewise over its mean absolute deviation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A list of timings in numbers, ms.
+
+    Attributes:
+        count: how many there are.
+        low: of the median, lower end of its 95 % interval.
+        high: of the median, upper end.
+        trimmed_mean: of the middle 80 %.
+        outliers: positions of those that stand far off.
+        warmup: how many at the start are slower than the second half; none are left out of the other numbers.
+    """
+
+    count: int
+    median: float
+    low: float
+    high: float
+    p10: float
+    p90: float
+    p99: float
+    mean: float
+    trimmed_mean: float
+    outliers: tuple[int, ...]
+    warmup: int
+
+
+def summarize(samples: Sequence[float], *, seed: int = 0) -> Summary:
+    """Describe timings, ms.
+
+    Raises:
+        InputError: there are none, or one is no number.
+
+    >>> summary = summarize([9.0, 10.0, 10.0, 11.0, 50.0])
+    >>> summary.median, summary.outliers
+    (10.0, (4,))
+    """
+    values = _checked(samples)
+    p10, p90, p99 = np.percentile(values, (10, 90, 99))
+    low, high = bootstrap_interval(samples, seed=seed)
+    return Summary(
+        count=len(values),
+        median=float(np.median(values)),
+        low=low,
+        high=high,
+        p10=float(p10),
+        p90=float(p90),
+        p99=float(p99),
+        mean=float(values.mean()),
+        trimmed_mean=trimmed_mean(samples),
+        outliers=find_outliers(samples),
+        warmup=warmup_length(samples),
+    )
+
+
+def trimmed_mean(samples: Sequence[float]) -> float:
+    """Return the mean without the lowest and the highest tenth, as ExecuTorch's benchmark app trims.
+
+    >>> trimmed_mean([1, 2, 2, 2, 2, 2, 2, 2, 2, 99])
+    2.0
+    """
+    values = np.sort(_checked(samples))
+    return float(values[len(values) // 10 : max(1, len(values) * 9 // 10)].mean())
+
+
+def bootstrap_interval(
+    samples: Sequence[float],
+    *,
+    statistic: Callable[[Floats], Floats] = lambda resamples: np.median(resamples, axis=1),
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return where a statistic of the samples lies, the median if not said otherwise.
+
+    Args:
+        samples: the timings.
+        statistic: of every row of an array `(resamples, len(samples))`.
+        confidence: share of the resampled statistics that lie inside.
+        resamples: how often to draw as many samples as there are, with replacement.
+        seed: of the drawing.
+
+    Raises:
+        InputError: there are no samples, or one is no number.
+    """
+    values = _checked(samples)
+    return _interval(statistic(_redrawn(values, resamples, np.random.default_rng(seed))), confidence)
+
+
+def find_outliers(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> tuple[int, ...]:
+    """Return the positions of the samples further from the median than `score` robust standard deviations.
+
+    >>> find_outliers([10.0, 10.1, 9.9, 10.0, 30.0])
+    (4,)
+    """
+    values = _checked(samples)
+    distances = np.abs(values - np.median(values))
+    return tuple(int(position) for position in np.flatnonzero(distances > score * _deviation(values)))
+
+
+def warmup_length(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> int:
+    """Return how many samples at the start are slow by the measure of the second half.
+
+    A sample is slow above the second half's median plus `score` of its robust standard deviations; the first that is
+    not ends the warm-up, which therefore never reaches the second half.
+
+    >>> warmup_length([54.0, 12.0, 10.8, 10.9, 10.8, 10.7, 10.9, 10.8])
+    2
+    """
+    values = _checked(samples)
+    steady = values[len(values) // 2 :]
+    slow = values[: len(values) // 2] > np.median(steady) + score * _deviation(steady)
+    return int(np.argmin(np.append(slow, False)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How many times longer B takes than A.
+
+    Attributes:
+        ratio: the middle estimate; above 1, B is slower.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        pairs: how many pairs it comes from; 0 when the samples are not paired.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves 1 out."""
+        return not self.low <= 1 <= self.high
+
+    @property
+    def verdict(self) -> str:
+        """The result in words.
+
+        >>> Ratio(ratio=1.02, low=0.98, high=1.05, pairs=10).verdict
+        'no difference shown'
+        >>> Ratio(ratio=1.25, low=1.2, high=1.3, pairs=10).verdict
+        'B takes 1.250 times as long as A (1.200 to 1.300)'
+        """
+        if not self.differs:
+            return "no difference shown"
+        return f"B takes {self.ratio:.3f} times as long as A ({self.low:.3f} to {self.high:.3f})"
+
+
+def paired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Ratio:
+    """Compare timings taken in turn: the median of `b / a` over pairs, its interval from redrawn pairs.
+
+    Raises:
+        InputError: the lists are empty or of different lengths, or a value is not a positive number.
+
+    >>> paired_ratio([10.0, 20.0, 40.0], [11.0, 22.0, 44.0]).verdict
+    'B takes 1.100 times as long as A (1.100 to 1.100)'
+    """
+    if len(a) != len(b):
+        raise InputError(f"pairs need as many timings of A as of B, not {len(a)} and {len(b)}")
+    ratios = _positive(b) / _positive(a)
+    low, high = bootstrap_interval(ratios.tolist(), seed=seed)
+    return Ratio(ratio=float(np.median(ratios)), low=low, high=high, pairs=len(ratios))
+
+
+def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Ratio:
+    """Compare timings that were not taken in turn: the ratio of the medians, both sides redrawn.
+
+    Raises:
+        InputError: a list is empty, or a value is not a positive number.
+    """
+    generator = np.random.default_rng(seed)
+    first, second = _positive(a), _positive(b)
+    medians = [np.median(_redrawn(values, RESAMPLES, generator), axis=1) for values in (first, second)]
+    low, high = _interval(medians[1] / medians[0], CONFIDENCE)
+    return Ratio(ratio=float(np.median(second) / np.median(first)), low=low, high=high, pairs=0)
+
+
+def _redrawn(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    return values[generator.integers(0, len(values), size=(resamples, len(values)))]
+
+
+def _interval(statistics: Floats, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(statistics, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
+
+
+def _deviation(values: Floats) -> float:
+    distances = np.abs(values - np.median(values))
+    spread = _DEVIATIONS_OF_MAD * float(np.median(distances))
+    return spread or _DEVIATIONS_OF_MEAN * float(distances.mean())  # more than half are equal
+
+
+def _checked(samples: Sequence[float]) -> Floats:
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise InputError("timings must be a list of at least one finite number")
+    return values
+
+
+def _positive(samples: Sequence[float]) -> Floats:
+    values = _checked(samples)
+    if (values <= 0).any():
+        raise InputError("a ratio needs timings above 0")
+    return values

@@ -1,0 +1,73 @@
+"""Measurements in a file, one JSON line each, added and never rewritten."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fbnet_zoo.benchmarks.measure import Measurement
+from fbnet_zoo.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def append(path: Path, measurement: Measurement) -> None:
+    """Add a line in one write, so that several threads and processes may add to the same file.
+
+    A line that a full disk or a power cut left unfinished is closed first; `read` leaves it out.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    line = measurement.model_dump_json().encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as file:
+            if _is_unfinished(file):
+                line = b"\n" + line
+            if file.write(line) != len(line):
+                raise OSError("only a part of the line was written")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"{path}: the measurement cannot be added: {error}") from error
+
+
+def _is_unfinished(file: FileIO) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def read(path: Path) -> tuple[Measurement, ...]:
+    """Return all measurements of a file, in the order in which they were added.
+
+    Raises:
+        InputError: the file cannot be read, or a line is JSON but no measurement of this version.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return tuple(_measurements(path, lines))
+
+
+def _measurements(path: Path, lines: list[bytes]) -> Iterator[Measurement]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            json.loads(line)
+        except ValueError:
+            log.warning("%s:%d: an unfinished line was left out", path, number)
+            continue
+        try:
+            yield Measurement.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the record"
+            raise InputError(f"{path}:{number}: not a measurement: {key}: {first['msg']}") from error

@@ -1,0 +1,114 @@
+"""What goes into a conversion and what comes out of it: options and artifact.
+
+The command line reads this module, and the table of targets, on every call: neither imports torch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fbnet_zoo.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from fbnet_zoo.converters.manifest import Manifest
+    from fbnet_zoo.converters.parity import Tolerances
+
+Precision = Literal["fp32", "fp16"]
+Backend = Literal["xnnpack", "coreml", "vulkan"]
+
+LARGEST_BATCH = 64
+_CHOICES = {"precision": ("fp32", "fp16"), "backend": ("xnnpack", "coreml", "vulkan")}
+_RANGES = {"batch": (1, LARGEST_BATCH), "input_size": (8, 4096), "opset": (1, 99)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """How a network shall be converted; `fbnet_zoo.converters.targets` says which target takes which.
+
+    Attributes:
+        precision: of the weights and of the arithmetic; inputs and outputs stay float32.
+        batch: images per run, when it is not dynamic.
+        dynamic_batch: let the file take 1 to 64 images.
+        input_size: side of the square image, px; `None` is the definition's.
+        labels: names of the classes, written into the file.
+        image_input: let the file take 8-bit images and normalise them itself.
+        deployment_target: oldest system that shall run the file, such as `iOS16`.
+        opset: version of the ONNX operators.
+        bundled: also write a file that carries its own test.
+        backend: what ExecuTorch delegates to.
+        min_snr_db: smallest signal-to-noise ratio of the logits; `None` is the precision's default.
+        max_error: largest error of a logit, as a share of the largest; `None` is the precision's default.
+        min_top1_agreement: smallest share of images with the same best class.
+        allow_unchecked: write files that no runtime of this machine can check.
+        verbose: let the libraries print.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    precision: Precision = "fp32"
+    batch: int = 1
+    dynamic_batch: bool = False
+    input_size: int | None = None
+    labels: tuple[str, ...] | None = None
+    image_input: bool = False
+    deployment_target: str | None = None
+    opset: int | None = None
+    bundled: bool = False
+    backend: Backend = "xnnpack"
+    min_snr_db: float | None = None
+    max_error: float | None = None
+    min_top1_agreement: float = 1.0
+    allow_unchecked: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        for field, choices in _CHOICES.items():
+            _check_choice(field, getattr(self, field), choices)
+        for field, limits in _RANGES.items():
+            _check_range(field, getattr(self, field), limits)
+        if isinstance(self.labels, str):
+            raise InputError(f"labels cannot be the text {self.labels!r}; expected a sequence of names")
+        if self.dynamic_batch and self.batch != 1:
+            raise InputError(f"batch {self.batch} and dynamic_batch exclude each other; give one of them")
+
+    @property
+    def tolerances(self) -> "Tolerances":
+        """What a file of this precision must keep."""
+        from fbnet_zoo.converters.parity import Tolerances
+
+        return Tolerances.of(
+            self.precision,
+            min_snr_db=self.min_snr_db,
+            max_error=self.max_error,
+            min_top1_agreement=self.min_top1_agreement,
+        )
+
+
+def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        hint = did_you_mean(str(value), choices) or f"; expected {' or '.join(choices)}"
+        raise InputError(f"{field} cannot be {value!r}{hint}")
+
+
+def _check_range(field: str, value: object, limits: tuple[int, int]) -> None:
+    smallest, largest = limits
+    if value is not None and not (isinstance(value, int) and smallest <= value <= largest):
+        raise InputError(f"{field} cannot be {value!r}; expected a whole number from {smallest} to {largest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A converted file that lies at its final name, with its manifest beside it.
+
+    Attributes:
+        path: of the file; a folder for Core ML.
+        manifest_path: `<path>.json`.
+        target: name of the format.
+        manifest: what `manifest_path` holds.
+    """
+
+    path: Path
+    manifest_path: Path
+    target: str
+    manifest: "Manifest"

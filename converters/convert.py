@@ -1,0 +1,254 @@
+"""From a model to checked files: the one function that the command line and Python call."""
+
+import copy
+import functools
+import importlib
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from torch import nn
+
+from fbnet_zoo.converters import manifest, targets
+from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision
+from fbnet_zoo.converters.cases import make_cases
+from fbnet_zoo.converters.manifest import FileRecord, Manifest, ParityRecord, TensorRecord
+from fbnet_zoo.converters.parity import Runner, check, first_divergence
+from fbnet_zoo.converters.prefixes import first_divergent_part
+from fbnet_zoo.converters.program import Program, deploy_form, export, of_network
+from fbnet_zoo.converters.publish import companions, publish, workplace
+from fbnet_zoo.converters.targets import Target
+from fbnet_zoo.errors import InputError, ParityError
+from fbnet_zoo.model import FBNet
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+
+
+@overload
+def convert(
+    model: FBNet, *, to: str, out: str | Path, name: str | None = None, progress: Progress | None = None, **options: Any
+) -> Artifact: ...
+@overload
+def convert(
+    model: FBNet,
+    *,
+    to: Sequence[str],
+    out: str | Path,
+    name: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Artifact]: ...
+def convert(
+    model: FBNet,
+    *,
+    to: str | Sequence[str],
+    out: str | Path,
+    name: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Artifact | list[Artifact]:
+    """Convert a network, run every file again, and keep those that compute what the network computes.
+
+    A file is at its final name, `<out>/<name>.<suffix>`, only if it passed; its manifest lies beside it as
+    `<name>.<suffix>.json`. Targets share one `torch.export`. Where one fails, the files of those before it stay.
+
+    Args:
+        model: the network; it is not changed.
+        to: a target of `fbnet_zoo.converters.targets.TARGETS`, or several.
+        out: folder of the files; it is made where needed.
+        name: of the files; the definition's by default.
+        progress: is told what happens next: `fp32: export`, then `onnx: write`, `onnx: check` and `onnx: done`.
+        options: fields of `fbnet_zoo.converters.artifact.ConvertOptions`.
+
+    Returns:
+        The artifact of the target, or a list of them if `to` is no plain text.
+
+    Raises:
+        InputError: a target, an option or the folder is wrong.
+        MissingExtraError: a target's libraries are not installed.
+        ConversionError: the network cannot be written in a format.
+        ParityError: a file does not compute what the network computes; it names the first layer that differs.
+    """
+    names, artifacts = [to] if isinstance(to, str) else to, []
+    for target in targets.find(names):
+        targets.require_libraries(target)
+    with closing(convert_each(model, to=names, out=out, name=name, progress=progress, **options)) as each:
+        for outcome in each:
+            if isinstance(outcome, Exception):
+                raise outcome
+            artifacts.append(outcome)
+    return artifacts[0] if isinstance(to, str) else artifacts
+
+
+def convert_each(
+    model: FBNet,
+    *,
+    to: Sequence[str],
+    out: str | Path,
+    name: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Generator[Artifact | Exception]:
+    """Convert like `convert`, and go on where a target fails.
+
+    Yields:
+        For each target in order, its artifact or the error that `convert` would raise.
+
+    Raises:
+        InputError: a target, an option or the folder is wrong.
+    """
+    chosen = targets.find(to)
+    asked = targets.make_options(chosen, options)
+    with workplace(Path(out)) as folder:
+        job = _Job(
+            reference=copy.deepcopy(model).cpu().float(),
+            options=asked,
+            name=_file_name(name or model.spec.name),
+            out=Path(out),
+            folder=folder,
+            progress=progress or log.debug,
+        )
+        for target in chosen:
+            yield _attempt(job, target)
+
+
+def _attempt(job: "_Job", target: Target) -> Artifact | Exception:
+    try:
+        targets.require_libraries(target)
+        return job.run(target)
+    except Exception as error:  # also what libraries raise: the next target uses another one
+        return error
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"name cannot be {name!r}; expected letters, digits, '_', '-' and '.', and no folder")
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One call: what all its targets share."""
+
+    reference: FBNet
+    options: ConvertOptions
+    name: str
+    out: Path
+    folder: Path
+    progress: Progress
+    programs: dict[Precision, Program] = field(default_factory=dict)
+
+    def run(self, target: Target) -> Artifact:
+        program = self.program(target.program_precision(self.options.precision))
+        path = _own_folder(self.folder) / f"{self.name}.{target.suffix}"
+        self.progress(f"{target.name}: write")
+        facts = _module(target).write(program, path, self.options)
+        self.progress(f"{target.name}: check")
+        parity = self.parity(target, program, path)
+        manifest_path = path.with_name(f"{path.name}.json")
+        files = [path, *companions(path, manifest_path)]
+        record = self.manifest(target, program, files, parity, facts)
+        record.save(manifest_path)
+        final, final_manifest = publish(path, manifest_path, self.out)
+        self.progress(f"{target.name}: done")
+        return Artifact(path=final, manifest_path=final_manifest, target=target.name, manifest=record)
+
+    def program(self, precision: Precision) -> Program:
+        if precision not in self.programs:
+            self.progress(f"{precision}: export")
+            self.programs[precision] = export(self.reference, replace(self.options, precision=precision))
+        return self.programs[precision]
+
+    def parity(self, target: Target, program: Program, path: Path) -> ParityRecord:
+        reason = targets.unchecked_reason(target, self.options)
+        if reason:
+            return ParityRecord(checked=False, reason=reason)
+        cases = make_cases(
+            program.preprocess,
+            channels=program.in_channels,
+            batch=self.options.batch,
+            dynamic_batch=self.options.dynamic_batch,
+            image_input=self.options.image_input and "image_input" in target.options,
+        )
+        runner = _module(target).load(path)
+        report = check(self.reference, runner, cases, self.options.tolerances)
+        if not report.passed:
+            worst = min(zip(cases, report.cases, strict=True), key=lambda pair: pair[1].snr_db)[0]
+            where = self.divergence(target, program, runner, worst.images)
+            raise ParityError(f"{path.name} does not compute what the model computes: {report.failures()[0]}; {where}")
+        return ParityRecord.of(report)
+
+    def divergence(self, target: Target, program: Program, runner: Runner, images: np.ndarray) -> str:
+        """Say which layer departs first, by what the runtime shows or else by converting parts of the network."""
+        self.progress(f"{target.name}: locate")
+        network, min_snr_db = deploy_form(self.reference), self.options.tolerances.min_snr_db
+        if traced := list(runner.trace(images)):
+            name = first_divergence(network, traced, images, min_snr_db)
+        else:
+            name = first_divergent_part(network, functools.partial(self.lower, target, program), images, min_snr_db)
+        return f"the first diverging layer is {name}" if name else f"no layer by itself falls below {min_snr_db:.1f} dB"
+
+    def lower(self, target: Target, program: Program, network: nn.Module, outputs: int) -> Runner:
+        path = _own_folder(self.folder) / f"part.{target.suffix}"
+        plain = replace(self.options, labels=None, bundled=False)
+        _module(target).write(of_network(program, network, outputs), path, plain)
+        return _module(target).load(path)
+
+    def manifest(
+        self, target: Target, program: Program, files: Sequence[Path], parity: ParityRecord, facts: dict[str, Any]
+    ) -> Manifest:
+        main, *others = (FileRecord.of(path) for path in files)
+        return Manifest(
+            model=program.spec.name,
+            target=target.name,
+            precision=self.options.precision,
+            weights=program.weights,
+            license=program.license,
+            created=manifest.now(),
+            file=main,
+            companions=tuple(others),
+            inputs=facts.pop("inputs", None) or (_input(program),),
+            outputs=facts.pop("outputs", None) or (_output(program),),
+            preprocess=program.preprocess,
+            parity=parity,
+            facts=facts,
+            versions=manifest.versions(target.libraries),
+        )
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make a folder for one file, so that nothing of another one is taken for its companion."""
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+def _module(target: Target) -> Any:
+    return importlib.import_module(target.module)
+
+
+def _input(program: Program) -> TensorRecord:
+    size = program.input_size
+    return TensorRecord(
+        name=program.input_name,
+        shape=(_batch(program), program.in_channels, size, size),
+        dtype="float32",
+        layout="NCHW",
+        channel_order=program.preprocess.order if program.in_channels == 3 else None,
+    )
+
+
+def _output(program: Program) -> TensorRecord:
+    return TensorRecord(
+        name=program.output_name, shape=(_batch(program), program.num_classes), dtype="float32", layout="NC"
+    )
+
+
+def _batch(program: Program) -> int | str:
+    return "batch" if program.dynamic_batch else program.batch

@@ -1,0 +1,84 @@
+"""What is put around a network while coremltools converts it, as passes over its MIL program.
+
+The exported graph stays the one that all targets share: an image input and the outputs of a classifier are added to the
+ML Program only.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fbnet_zoo._require import require
+
+PROBABILITIES = "probabilities"
+"""Name of the output that `add_probabilities` adds."""
+
+_NAMESPACE = "fbnet_zoo"
+
+
+def pipeline(*, std: Sequence[float] | None, probabilities: bool) -> Any:
+    """Return coremltools' passes and those of ours that are asked for.
+
+    Args:
+        std: divide the input by it, one value per channel. Core ML itself scales an image by one factor and subtracts a
+            mean per channel, before this.
+        probabilities: put out the softmax of the logits, too.
+
+    Raises:
+        MissingExtraError: coremltools is not installed.
+    """
+    passes = require("coremltools", extra="coreml").PassPipeline()
+    _register()
+    # Ours come last, when an fp16 program has its casts at both ends: they compute in float32.
+    if std is not None:
+        passes.append_pass(f"{_NAMESPACE}::divide_by_std")
+        passes.set_options(f"{_NAMESPACE}::divide_by_std", {"std": tuple(std)})
+    if probabilities:
+        passes.append_pass(f"{_NAMESPACE}::add_probabilities")
+    return passes
+
+
+@cache
+def _register() -> None:
+    base: Any = require("coremltools.converters.mil.mil.passes.graph_pass", extra="coreml").AbstractGraphPass
+    register = require("coremltools.converters.mil.mil.passes.pass_registry", extra="coreml").register_pass
+
+    class DivideByStd(base):  # type: ignore[misc]  # coremltools is not annotated
+        std: tuple[float, ...] = ()
+
+        def apply(self, program: Any) -> None:
+            _divide_by_std(program.functions["main"], self.std)
+
+    class AddProbabilities(base):  # type: ignore[misc]
+        def apply(self, program: Any) -> None:
+            _add_probabilities(program.functions["main"])
+
+    register(namespace=_NAMESPACE, name="divide_by_std")(DivideByStd)
+    register(namespace=_NAMESPACE, name="add_probabilities")(AddProbabilities)
+
+
+def _divide_by_std(main: Any, std: Sequence[float]) -> None:
+    builder = require("coremltools.converters.mil", extra="coreml").Builder
+    (image,) = main.inputs.values()
+    factor = 1 / np.array(std, np.float32).reshape(1, -1, 1, 1)
+    with main, builder.set_before_op(main.operations[0]), builder.scope(*_origin()):
+        scaled = builder.mul(x=image, y=factor)
+    main.replace_uses_of_var_after_op(anchor_op=scaled.op, old_var=image, new_var=scaled)
+
+
+def _add_probabilities(main: Any) -> None:
+    builder = require("coremltools.converters.mil", extra="coreml").Builder
+    (logits,) = main.outputs
+    with main, builder.scope(*_origin()):
+        main.set_outputs([logits, builder.softmax(x=logits, axis=1, name=PROBABILITIES)])
+    # The writer of classifiers counts the outputs that were asked for, and takes no others beside the label's.
+    main.set_output_types(None)
+
+
+def _origin() -> list[Any]:
+    """Say where an operation comes from, which coremltools demands of all in a program from PyTorch."""
+    scope = require("coremltools.converters.mil.mil.scope", extra="coreml")
+    sources = (scope.ScopeSource.EXIR_STACK_TRACE, scope.ScopeSource.EXIR_DEBUG_HANDLE)
+    return [scope.ScopeInfo(source=source, data=[None]) for source in sources]

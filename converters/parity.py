@@ -1,0 +1,246 @@
+"""Whether a converted file computes what the PyTorch model computes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fbnet_zoo.converters.cases import Case
+
+_DEFAULTS = {"fp32": (100.0, 1e-4), "fp16": (40.0, 3e-2)}
+_LIMIT_DB = 300.0
+"""Beyond what float64 can tell; finite, so that JSON can say it."""
+
+
+class Runner(Protocol):
+    """A converted file, loaded into a runtime."""
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs the file."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of normalised images: float32 `(N, C, S, S)` to float32 `(N, classes)`."""
+
+    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield name and value of every tensor that the file computes, in order; nothing if the runtime cannot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerances:
+    """What a file must keep to pass.
+
+    Attributes:
+        min_snr_db: smallest signal-to-noise ratio of the logits of an image, dB.
+        max_error: largest error of a logit, as a share of the image's largest.
+        min_top1_agreement: smallest share of images with the same best class.
+    """
+
+    min_snr_db: float
+    max_error: float
+    min_top1_agreement: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        precision: str,
+        *,
+        min_snr_db: float | None = None,
+        max_error: float | None = None,
+        min_top1_agreement: float = 1.0,
+    ) -> Self:
+        """Return the tolerances of a precision, with what is given in place of its defaults.
+
+        >>> Tolerances.of("fp16", max_error=0.1)
+        Tolerances(min_snr_db=40.0, max_error=0.1, min_top1_agreement=1.0)
+        """
+        default_db, default_error = _DEFAULTS[precision]
+        return cls(
+            min_snr_db=default_db if min_snr_db is None else min_snr_db,
+            max_error=default_error if max_error is None else max_error,
+            min_top1_agreement=min_top1_agreement,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """How far the logits of a case are from the model's; each figure is that of the worst image.
+
+    Attributes:
+        snr_db: signal-to-noise ratio, dB.
+        max_abs_error: largest error of a logit.
+        max_error: the same as a share of the image's largest logit.
+        top1_agreement: share of images with the same best class; near ties may swap.
+        near_ties: images whose best class differs, but by less than the noise that is tolerated.
+    """
+
+    name: str
+    snr_db: float
+    max_abs_error: float
+    max_error: float
+    top1_agreement: float
+    near_ties: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """All cases of a file, and the worst figures over them."""
+
+    runtime: str
+    tolerances: Tolerances
+    cases: tuple[CaseResult, ...]
+
+    @property
+    def worst(self) -> CaseResult:
+        """The worst figure of each kind over all cases."""
+        cases = self.cases
+        return CaseResult(
+            name="worst",
+            snr_db=min(case.snr_db for case in cases),
+            max_abs_error=max(case.max_abs_error for case in cases),
+            max_error=max(case.max_error for case in cases),
+            top1_agreement=min(case.top1_agreement for case in cases),
+            near_ties=sum(case.near_ties for case in cases),
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether every case is within the tolerances."""
+        return not self.failures()
+
+    def failures(self) -> list[str]:
+        """Return one phrase for each case and figure that is out of tolerance."""
+        return [phrase for case in self.cases for phrase in _failures(case, self.tolerances)]
+
+
+def _failures(case: CaseResult, tolerances: Tolerances) -> Iterator[str]:
+    if not case.snr_db >= tolerances.min_snr_db:
+        yield f"{case.snr_db:.1f} dB on {case.name}, expected at least {tolerances.min_snr_db:.1f} dB"
+    if not case.max_error <= tolerances.max_error:
+        wanted = f"expected at most {tolerances.max_error:.2g}"
+        yield f"an error of {case.max_error:.2g} of the largest logit on {case.name}, {wanted}"
+    if case.top1_agreement < tolerances.min_top1_agreement:
+        wanted = f"expected at least {tolerances.min_top1_agreement:.0%}"
+        yield f"the same best class for {case.top1_agreement:.0%} of {case.name}, {wanted}"
+
+
+def check(model: nn.Module, runner: Runner, cases: Sequence[Case], tolerances: Tolerances) -> ParityReport:
+    """Compare a file with the model, case by case.
+
+    Args:
+        model: the reference, in float32, as it was before any folding; its mode is not changed.
+        runner: the file.
+        cases: batches that the file takes.
+        tolerances: kept in the report, which says whether the file passed.
+    """
+    results = []
+    for case in cases:
+        expected, got = _logits(model, case.images), runner(case.images)
+        results.append(compare(case.name, expected, got, tolerances.min_snr_db))
+    return ParityReport(runtime=runner.runtime, tolerances=tolerances, cases=tuple(results))
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    training = model.training
+    try:
+        return model.eval()(torch.from_numpy(images)).numpy()
+    finally:
+        model.train(training)
+
+
+def compare(name: str, expected: np.ndarray, got: np.ndarray, tolerated_db: float) -> CaseResult:
+    """Compare logits `(N, classes)` with the reference's.
+
+    Two classes whose reference logits are closer than the noise at `tolerated_db` may change places: each of the two
+    may be off by that noise (root mean square), so that their order says nothing.
+    """
+    if got.shape != expected.shape:
+        return CaseResult(
+            name=name, snr_db=-_LIMIT_DB, max_abs_error=np.inf, max_error=np.inf, top1_agreement=0.0, near_ties=0
+        )
+    error = np.abs(expected.astype(np.float64) - got).max(1)  # (N,)
+    peak = np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)
+    gap = _gaps(expected, got)
+    tie = 2 * np.sqrt(np.square(expected).mean(1)) * 10 ** (-tolerated_db / 20)
+    return CaseResult(
+        name=name,
+        snr_db=min(snr_db(*pair) for pair in zip(expected, got, strict=True)),
+        max_abs_error=float(error.max()),
+        max_error=float((error / peak).max()),
+        top1_agreement=float((gap <= tie).mean()),
+        near_ties=int(((gap > 0) & (gap <= tie)).sum()),
+    )
+
+
+def _gaps(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """Return how much lower the reference holds the file's best class than its own, per image: 0 where they agree."""
+    rows = np.arange(len(expected))
+    return expected.max(1) - expected[rows, got.argmax(1)]
+
+
+def snr_db(expected: np.ndarray | Tensor, got: np.ndarray | Tensor) -> float:
+    """Return the signal-to-noise ratio: energy of `expected` over that of the difference, within +-300 dB.
+
+    Equal values give 300; an infinite or undefined value, and any difference from nothing but zeros, -300.
+
+    >>> round(snr_db(np.array([3.0, 4.0]), np.array([3.0, 4.05])))
+    40
+    """
+    reference, values = np.asarray(expected, np.float64), np.asarray(got, np.float64)
+    noise = float(np.square(reference - values).sum())
+    signal = float(np.square(reference).sum())
+    if noise == 0:
+        return _LIMIT_DB
+    if not np.isfinite(noise) or signal == 0:
+        return -_LIMIT_DB
+    return float(np.clip(10 * np.log10(signal / noise), -_LIMIT_DB, _LIMIT_DB))
+
+
+def first_divergence(
+    network: nn.Module, traced: Iterable[tuple[str, np.ndarray]], images: np.ndarray, min_snr_db: float
+) -> str | None:
+    """Return the name of the first module whose output a file does not compute; `None` if it computes the last one.
+
+    Names in files are the exporters' own, and a converter may merge a module into its neighbour. So every module's
+    output is looked for among all tensors of the file by shape and value, and a module that is not found counts only
+    when none after it is found either.
+
+    Args:
+        network: the deploy form that the file was made of, in float32.
+        traced: names and values of the file's tensors for `images`.
+        images: one batch that the file takes.
+        min_snr_db: how close a tensor must be to count as found.
+    """
+    tensors: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for _, value in traced:
+        tensors.setdefault(_shape(value), []).append(value.reshape(-1))
+    suspect = None
+    for name, output in reversed(_outputs(network, images)):
+        found = (snr_db(output.reshape(-1), value) for value in tensors.get(_shape(output), ()))
+        if any(snr >= min_snr_db for snr in found):
+            break
+        suspect = name
+    return suspect
+
+
+def _shape(value: np.ndarray) -> tuple[int, ...]:
+    return tuple(size for size in value.shape if size != 1)
+
+
+@torch.no_grad()
+def _outputs(network: nn.Module, images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return what every module below `network` puts out, in the order in which they finish."""
+    outputs: list[tuple[str, np.ndarray]] = []
+    hooks = []
+    for name, module in network.named_modules():
+        if name and not isinstance(module, nn.Identity):
+            keep = lambda _module, _inputs, output, name=name: outputs.append((name, output.numpy()))  # noqa: E731
+            hooks.append(module.register_forward_hook(keep))
+    network(torch.from_numpy(images))
+    for hook in hooks:
+        hook.remove()
+    return outputs

@@ -1,0 +1,60 @@
+"""Where a format departs from the network, for runtimes that do not show what happens inside."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fbnet_zoo.converters.parity import Runner, snr_db
+from fbnet_zoo.model import FBNet
+
+Lower = Callable[[nn.Module, int], Runner]
+"""Converts a network with so many outputs in the way that is in question, and loads the result."""
+
+
+class Prefix(nn.Module):
+    """The first parts of a network, their output as rows: `(N, C, S, S)` to `(N, values)`."""
+
+    def __init__(self, parts: Sequence[nn.Module], values: int) -> None:
+        super().__init__()
+        self.parts, self.values = nn.Sequential(*parts), values
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.parts(x).reshape(-1, self.values)
+
+
+def first_divergent_part(network: FBNet, lower: Lower, images: np.ndarray, min_snr_db: float) -> str | None:
+    """Return the name of the first part after which the format departs from the network; `None` if after none.
+
+    The network is converted again up to half of its parts, and so on by halves: some five conversions.
+
+    Args:
+        network: the deploy form, in float32.
+        lower: the conversion.
+        images: a batch that the file takes.
+        min_snr_db: how close the output of a part must be.
+    """
+    named = _parts(network)
+    sound, unsound = 0, len(named) + 1
+    while unsound - sound > 1:
+        middle = (sound + unsound) // 2
+        snr = _snr_of_prefix([part for _, part in named[:middle]], lower, images)
+        sound, unsound = (middle, unsound) if snr >= min_snr_db else (sound, middle)
+    return named[sound][0] if sound < len(named) else None
+
+
+def _parts(network: FBNet) -> list[tuple[str, nn.Module]]:
+    blocks = (f"stages.{stage}.{name}" for stage, parts in network.stages.items() for name, _ in parts.named_children())
+    names = ("stem", *blocks, "head", "pool", "classifier")
+    modules = ((name, network.get_submodule(name)) for name in names)
+    return [(name, module) for name, module in modules if not isinstance(module, nn.Identity)]
+
+
+@torch.no_grad()
+def _snr_of_prefix(parts: Sequence[nn.Module], lower: Lower, images: np.ndarray) -> float:
+    expected = nn.Sequential(*parts)(torch.from_numpy(images)).flatten(1)  # (N, values)
+    values = expected.shape[1]
+    runner = lower(copy.deepcopy(Prefix(parts, values)), values)
+    return snr_db(expected, runner(images))

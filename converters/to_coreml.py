@@ -1,0 +1,261 @@
+"""From an exported program to a Core ML package, and back into Core ML or, off macOS, into the reference interpreter.
+
+coremltools lowers the precision itself, so files of both precisions are made of the float32 program. Hard-swish is
+spelled `x * hard_sigmoid(x)`: coremltools' own spelling puts a threshold before it that changes nothing.
+
+Two options add something around the network. With `image_input` the file takes 8-bit images: Core ML scales by 1/255,
+subtracts the mean, and a multiplication by 1/std follows. With labels, and a batch of one, it is a classifier: beside
+`logits` it puts out `classLabel` and `classLabel_probs`, a dictionary from label to softmax probability.
+"""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import fbnet_zoo
+from fbnet_zoo._require import quiet, require
+from fbnet_zoo.converters import mil_interpreter, mil_passes
+from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions
+from fbnet_zoo.converters.manifest import TensorRecord
+from fbnet_zoo.converters.mil_interpreter import MilModel
+from fbnet_zoo.converters.program import Program
+from fbnet_zoo.errors import ConversionError, InputError, did_you_mean
+from fbnet_zoo.spec import PreprocessSpec
+
+DEFAULT_TARGET, OLDEST_TARGET = "iOS16", "iOS15"
+LABEL, PROBABILITIES = "classLabel", "classLabel_probs"
+
+_DEBUG_FILE = "executorch_debug_handle_mapping.json"
+"""Written into every package, for another way to Core ML."""
+
+_PREPROCESS = "fbnet_zoo.preprocess"
+"""Key in the file's metadata: how an image becomes the normalised input, as JSON."""
+
+
+def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+    """Write a program as an ML Program, with its model card filled in.
+
+    Args:
+        program: the network, in float32.
+        path: of the package, a folder that ends in `.mlpackage`.
+        options: `precision`, `image_input`, `deployment_target` and `verbose` are read. The default target, iOS 16, is
+            the oldest one that newer features of a file build on (fp16 arrays, compressed weights).
+
+    Returns:
+        The deployment target, the version of the specification, how often each operator occurs; and inputs and outputs
+        where they are not the program's.
+
+    Raises:
+        InputError: there is no such deployment target, the network does not take one colour image at a time, or a
+            label occurs twice.
+        ConversionError: coremltools cannot convert the network.
+        MissingExtraError: coremltools is not installed.
+    """
+    tools = require("coremltools", extra="coreml")
+    asked = options.deployment_target or DEFAULT_TARGET
+    target = _target(tools, asked)
+    _check(program, options)
+    try:
+        with quiet(verbose=options.verbose or None):
+            package = tools.convert(
+                _decomposed(program),
+                inputs=[_image(tools, program) if options.image_input else _tensor(tools, program)],
+                outputs=[tools.TensorType(name=program.output_name, dtype=np.float32)],
+                classifier_config=_classifier(tools, program),
+                pass_pipeline=mil_passes.pipeline(
+                    std=program.preprocess.std if options.image_input else None, probabilities=_is_classifier(program)
+                ),
+                compute_precision=tools.precision.FLOAT16 if options.precision == "fp16" else tools.precision.FLOAT32,
+                convert_to="mlprogram",
+                minimum_deployment_target=target,
+                skip_model_load=True,
+            )
+            _fill_card(package, program, image_input=options.image_input)
+            package.save(str(path))
+            (path / _DEBUG_FILE).unlink(missing_ok=True)
+    except Exception as error:  # coremltools raises whatever its passes raise
+        raise ConversionError(f"{program.spec.name} cannot be converted to Core ML: {error}") from error
+    return _facts(package.get_spec(), asked) | _interface(program, image_input=options.image_input)
+
+
+def _target(tools: Any, name: str) -> Any:
+    members = tools.target.__members__
+    known = [each for each, target in members.items() if target >= members[OLDEST_TARGET]]
+    if name not in known:
+        hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+        raise InputError(f"deployment_target cannot be {name!r}{hint}")
+    return members[name]
+
+
+def _check(program: Program, options: ConvertOptions) -> None:
+    if options.image_input and (program.dynamic_batch or program.batch > 1):
+        raise InputError("image_input takes one image at a time; leave out batch and dynamic_batch")
+    if options.image_input and program.in_channels != len(program.preprocess.mean):
+        raise InputError(f"image_input needs 3 channels, the network has {program.in_channels}; leave it out")
+    if _is_classifier(program) and (repeated := Counter(program.labels).most_common(1)[0])[1] > 1:
+        raise InputError(f"the label {repeated[0]!r} occurs {repeated[1]} times, but Core ML needs distinct ones")
+
+
+def _is_classifier(program: Program) -> bool:
+    return program.labels is not None and program.batch == 1 and not program.dynamic_batch
+
+
+def _decomposed(program: Program) -> torch.export.ExportedProgram:
+    aten = torch.ops.aten
+    return program.exported.run_decompositions({aten.hardswish.default: lambda x: x * aten.hardsigmoid.default(x)})
+
+
+def _tensor(tools: Any, program: Program) -> Any:
+    batch = tools.RangeDim(1, LARGEST_BATCH, default=1) if program.dynamic_batch else program.batch
+    shape = tools.Shape((batch, program.in_channels, program.input_size, program.input_size))
+    return tools.TensorType(name=program.input_name, shape=shape, dtype=np.float32)
+
+
+def _image(tools: Any, program: Program) -> Any:
+    return tools.ImageType(
+        name=program.input_name,
+        shape=(1, program.in_channels, program.input_size, program.input_size),
+        scale=1 / 255,
+        bias=[-value for value in program.preprocess.mean],
+        color_layout=tools.colorlayout.BGR if program.preprocess.order == "bgr" else tools.colorlayout.RGB,
+    )
+
+
+def _classifier(tools: Any, program: Program) -> Any:
+    if not _is_classifier(program):
+        return None
+    return tools.ClassifierConfig(
+        list(program.labels or ()),
+        predicted_feature_name=LABEL,
+        predicted_probabilities_output=mil_passes.PROBABILITIES,
+    )
+
+
+def _fill_card(package: Any, program: Program, *, image_input: bool) -> None:
+    spec, preprocess = program.spec, program.preprocess
+    paper = f" {spec.paper.title} (arXiv:{spec.paper.arxiv})." if spec.paper else ""
+    package.short_description = f"{spec.name}: {spec.summary}{paper}"
+    package.author = "fbnet_zoo"
+    package.license = program.license or "not stated"
+    package.version = fbnet_zoo.__version__
+    order, size = preprocess.order.upper(), program.input_size
+    normalised = f"({order} / 255 - {list(preprocess.mean)}) / {list(preprocess.std)}"
+    package.input_description[program.input_name] = (
+        f"An image of {size} x {size} pixels{'' if image_input else f', normalised: {normalised}'}."
+    )
+    package.output_description[program.output_name] = "One score per class, before softmax."
+    if _is_classifier(program):
+        package.output_description[LABEL] = "The most likely class."
+        package.output_description[PROBABILITIES] = "Probability of each class."
+    package.user_defined_metadata.update(_metadata(program))
+
+
+def _metadata(program: Program) -> dict[str, str]:
+    metadata = {
+        "fbnet_zoo.name": program.spec.name,
+        "fbnet_zoo.weights": program.weights or "not stated",
+        _PREPROCESS: program.preprocess.model_dump_json(),
+    }
+    if program.labels:
+        metadata["fbnet_zoo.labels"] = json.dumps(program.labels, ensure_ascii=False)
+    return metadata
+
+
+def _facts(spec: Any, target: str) -> dict[str, Any]:
+    main = spec.mlProgram.functions["main"]
+    operators = Counter(op.type for op in main.block_specializations[main.opset].operations if op.type != "const")
+    return {
+        "deployment_target": target,
+        "specification_version": spec.specificationVersion,
+        "operators": dict(sorted(operators.items())),
+    }
+
+
+def _interface(program: Program, *, image_input: bool) -> dict[str, Any]:
+    """Describe inputs and outputs for the manifest, as far as they differ from the program's."""
+    size, classes = program.input_size, program.num_classes
+    records: dict[str, Any] = {}
+    if image_input:
+        order = program.preprocess.order
+        image = TensorRecord(
+            name=program.input_name, shape=(size, size, 3), dtype="uint8", layout="image", channel_order=order
+        )
+        records["inputs"] = (image,)
+    if _is_classifier(program):
+        records["outputs"] = (
+            TensorRecord(name=LABEL, shape=(), dtype="string", layout=""),
+            TensorRecord(name=PROBABILITIES, shape=(classes,), dtype="float32", layout="C"),
+            TensorRecord(name=program.output_name, shape=(1, classes), dtype="float32", layout="NC"),
+        )
+    return records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CoreMLRunner:
+    """A package in Core ML, or off macOS in the reference interpreter.
+
+    Attributes:
+        model: the package as the interpreter reads it.
+        predict: from inputs to outputs, by name.
+        preprocess: how the images were normalised; undone where the file takes 8-bit images.
+        runtime: name and version of what runs the file.
+    """
+
+    model: MilModel
+    predict: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+    preprocess: PreprocessSpec
+    runtime: str
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        (logits,) = set(self.model.outputs) - {LABEL, PROBABILITIES}
+        return np.asarray(self.predict(self._inputs(images))[logits])
+
+    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the output of every operation, computed by the interpreter."""
+        return self.model.trace(self._inputs(images))
+
+    def _inputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        (wanted,) = self.model.inputs
+        return {wanted.name: _pixels(images, self.preprocess) if wanted.colour_layout else images}
+
+
+def _pixels(images: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+    """Undo the normalisation of one image: `(1, 3, S, S)` to uint8 RGB `(S, S, 3)`."""
+    pixels = np.rint((images[0].transpose(1, 2, 0) * preprocess.std + preprocess.mean) * 255).clip(0, 255)
+    return np.ascontiguousarray(pixels[..., ::-1] if preprocess.order == "bgr" else pixels, np.uint8)
+
+
+def load(path: Path) -> CoreMLRunner:
+    """Read a package that `write` wrote from disk.
+
+    Raises:
+        InputError: there is no package at `path`.
+        ConversionError: the package cannot be read, or holds what the interpreter does not know.
+        MissingExtraError: coremltools is not installed.
+    """
+    tools = require("coremltools", extra="coreml")
+    model = mil_interpreter.load(path)
+    preprocess = tools.utils.load_spec(str(path)).description.metadata.userDefined[_PREPROCESS]
+    on_apple = platform.system() == "Darwin"
+    return CoreMLRunner(
+        model=model,
+        predict=_apples_predict(tools, path) if on_apple else model.predict,
+        preprocess=PreprocessSpec.model_validate_json(preprocess),
+        runtime=f"Core ML of macOS {platform.mac_ver()[0]}" if on_apple else "fbnet_zoo's interpreter of ML Programs",
+    )
+
+
+def _apples_predict(tools: Any, path: Path) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]:
+    with quiet():
+        package = tools.models.MLModel(str(path))
+    return lambda inputs: package.predict(
+        {name: Image.fromarray(value) if value.dtype == np.uint8 else value for name, value in inputs.items()}
+    )

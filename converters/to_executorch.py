@@ -1,0 +1,223 @@
+"""From an exported program to an ExecuTorch file, and back into its runtime.
+
+Whatever a backend does not take runs on portable kernels, which are slow: the whole network on them takes about 170
+times as long, and ExecuTorch says nothing. So the facts of a file tell what was left, and a file of which the backend
+took nothing is refused. Every entry of the zoo is taken whole; in fp16 only the two casts between float32 and float16,
+at the ends of the file, stay outside. XNNPACK keeps the weights of convolutions in float32 in the file and rounds them
+when it loads it, so its fp16 files are as large as its fp32 ones.
+"""
+
+import copy
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fbnet_zoo._require import quiet, require
+from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.cases import make_cases
+from fbnet_zoo.converters.program import Program, of_network
+from fbnet_zoo.errors import ConversionError, InputError, ParityError
+
+METHOD = "forward"
+BUNDLE_SUFFIX = ".bpte"
+
+_CAST = "dim_order_ops._to_dim_order_copy"
+_PLUMBING = ("executorch_call_delegate", "getitem")
+
+log = logging.getLogger(__name__)
+
+
+def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+    """Lower a program to a backend and write it as one file.
+
+    Beside `forward` the file has constant methods, which a device calls without arguments: `input_size` (px), `mean`
+    and `std` (three values each, on the 0-1 scale), `channel_order` (`rgb` or `bgr`) and, where there are labels,
+    `labels` (one text, a label per line).
+
+    Args:
+        program: the network.
+        path: of the file; with `bundled`, a second one of the same stem ends in `.bpte`.
+        options: `backend`, `bundled`, `precision`, the tolerances and `verbose` are read.
+
+    Returns:
+        The backend; how many subgraphs and operators it took; how often each operator was left outside; the constant
+        methods; and of a bundle, its cases and the tolerance that they were found to keep.
+
+    Raises:
+        InputError: a label has several lines, or the backend does not take a dynamic batch.
+        ConversionError: ExecuTorch cannot lower the network, or the backend took nothing of it.
+        ParityError: the bundle does not pass its own test.
+        MissingExtraError: a library is missing.
+    """
+    constants = _constants(program)
+    lowered = _lower(program, constants, options)
+    facts = {"backend": options.backend, **_delegation(lowered, program, options), "constant_methods": [*constants]}
+    with quiet(verbose=options.verbose or None):
+        finished = lowered.to_executorch()
+        with path.open("wb") as file:
+            finished.write_to_file(file)
+    if options.bundled:
+        facts["bundled"] = _write_bundle(finished, program, path.with_suffix(BUNDLE_SUFFIX), options)
+    return facts
+
+
+def _constants(program: Program) -> dict[str, Any]:
+    labels, preprocess = program.labels or (), program.preprocess
+    if split := next((label for label in labels if label.splitlines() != [label]), None):
+        raise InputError(f"the label {split!r} is not one line of text, as ExecuTorch files need it; change it")
+    constants = {
+        "input_size": program.input_size,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "channel_order": preprocess.order,
+    }
+    return constants | ({"labels": "\n".join(labels)} if labels else {})
+
+
+def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions) -> Any:
+    exir = require("executorch.exir", extra="executorch")
+    if options.backend == "vulkan" and program.dynamic_batch:
+        raise InputError("the backend vulkan takes no dynamic_batch: it would leave every convolution; give a batch")
+    partitioner = _PARTITIONERS[options.backend](options)
+    try:
+        with quiet(verbose=options.verbose or None):
+            exported = _widened(program) if _lowers_precision(program, options) else program.exported
+            return exir.to_edge_transform_and_lower(exported, partitioner=[partitioner], constant_methods=constants)
+    except Exception as error:  # a backend raises whatever its passes raise
+        raise ConversionError(f"{program.spec.name} cannot be lowered to {options.backend}: {error}") from error
+
+
+def _lowers_precision(program: Program, options: ConvertOptions) -> bool:
+    return options.backend == "coreml" and program.precision == "fp16"
+
+
+def _widened(program: Program) -> torch.export.ExportedProgram:
+    """Return the program in float32: coremltools lowers the precision itself, and refuses clamps of fp16 values."""
+    network = copy.deepcopy(program.module.get_submodule("network")).float()
+    return of_network(replace(program, precision="fp32"), network, program.num_classes).exported
+
+
+def _xnnpack(_: ConvertOptions) -> Any:
+    backend = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", extra="executorch")
+    return backend.XnnpackPartitioner()
+
+
+def _coreml(options: ConvertOptions) -> Any:
+    precision = require("coremltools", extra="coreml").precision
+    backend = require("executorch.backends.apple.coreml.compiler", extra="executorch").CoreMLBackend
+    specs = backend.generate_compile_specs(
+        compute_precision=precision.FLOAT16 if options.precision == "fp16" else precision.FLOAT32
+    )
+    partition = require("executorch.backends.apple.coreml.partition", extra="executorch")
+    return partition.CoreMLPartitioner(compile_specs=specs)
+
+
+def _vulkan(_: ConvertOptions) -> Any:
+    backend = require("executorch.backends.vulkan.partitioner.vulkan_partitioner", extra="executorch")
+    return backend.VulkanPartitioner()
+
+
+_PARTITIONERS = {"xnnpack": _xnnpack, "coreml": _coreml, "vulkan": _vulkan}
+
+
+def _delegation(lowered: Any, program: Program, options: ConvertOptions) -> dict[str, Any]:
+    """Count what the backend took and what it left."""
+    modules = require("executorch.exir.lowered_backend_module", extra="executorch")
+    graph_module = lowered.exported_program().graph_module
+    taken = [module.original_module.graph for _, module, _ in modules.get_lowered_submodules(graph_module)]
+    operators = sum((_operators(graph) for graph in taken), Counter())
+    left = _operators(graph_module.graph)
+    if not operators:
+        raise ConversionError(
+            f"{options.backend} took no part of {program.spec.name}, which would run many times slower without it"
+        )
+    if unexpected := sorted(left.keys() - ({_CAST} if program.precision == "fp16" else set())):
+        log.warning("%s: %s leaves %s to slow kernels", program.spec.name, options.backend, ", ".join(unexpected))
+    return {"subgraphs": len(taken), "delegated": operators.total(), "left": dict(sorted(left.items()))}
+
+
+def _operators(graph: torch.fx.Graph) -> Counter[str]:
+    names = (_name(node.target) for node in graph.nodes if node.op == "call_function")
+    return Counter(name for name in names if name not in _PLUMBING)
+
+
+def _name(target: Any) -> str:
+    """Return the name of an operator without its overload: `aten.add` of `aten.add.Tensor`."""
+    return str(target.__name__).rpartition(".")[0] or str(target.__name__)
+
+
+def _write_bundle(finished: Any, program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+    """Write the network together with images and the logits that it must give for them."""
+    devtools = require("executorch.devtools", extra="executorch")
+    config = require("executorch.devtools.bundled_program.config", extra="executorch")
+    serialize = require("executorch.devtools.bundled_program.serialize", extra="executorch")
+    tests = _tests(program)
+    with quiet(verbose=options.verbose or None):
+        cases = [config.MethodTestCase(inputs=(images,), expected_outputs=(logits,)) for images, logits in tests]
+        bundle = devtools.BundledProgram(finished, [config.MethodTestSuite(METHOD, cases)])
+        content = serialize.serialize_from_bundled_program_to_flatbuffer(bundle)
+    tolerance = options.tolerances.max_error * max(float(logits.abs().max()) for _, logits in tests)
+    if options.backend == "xnnpack":
+        _run_bundle(content, len(tests), tolerance, path)
+    path.write_bytes(content)
+    return {"cases": len(tests), "atol": tolerance, "rtol": 0.0}
+
+
+@torch.no_grad()
+def _tests(program: Program) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    cases = make_cases(program.preprocess, channels=program.in_channels, batch=program.batch)[:2]  # the photographs
+    return [(images := torch.from_numpy(case.images), program.module(images)) for case in cases]
+
+
+def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> None:
+    library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
+    for case in range(cases):
+        try:
+            with quiet():
+                bundle = library._load_bundled_program_from_buffer(content)  # noqa: SLF001  there is no other reader
+                bundle.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)
+        except RuntimeError as error:
+            raise ParityError(f"{path.name} does not pass case {case} of its own test: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExecuTorchRunner:
+    """An ExecuTorch file in the runtime that comes with the library."""
+
+    method: Any
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs the file."""
+        return f"executorch {version('executorch')}"
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        (logits,) = self.method.execute([torch.from_numpy(images)])
+        return logits.numpy().copy()  # the next call writes to the same memory
+
+    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield nothing: the runtime does not show what happens inside a delegate."""
+        del images
+        return iter(())
+
+
+def load(path: Path) -> ExecuTorchRunner:
+    """Read a file into ExecuTorch's runtime.
+
+    Raises:
+        ConversionError: the runtime refuses it, as it does files for backends that this machine lacks.
+        MissingExtraError: executorch is not installed.
+    """
+    runtime = require("executorch.runtime", extra="executorch")
+    try:
+        with quiet():
+            return ExecuTorchRunner(method=runtime.Runtime.get().load_program(path).load_method(METHOD))
+    except RuntimeError as error:
+        raise ConversionError(f"ExecuTorch cannot load {path.name}: {error}") from error

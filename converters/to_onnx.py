@@ -1,0 +1,186 @@
+"""From an exported program to an ONNX file, and back into onnxruntime."""
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fbnet_zoo._require import quiet, require
+from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.program import Program
+from fbnet_zoo.errors import ConversionError, InputError
+
+DEFAULT_OPSET, OLDEST_OPSET = 20, 18
+_MODULE_PREFIX = "network."
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+    """Write a program as one self-contained ONNX file.
+
+    Its nodes and parameters bear the names of the modules; of the exporting machine nothing remains. An fp16 file takes
+    and gives float32, with one cast at each end.
+
+    Args:
+        program: the network.
+        path: of the file.
+        options: `opset` and `verbose` are read.
+
+    Returns:
+        The opset, the IR version and the number of operators by kind.
+
+    Raises:
+        InputError: the opset is older than what the exporter writes.
+        ConversionError: the exporter fails, or its result is not what was asked for.
+        MissingExtraError: a library is missing.
+    """
+    onnx = require("onnx", extra="onnx")
+    model = _export(program, DEFAULT_OPSET if options.opset is None else options.opset, verbose=options.verbose)
+    _name_by_modules(model.graph)
+    _forget_origin(model)
+    _name_batch(model.graph)
+    onnx.helper.set_model_props(model, _properties(program))
+    model.producer_name = "fbnet_zoo"
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ConversionError(f"the ONNX file of {program.spec.name} is not valid: {error}") from error
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    operators = Counter(node.op_type for node in model.graph.node)
+    return {"opset": _opset(model), "ir_version": model.ir_version, "operators": dict(sorted(operators.items()))}
+
+
+def _export(program: Program, opset: int, *, verbose: bool) -> Any:
+    if opset < OLDEST_OPSET:
+        raise InputError(f"opset cannot be {opset}; expected at least {OLDEST_OPSET}, or {DEFAULT_OPSET} by default")
+    require("onnxscript", extra="onnx")
+    try:
+        with quiet(verbose=verbose or None):
+            exported: Any = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                external_data=False,
+                opset_version=opset,
+                input_names=[program.input_name],
+                output_names=[program.output_name],
+            )
+    except Exception as error:
+        raise ConversionError(f"{program.spec.name} cannot be exported to ONNX: {error}") from error
+    model = exported.model_proto
+    if _opset(model) != opset:
+        raise ConversionError(
+            f"the exporter wrote ONNX opset {_opset(model)} where {opset} was asked for; ask for that"
+        )
+    return model
+
+
+def _opset(model: Any) -> int:
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    if versions.keys() != {""}:
+        raise ConversionError(f"the ONNX file needs operators outside the standard: {', '.join(sorted(versions))}")
+    return versions[""]
+
+
+def _name_by_modules(graph: Any) -> None:
+    """Name nodes after the modules that they come from, and parameters as in the state dict."""
+    taken: Counter[str] = Counter()
+    for node in graph.node:
+        module = _module_of(node)
+        taken[module] += 1
+        node.name = module if taken[module] == 1 else f"{module}.{taken[module] - 1}"
+        node.input[:] = [name.removeprefix(_MODULE_PREFIX) for name in node.input]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = value.name.removeprefix(_MODULE_PREFIX)
+
+
+def _module_of(node: Any) -> str:
+    """Return the innermost module around a node; outside of all, its operator."""
+    scopes = next((ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES), ())
+    modules = [scope for scope in scopes if scope.startswith(_MODULE_PREFIX)]
+    return modules[-1].removeprefix(_MODULE_PREFIX) if modules else node.op_type.lower()
+
+
+def _forget_origin(model: Any) -> None:
+    """Take out stack traces and other notes of the exporter: they hold paths of this machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the one symbolic size by its name."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "batch"
+
+
+def _properties(program: Program) -> dict[str, str]:
+    preprocess = program.preprocess
+    said = {
+        "name": program.spec.name,
+        "weights": program.weights,
+        "license": program.license,
+        "labels": json.dumps(program.labels, ensure_ascii=False) if program.labels else None,
+        "input_size": str(program.input_size),
+        "resize": str(preprocess.resize),
+        "interpolation": preprocess.interpolation,
+        "channel_order": preprocess.order,
+        "mean": json.dumps(preprocess.mean),
+        "std": json.dumps(preprocess.std),
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OnnxRunner:
+    """An ONNX file in onnxruntime, on the processor."""
+
+    path: Path
+    session: Any
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs the file."""
+        return f"onnxruntime {require('onnxruntime', extra='onnx').__version__}"
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {self.session.get_inputs()[0].name: images})[0]
+
+    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the output of every node, in order."""
+        onnx = require("onnx", extra="onnx")
+        model = onnx.load(self.path)
+        names = [name for node in model.graph.node for name in node.output]
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        session = _session(model.SerializeToString())
+        yield from zip(names, session.run(names, {self.session.get_inputs()[0].name: images}), strict=True)
+
+
+def load(path: Path) -> OnnxRunner:
+    """Read an ONNX file into onnxruntime.
+
+    Raises:
+        ConversionError: onnxruntime refuses it.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    return OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name))
+
+
+def _session(content: bytes, name: str = "the traced file") -> Any:
+    onnxruntime = require("onnxruntime", extra="onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        with quiet():
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ConversionError(f"onnxruntime cannot load {name}: {error}") from error

@@ -1,0 +1,140 @@
+"""The main job, from definitions to checked files: run by `make demo`.
+
+Builds two networks, converts each to every format, runs two photographs through PyTorch and through each
+file, and prints one table. Published weights are used when they can be had, seeded random ones otherwise.
+"""
+
+import importlib
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import fbnet_zoo
+from fbnet_zoo import data
+from fbnet_zoo.converters.artifact import Artifact
+from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.errors import FbnetZooError, WeightsUnavailableError
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.weights import randomize
+
+NETWORKS = ("fbnet_b", "fbnetv3_a")
+OUT = Path(__file__).parent.parent / "build" / "demo"
+SEED = 0
+ROUNDS = 15
+
+console = Console()
+
+
+def main() -> int:
+    """Run the demonstration; return the exit status."""
+    console.print(f"Converting [bold]{'[/], [bold]'.join(NETWORKS)}[/] to {', '.join(TARGETS)} in {OUT}\n")
+    table = _table()
+    for name in NETWORKS:
+        model = _build(name)
+        images, labels = data.load_batch(data.photographs(), model.spec.eval_preprocess(model.weights)), _labels(model)
+        expected = _add_pytorch(table, model, images)
+        for artifact in _convert(model, labels):
+            _add_file(table, artifact, images, expected)
+        _tell_classes(model, labels, expected)
+    console.print(table)
+    console.print(f"\nFiles and manifests: {OUT}")
+    return 0
+
+
+def _build(name: str) -> FBNet:
+    """Return a network with published weights, or with random ones where no hub can be reached."""
+    try:
+        return fbnet_zoo.create(name, pretrained=True).eval()
+    except WeightsUnavailableError as error:
+        console.print(f"[yellow]{name}: published weights cannot be had here ({escape(str(error))}).[/]")
+        console.print(
+            f"[yellow]{name}: RANDOM WEIGHTS, seed {SEED}: files are proved equal, classes mean nothing.[/]\n"
+        )
+    model = fbnet_zoo.create(name).eval()
+    randomize(model, SEED)
+    return model
+
+
+def _labels(model: FBNet) -> tuple[str, ...]:
+    return data.imagenet_labels()[: model.plan.num_classes]
+
+
+def _convert(model: FBNet, labels: tuple[str, ...]) -> list[Artifact]:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(model.spec.name)
+        return fbnet_zoo.convert(
+            model,
+            to=list(TARGETS),
+            out=OUT,
+            labels=labels,
+            progress=lambda step: progress.update(task, description=f"{model.spec.name}  {step}"),
+        )
+
+
+def _add_pytorch(table: Table, model: FBNet, images: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        logits = model(images).numpy()
+        latency = _median_ms(lambda: model(images[:1]))
+    params = sum(parameter.numel() for parameter in model.parameters())
+    table.add_section()
+    table.add_row(model.spec.name, "PyTorch", f"{4 * params / 1e6:.1f}", "", "", f"{latency:.1f}")
+    return logits
+
+
+def _add_file(table: Table, artifact: Artifact, images: torch.Tensor, expected: np.ndarray) -> None:
+    runner = importlib.import_module(TARGETS[artifact.target].module).load(artifact.path)
+    logits = np.concatenate([runner(image[None].numpy()) for image in images])
+    same = int((logits.argmax(1) == expected.argmax(1)).sum())
+    interpreted = artifact.target == "coreml" and platform.system() != "Darwin"  # proves values, tells no latency
+    parity = artifact.manifest.parity.worst
+    table.add_row(
+        artifact.path.name,
+        runner.runtime,
+        f"{artifact.manifest.file.size / 1e6:.1f}",
+        f"{parity.snr_db:.0f} dB",
+        f"{same} of {len(images)}",
+        "needs a Mac" if interpreted else f"{_median_ms(lambda: runner(images[:1].numpy())):.1f}",
+    )
+
+
+def _median_ms(run: Callable[[], object]) -> float:
+    run()
+    samples = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        run()
+        samples.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(samples)
+
+
+def _tell_classes(model: FBNet, labels: tuple[str, ...], logits: np.ndarray) -> None:
+    if model.weights not in {entry.tag for entry in model.spec.weights}:
+        return  # of random weights
+    for path, best in zip(data.photographs(), logits.argmax(1), strict=True):
+        console.print(f"{model.spec.name} ({model.weights}) sees in {path.name}: {labels[best]}")
+
+
+def _table() -> Table:
+    table = Table(title="Every file computes what PyTorch computes")
+    for header in ("file", "runs in", "MB", "parity", "top-1 as PyTorch", f"host, median of {ROUNDS}, ms"):
+        table.add_column(header, justify="left" if header in {"file", "runs in"} else "right")
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FbnetZooError as error:
+        console.print(f"[red]error:[/] {error}")
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""The command `fbnet-zoo`."""
+
+from fbnet_zoo.cli.app import main
+
+__all__ = ["main"]

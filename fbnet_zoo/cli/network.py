@@ -1,0 +1,98 @@
+"""Networks with weights, and labels, as `fbnet-zoo predict` and `convert` ask for them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fbnet_zoo import registry
+from fbnet_zoo._require import quiet
+from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
+from fbnet_zoo.spec import ArchSpec
+
+if TYPE_CHECKING:
+    from fbnet_zoo.model import FBNet
+
+NO_WEIGHTS = "none"
+IMAGENET_CLASSES = 1000
+
+_WITHOUT = "or take random weights: --weights none --seed 0"
+
+
+def load(name: str, *, weights: str | None, seed: int | None, labels: tuple[str, ...] | None = None) -> "FBNet":
+    """Return a network with weights, in evaluation mode.
+
+    It has as many classes as its weights; with random ones, as there are labels.
+
+    Args:
+        name: a name, an alias, a name with a tag or a YAML path.
+        weights: a tag, a path, an address or `none`; `None` takes those of `name` or the definition's default.
+        seed: of random weights; 0 when not said.
+        labels: names of the classes, where the user gave some.
+
+    Raises:
+        InputError: there is no such network or tag, or no weights are published for it.
+        WeightsError: the weights cannot be had, or do not fit.
+    """
+    spec, source = resolve(name, weights=weights, seed=seed)
+    with quiet():
+        from fbnet_zoo.model import FBNet
+        from fbnet_zoo.weights import randomize
+    if source is not None:
+        return _trained(spec, source).eval()
+    model = FBNet(spec, num_classes=len(labels) if labels else IMAGENET_CLASSES)
+    randomize(model, seed or 0)
+    return model.eval()
+
+
+def resolve(name: str, *, weights: str | None, seed: int | None) -> tuple[ArchSpec, str | None]:
+    """Return the definition, and which weights are meant: a tag, a path or an address, `None` for random ones.
+
+    Raises:
+        InputError: there is no such network or tag, or what is said does not go together.
+    """
+    if seed is not None and weights != NO_WEIGHTS:
+        raise InputError("--seed draws random weights; say --weights none beside it, or leave it out")
+    spec, tag = registry.resolve(name)
+    if weights == NO_WEIGHTS:
+        return spec, None
+    if tag is not None and weights not in {None, tag}:
+        raise InputError(f"{name} names weights, and --weights says {weights!r}; say one of the two")
+    default = spec.weights[0].tag if spec.weights else None
+    source = weights or tag or default
+    if source is None:
+        raise InputError(f"{spec.name} has no published weights; give a checkpoint, --weights PATH, {_WITHOUT}")
+    return spec, source
+
+
+def _trained(spec: ArchSpec, source: str) -> "FBNet":
+    from fbnet_zoo.model import FBNet
+    from fbnet_zoo.weights import fill, read
+
+    try:
+        checkpoint = read(spec, source)
+    except WeightsUnavailableError as error:
+        raise WeightsUnavailableError(f"{error}, {_WITHOUT}") from error
+    if not checkpoint.num_classes:
+        raise WeightsError(
+            f"{checkpoint.weights} has no classifier; give a checkpoint of the whole network, {_WITHOUT}"
+        )
+    model = FBNet(checkpoint.spec, num_classes=checkpoint.num_classes, in_chans=checkpoint.in_channels, init=False)
+    fill(model, checkpoint)
+    return model
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, one per line of a UTF-8 file.
+
+    Raises:
+        InputError: the file cannot be read, or a line is empty.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; expected one label per line") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one label per line") from error
+    if not all(lines) or not lines:
+        number = lines.index("") + 1 if lines else 1
+        raise InputError(f"{path}:{number}: an empty line; expected one label per line")
+    return tuple(lines)

@@ -1,0 +1,240 @@
+"""Definitions and their costs as tables and as JSON: what `fbnet-zoo list` and `show` print. No torch."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fbnet_zoo import arch_file, layers
+from fbnet_zoo.complexity import Cost, LayerCost
+from fbnet_zoo.spec import ArchSpec, ReportedSpec, WeightsSpec
+from fbnet_zoo.walk import Layer, walk
+
+_METADATA = ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported")
+_ROOMY = 84
+"""Columns from which the list can have two between its own."""
+
+_UNITS = {"top1": "%", "top5": "%", "latency_ms": "ms", "params_m": "M", "macs_m": "M"}
+_METRICS = {"top1": "top-1", "top5": "top-5", "latency_ms": "latency", "params_m": "parameters", "macs_m": "MACs"}
+
+
+def entry(spec: ArchSpec, cost: Cost) -> dict[str, Any]:
+    """Return one line of the list."""
+    return {
+        "name": spec.name,
+        "aliases": list(spec.aliases),
+        "family": spec.family,
+        "summary": spec.summary,
+        "input_size": cost.input_size,
+        "params": cost.params,
+        "macs": cost.macs,
+        "top1": published_top1(spec),
+        "weights": [_weights(weights) for weights in spec.weights],
+    }
+
+
+def published_top1(spec: ArchSpec) -> float | None:
+    """Return the ImageNet-1k top-1, percent, published with the default weights, else in fp32, else first."""
+    if spec.weights and spec.weights[0].top1 is not None:
+        return spec.weights[0].top1
+    reported = [result for result in spec.reported if result.metric == "top1"]
+    reported.sort(key=lambda result: result.precision == "int8")
+    return reported[0].value if reported else None
+
+
+def listing(entries: Iterable[dict[str, Any]], *, columns: int) -> Table:
+    """Return the list as a table that fits a terminal of 80 `columns` or more."""
+    gap = 1 if columns < _ROOMY else 2
+    table = _table("name", "family", ">px", ">params\nM", ">MACs\nM", ">top-1\n%", "weights", gap=gap)
+    for line in entries:
+        table.add_row(
+            Text(line["name"], style="bold"),
+            line["family"],
+            str(line["input_size"]),
+            _millions(line["params"]),
+            _millions(line["macs"]),
+            _percent(line["top1"]),
+            "\n".join(f"{weights['tag']} {weights['license']}" for weights in line["weights"]),
+        )
+    return table
+
+
+def details(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> dict[str, Any]:
+    """Return all that is known of a network: structure, cost, and what others published of it."""
+    record = spec.model_dump(mode="json", exclude_unset=True)
+    published = {key: record.pop(key, None) for key in _METADATA}
+    return {
+        **{key: record.pop(key) for key in ("name", "family", "summary")},
+        "definition": record,
+        "cost": _costs(cost, with_layers=with_layers),
+        **published,
+        "aliases": list(spec.aliases),
+        "preprocess": spec.eval_preprocess().model_dump(mode="json"),
+        "deviations": list(spec.deviations),
+        "weights": [_weights(weights) for weights in spec.weights],
+        "reported": [result.model_dump(mode="json") for result in spec.reported],
+    }
+
+
+def page(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> Group:
+    """Return the same as tables."""
+    return Group(
+        *_headed("Definition", Text(structure(spec))),
+        *_headed(f"Cost of one {cost.input_size} x {cost.input_size} image", _cost_table(spec, cost)),
+        *(_headed("Layers", _layer_table(spec, cost)) if with_layers else ()),
+        *_headed("Published results, by others", _reported_table(spec.reported)),
+        *_headed("Weights, the first is the default", _weights_table(spec.weights)),
+        *(_line(f"{weights.tag}  {weights.source}") for weights in spec.weights),
+        *_headed("Deviations", _bullets(spec.deviations)),
+        *_headed("Origin", _origin(spec)),
+    )
+
+
+def structure(spec: ArchSpec) -> str:
+    """Return the definition in YAML as its file has it, without what others say of it."""
+    said = spec.model_dump(exclude_unset=True, exclude=set(_METADATA))
+    return arch_file.dump(ArchSpec.model_validate(said)).rstrip()
+
+
+def _weights(weights: WeightsSpec) -> dict[str, Any]:
+    return weights.model_dump(mode="json", include={"tag", "source", "layout", "license", "size", "top1", "top5"})
+
+
+def _costs(cost: Cost, *, with_layers: bool) -> dict[str, Any]:
+    parts = [{"part": name, **_totals(part)} for name, part in cost.by_part().items()]
+    total = {"input_size": cost.input_size, **_totals(cost), "parts": parts}
+    if with_layers:
+        total["layers"] = [_layer(layer) for layer in cost.layers]
+    return total
+
+
+def _totals(cost: Cost) -> dict[str, Any]:
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "activations": cost.activations,
+        "peak_activations": cost.peak_activations,
+        "peak_mb": cost.peak_mb,
+    }
+
+
+def _layer(layer: LayerCost) -> dict[str, Any]:
+    return {"name": layer.name, "type": layer.type, "params": layer.params, "macs": layer.macs, "live": layer.live}
+
+
+def _headed(title: str, body: RenderableType | None) -> Iterator[RenderableType]:
+    if body is not None:
+        yield Text(f"\n{title}", style="bold cyan")
+        yield body
+
+
+def _cost_table(spec: ArchSpec, cost: Cost) -> Table:
+    table = _table("part", ">output", ">params", ">MACs", ">activations", ">peak memory\nMB, fp32")
+    shapes = {part: _shape(layer) for part, layer in _last_layers(spec, cost).items()}
+    for name, part in cost.by_part().items():
+        table.add_row(name, shapes[name], *_numbers(part))
+    table.add_section()
+    table.add_row("total", "", *_numbers(cost), style="bold")
+    return table
+
+
+def _numbers(cost: Cost) -> tuple[str, ...]:
+    counts = (f"{count:,}" for count in (cost.params, cost.macs, cost.activations))
+    return (*counts, f"{cost.peak_mb:.2f}")
+
+
+def _last_layers(spec: ArchSpec, cost: Cost) -> dict[str, Layer]:
+    by_name = {layer.name: layer for layer in _walk(spec, cost)}
+    return {part: by_name[group.layers[-1].name] for part, group in cost.by_part().items()}
+
+
+def _walk(spec: ArchSpec, cost: Cost) -> Iterator[Layer]:
+    return walk(layers.plan(spec), cost.input_size)
+
+
+def _shape(layer: Layer) -> str:
+    return f"{layer.out_channels} x {layer.size_out} x {layer.size_out}"
+
+
+def _layer_table(spec: ArchSpec, cost: Cost) -> Table:
+    table = _table("layer", "type", ">output", ">params", ">MACs")
+    for layer, counted in zip(_walk(spec, cost), cost.layers, strict=True):
+        table.add_row(layer.name, _kind(layer), _shape(layer), f"{counted.params:,}", f"{counted.macs:,}")
+    return table
+
+
+def _kind(layer: Layer) -> str:
+    if layer.type != "conv":
+        return layer.function or layer.type
+    size = f"conv {layer.kernel_size}x{layer.kernel_size}"
+    stride = f" /{layer.stride}" if layer.stride > 1 else ""
+    return f"{size}{stride} g{layer.groups}" if layer.groups > 1 else f"{size}{stride}"
+
+
+def _reported_table(results: tuple[ReportedSpec, ...]) -> Table | None:
+    if not results:
+        return None
+    table = _table("metric", ">value", "precision", "device", "engine", "published by")
+    for result in results:
+        value = f"{result.value:g} {_UNITS[result.metric]}"
+        device, engine = result.device or "", result.engine or ""
+        table.add_row(_METRICS[result.metric], value, result.precision or "", device, engine, result.source)
+    return table
+
+
+def _weights_table(entries: tuple[WeightsSpec, ...]) -> RenderableType:
+    if not entries:
+        return Text("none published")
+    table = _table("tag", ">top-1 %", ">top-5 %", "licence", "layout")
+    for weights in entries:
+        top1, top5 = _percent(weights.top1), _percent(weights.top5)
+        table.add_row(Text(weights.tag, style="bold"), top1, top5, weights.license, weights.layout)
+    return table
+
+
+def _line(text: str) -> Text:
+    """Return a line that is never broken, so that an address in it can be clicked and copied."""
+    return Text(text, no_wrap=True, overflow="ignore")
+
+
+def _bullets(sentences: tuple[str, ...]) -> Table | None:
+    if not sentences:
+        return None
+    table = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        table.add_row("-", sentence)
+    return table
+
+
+def _origin(spec: ArchSpec) -> Table:
+    table = Table.grid(padding=(0, 2))
+    if spec.paper:
+        table.add_row("paper", f"{spec.paper.title}, {spec.paper.venue}, arXiv:{spec.paper.arxiv}")
+    if spec.source:
+        commit = f" at {spec.source.commit}" if spec.source.commit else ""
+        entry_name = f", {spec.source.entry}" if spec.source.entry else ""
+        table.add_row("follows", f"{spec.source.repository}{commit}{entry_name}")
+    if spec.reconstruction:
+        table.add_row("", "a reconstruction from secondary sources, not read from a release")
+    used = spec.eval_preprocess()
+    resize = f"shorter side to {used.resize} px ({used.interpolation}), centre {used.crop} px, {used.order}"
+    table.add_row("images", f"{resize}, mean {used.mean}, std {used.std}")
+    return table
+
+
+def _table(*headers: str, gap: int = 2) -> Table:
+    """Return an empty table; `>` in front of a header aligns its column to the right."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
+    for header in headers:
+        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
+    return table
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.2f}" if count < 1e7 else f"{count / 1e6:,.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,115 @@
+"""The records of a resolved network: every number decided, nothing built yet."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fbnet_zoo.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvPlan:
+    """A convolution, then batch norm and activation where they are there.
+
+    Raises:
+        InputError: the groups do not divide the channels.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = False
+    norm: bool = True
+    act: str | None = None
+
+    def __post_init__(self) -> None:
+        for channels in (self.in_channels, self.out_channels):
+            if channels % self.groups:
+                raise InputError(
+                    f"{channels} channels cannot be split into {self.groups} groups; "
+                    "choose groups that divide the channels before, in and after the block"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqueezeExcitationPlan:
+    """Squeeze-excite: pool, 1x1 to `hidden_channels`, `act`, 1x1 back, `gate`, multiply."""
+
+    channels: int
+    hidden_channels: int
+    act: str
+    gate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvertedResidualPlan:
+    """Expand, shuffle, depthwise, squeeze-excite, project; `x +` where `residual`.
+
+    A fused block has no depthwise, and no projection where it does not widen (Tan and Le, arXiv:2104.00298).
+    """
+
+    out_channels: int
+    expand: ConvPlan | None
+    shuffle: int
+    depthwise: tuple[ConvPlan, ...]
+    se: SqueezeExcitationPlan | None
+    project: ConvPlan | None
+    residual: bool
+    zero_init: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolHeadPlan:
+    """Expand, squeeze-excite, global average pool, project (MobileNetV3's efficient last stage)."""
+
+    expand: ConvPlan
+    se: SqueezeExcitationPlan | None
+    project: ConvPlan
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return self.project.out_channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityPlan:
+    """A skipped block."""
+
+    out_channels: int
+
+
+BlockPlan = ConvPlan | InvertedResidualPlan | PoolHeadPlan | IdentityPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """The blocks of one stage.
+
+    Attributes:
+        name: the definition's output stride, as text; names the module.
+        output_stride: of the built network, smaller than the name where strides became dilations.
+    """
+
+    name: str
+    output_stride: int
+    blocks: tuple[BlockPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlan:
+    """A whole network."""
+
+    stem: ConvPlan
+    stages: tuple[StagePlan, ...]
+    head: ConvPlan | PoolHeadPlan
+    classifier: Literal["linear", "conv"]
+    num_classes: int
+
+    @property
+    def features(self) -> int:
+        """Channels that enter the classifier."""
+        return self.head.out_channels

@@ -1,0 +1,175 @@
+"""The flat list of layers of a resolved network, with their shapes.
+
+Layer names are the module names of the built network; `mul` and `add` are named after the module
+whose forward does them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.plans import (
+    BlockPlan,
+    ConvPlan,
+    InvertedResidualPlan,
+    NetworkPlan,
+    PoolHeadPlan,
+    SqueezeExcitationPlan,
+)
+
+LayerType = Literal["conv", "bn", "act", "shuffle", "gap", "mul", "add", "linear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer as it runs: `(N, in_channels, size_in, size_in)` to `(N, out_channels, size_out, size_out)`.
+
+    `function` names an activation; `groups` is also that of a shuffle; sizes are in pixels.
+    """
+
+    name: str
+    type: LayerType
+    in_channels: int
+    out_channels: int
+    size_in: int
+    size_out: int
+    kernel_size: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = False
+    function: str | None = None
+
+
+def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
+    """Yield the layers in the order they run, for square images of `input_size` px.
+
+    Raises:
+        InputError: the image is too small for the network.
+    """
+    for layer in _layers(network, input_size):
+        if layer.size_out < 1:
+            raise InputError(f"an image of {input_size} px is too small: {layer.name} has no output; use a larger one")
+        yield layer
+
+
+def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
+    blocks = {
+        f"stages.{stage.name}.{index}": block for stage in network.stages for index, block in enumerate(stage.blocks)
+    }
+    for name, block in {"stem": network.stem, **blocks}.items():
+        for layer in _block_layers(name, block, size):
+            size = layer.size_out
+            yield layer
+    yield from _block_layers("head", network.head, size)
+    yield _pool("pool", network.features, 1 if isinstance(network.head, PoolHeadPlan) else size)
+    yield Layer(
+        name="classifier",
+        type=network.classifier,
+        in_channels=network.features,
+        out_channels=network.num_classes,
+        size_in=1,
+        size_out=1,
+        bias=True,
+    )
+
+
+def _block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
+    match block:
+        case ConvPlan():
+            return _conv_layers(name, block, size)
+        case InvertedResidualPlan():
+            return _inverted_residual_layers(name, block, size)
+        case PoolHeadPlan():
+            return _pool_head_layers(name, block, size)
+        case _:
+            return iter(())
+
+
+def _conv_layers(name: str, conv: ConvPlan, size: int) -> Iterator[Layer]:
+    reach = conv.dilation * (conv.kernel_size - 1) + 1
+    after = (size + 2 * conv.padding - reach) // conv.stride + 1
+    yield Layer(
+        name=f"{name}.conv",
+        type="conv",
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        size_in=size,
+        size_out=after,
+        kernel_size=conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias,
+    )
+    if conv.norm:
+        yield _same(f"{name}.bn", "bn", conv.out_channels, after)
+    if conv.act:
+        yield _same(f"{name}.act", "act", conv.out_channels, after, function=conv.act)
+
+
+def _inverted_residual_layers(name: str, block: InvertedResidualPlan, size: int) -> Iterator[Layer]:
+    last = None
+    for last in _branch_layers(name, block, size):
+        yield last
+    if block.residual and last is not None:
+        yield _same(f"{name}.add", "add", last.out_channels, last.size_out)
+
+
+def _branch_layers(name: str, block: InvertedResidualPlan, size: int) -> Iterator[Layer]:
+    if block.expand is not None:
+        for layer in _conv_layers(f"{name}.expand", block.expand, size):
+            size = layer.size_out
+            yield layer
+    if block.shuffle > 1:
+        channels = block.depthwise[0].in_channels
+        yield _same(f"{name}.shuffle", "shuffle", channels, size, groups=block.shuffle)
+    for index, depthwise in enumerate(block.depthwise):
+        for layer in _conv_layers(f"{name}.depthwise.{index}", depthwise, size):
+            size = layer.size_out
+            yield layer
+    if block.se is not None:
+        yield from _squeeze_excitation_layers(f"{name}.se", block.se, size)
+    if block.project is not None:
+        yield from _conv_layers(f"{name}.project", block.project, size)
+
+
+def _squeeze_excitation_layers(name: str, se: SqueezeExcitationPlan, size: int) -> Iterator[Layer]:
+    yield _pool(f"{name}.pool", se.channels, size)
+    squeeze = ConvPlan(in_channels=se.channels, out_channels=se.hidden_channels, bias=True, norm=False, act=se.act)
+    for layer in _conv_layers(name, squeeze, 1):
+        yield replace(layer, name=f"{name}.reduce" if layer.type == "conv" else layer.name)
+    excite = ConvPlan(in_channels=se.hidden_channels, out_channels=se.channels, bias=True, norm=False, act=se.gate)
+    for layer in _conv_layers(name, excite, 1):
+        yield replace(layer, name=f"{name}.expand" if layer.type == "conv" else f"{name}.gate")
+    yield _same(f"{name}.mul", "mul", se.channels, size)
+
+
+def _pool_head_layers(name: str, head: PoolHeadPlan, size: int) -> Iterator[Layer]:
+    yield from _conv_layers(f"{name}.expand", head.expand, size)
+    if head.se is not None:
+        yield from _squeeze_excitation_layers(f"{name}.se", head.se, size)
+    yield _pool(f"{name}.pool", head.expand.out_channels, size)
+    yield from _conv_layers(f"{name}.project", head.project, 1)
+
+
+def _pool(name: str, channels: int, size: int) -> Layer:
+    return Layer(name=name, type="gap", in_channels=channels, out_channels=channels, size_in=size, size_out=1)
+
+
+def _same(
+    name: str, kind: LayerType, channels: int, size: int, *, function: str | None = None, groups: int = 1
+) -> Layer:
+    return Layer(
+        name=name,
+        type=kind,
+        in_channels=channels,
+        out_channels=channels,
+        size_in=size,
+        size_out=size,
+        function=function,
+        groups=groups,
+    )
