@@ -4,6 +4,7 @@
 codes at all: `adb_link` adds what that takes.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
+
+log = logging.getLogger(__name__)
 
 _CURES = {
     "unauthorized": "unlock the phone and accept its question about USB debugging",
@@ -75,7 +78,7 @@ class Server:
         """
         limit = timeout_s or self.timeout_s
         try:
-            return self._run([self._program, *arguments], limit)
+            output = self._run([self._program, *arguments], limit)
         except TimeoutError as error:
             what = " ".join(arguments)
             raise DeviceTimeoutError(f"adb did not end within {limit:g} s: adb {what[:200]}") from error
@@ -84,6 +87,8 @@ class Server:
                 f"{self._program} cannot be started ({error.strerror or error}): install Android's platform-tools "
                 "(Debian and Ubuntu: apt install adb) and put adb on the PATH"
             ) from error
+        log.debug("adb %s: exit code %d: %s", " ".join(arguments), output.exit_code, output.text)
+        return output
 
     def version(self) -> str:
         """Return the version of adb, `unknown` if it does not say."""

@@ -96,13 +96,13 @@ class Link:
             raise DeviceLostError(f"{self.serial}: the link broke twice ({second}); try another cable") from second
 
     def _reconnect(self, reason: Exception) -> None:
-        if _NETWORK_SERIAL.fullmatch(self.serial):
-            self.server.call("disconnect", self.serial)
-            self.server.call("connect", self.serial)
-        else:
-            self.server.call("-s", self.serial, "reconnect")
+        on_network = _NETWORK_SERIAL.fullmatch(self.serial) is not None
+        self.server.call(*(("disconnect", self.serial) if on_network else ("-s", self.serial, "reconnect")))
         deadline = time.monotonic() + self._reconnect_s
         while (state := self.server.states().get(self.serial)) != "device":
+            if on_network and state is None:
+                # More than once: while the old connection is being taken down, adb does not make a new one.
+                self.server.call("connect", self.serial)
             if time.monotonic() > deadline:
                 raise DeviceLostError(
                     f"{self.serial}: the link broke ({reason}) and the device did not come back within "

@@ -92,7 +92,7 @@ def time_runs(link: Link, job: Job, *, runs: int, warmup: int, timeout_s: float)
 
     Raises:
         RunnerError: the runner failed.
-        DeviceTimeoutError: it did not end in time, and was stopped.
+        DeviceTimeoutError: it did not end in time; `STOP` stops it.
         DeviceLostError: the link broke and did not come back, or broke again.
     """
     told = execute(link, job, executions=warmup + runs, timeout_s=timeout_s)
@@ -123,7 +123,7 @@ def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> Runne
 
     Raises:
         RunnerError: the runner failed.
-        DeviceTimeoutError: it did not end in time, and was stopped.
+        DeviceTimeoutError: it did not end in time; `STOP` stops it.
         DeviceLostError: the link broke and did not come back, or broke again.
     """
     line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs, trace=job.trace)
@@ -132,9 +132,8 @@ def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> Runne
     try:
         reply = link.shell(f"{STOP}; cd {FOLDER} && sh -c {quote(start)}", timeout_s=timeout_s)
     except DeviceTimeoutError as error:
-        link.shell(STOP)
         raise DeviceTimeoutError(
-            f"{link.serial}: {job.name}: {executions} runs did not end within {timeout_s:g} s and were stopped; "
+            f"{link.serial}: {job.name}: {executions} runs did not end within {timeout_s:g} s; "
             "the device hangs, or needs a higher limit"
         ) from error
     pid, text = _split_pid(reply.text)

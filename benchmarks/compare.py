@@ -6,12 +6,10 @@ from itertools import pairwise
 from statistics import median
 
 from fbnet_zoo.benchmarks.measure import DeviceInfo, Measurement, ModelFile
-from fbnet_zoo.benchmarks.stats import Ratio, Summary, paired_ratio, summarize, unpaired_ratio
+from fbnet_zoo.benchmarks.stats import FEWEST, Ratio, Summary, paired_ratio, summarize, unpaired_ratio
 from fbnet_zoo.errors import InputError
 
 PAIRS = 10
-FEWEST_PAIRS = 5
-"""Fewer cannot carry an interval: three pairs have but ten different resamples."""
 
 _ALIKE: dict[str, Callable[[Measurement], object]] = {
     "device": lambda measurement: _name(measurement.device),
@@ -52,8 +50,8 @@ def measure_pairs(
     Raises:
         InputError: there are too few pairs for a comparison.
     """
-    if pairs < FEWEST_PAIRS:
-        raise InputError(f"{pairs} pairs carry no interval; measure at least {FEWEST_PAIRS}")
+    if pairs < FEWEST:
+        raise InputError(f"{pairs} pairs carry no interval; measure at least {FEWEST}")
     for number in range(pairs):
         for model in (b, a) if number % 2 else (a, b):
             yield measure(model)
@@ -71,7 +69,7 @@ def compare(a: Sequence[Measurement], b: Sequence[Measurement], *, seed: int = 0
         seed: of the intervals.
 
     Raises:
-        InputError: a side is empty, or the conditions differ.
+        InputError: a side has fewer than five timings, or the conditions differ.
     """
     _check_alike(a, b)
     first, second = _samples(a), _samples(b)
@@ -111,7 +109,7 @@ def _median(measurement: Measurement) -> float:
 
 def _pairs(a: Sequence[Measurement], b: Sequence[Measurement]) -> list[tuple[Measurement, Measurement]]:
     """Return the turns in which both were measured, or nothing if they were not measured in turn."""
-    if len(a) != len(b) or len(a) < FEWEST_PAIRS:
+    if len(a) != len(b) or len(a) < FEWEST:
         return []
     by_date = [sorted(side, key=lambda measurement: measurement.date) for side in (a, b)]
     pairs = list(zip(*by_date, strict=True))

@@ -188,7 +188,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[RunnerError], str], ...] = tuple(
         ),
         (r"offset \d+ \+ size \d+ > file_size_ (\d+)", ModelFileError, f"the file has only {{0}} bytes; {_DAMAGED}"),
         (
-            r"Init failed for backend (\w+): (0x\w+)",
+            r"Init failed for backend (\w+): (0x(?:12|23|30))\b",
             ModelFileError,
             f"the backend {{0}} refuses its part of the file ({{1}}); {_DAMAGED} with the version that the runner has",
         ),

@@ -15,6 +15,8 @@ from fbnet_zoo.errors import InputError
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 OUTLIER_SCORE = 3.5
+FEWEST = 5
+"""Fewer values carry no interval: three can be redrawn in but ten different ways."""
 
 _DEVIATIONS_OF_MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
 _DEVIATIONS_OF_MEAN = 1.2533  # likewise over its mean absolute deviation
@@ -28,7 +30,7 @@ class Summary:
 
     Attributes:
         count: how many there are.
-        low: of the median, lower end of its 95 % interval.
+        low: of the median, lower end of its 95 % interval; `None` for fewer than five.
         high: of the median, upper end.
         trimmed_mean: of the middle 80 %.
         outliers: positions of those that stand far off.
@@ -37,8 +39,8 @@ class Summary:
 
     count: int
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p10: float
     p90: float
     p99: float
@@ -60,7 +62,7 @@ def summarize(samples: Sequence[float], *, seed: int = 0) -> Summary:
     """
     values = _checked(samples)
     p10, p90, p99 = np.percentile(values, (10, 90, 99))
-    low, high = bootstrap_interval(samples, seed=seed)
+    low, high = bootstrap_interval(samples, seed=seed) if len(values) >= FEWEST else (None, None)
     return Summary(
         count=len(values),
         median=float(np.median(values)),
@@ -104,9 +106,9 @@ def bootstrap_interval(
         seed: of the drawing.
 
     Raises:
-        InputError: there are no samples, or one is no number.
+        InputError: there are fewer than five samples, or one is no number.
     """
-    values = _checked(samples)
+    values = _checked(samples, fewest=FEWEST)
     return _interval(statistic(_redrawn(values, resamples, np.random.default_rng(seed))), confidence)
 
 
@@ -175,9 +177,9 @@ def paired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Ra
     """Compare timings taken in turn: the median of `b / a` over pairs, its interval from redrawn pairs.
 
     Raises:
-        InputError: the lists are empty or of different lengths, or a value is not a positive number.
+        InputError: the lists have fewer than five values or different lengths, or a value is not a positive number.
 
-    >>> paired_ratio([10.0, 20.0, 40.0], [11.0, 22.0, 44.0]).verdict
+    >>> paired_ratio([10.0, 20.0, 40.0, 10.0, 20.0], [11.0, 22.0, 44.0, 11.0, 22.0]).verdict
     'B takes 1.100 times as long as A (1.100 to 1.100)'
     """
     if len(a) != len(b):
@@ -191,7 +193,7 @@ def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> 
     """Compare timings that were not taken in turn: the ratio of the medians, both sides redrawn.
 
     Raises:
-        InputError: a list is empty, or a value is not a positive number.
+        InputError: a list has fewer than five values, or a value is not a positive number.
     """
     generator = np.random.default_rng(seed)
     first, second = _positive(a), _positive(b)
@@ -215,15 +217,17 @@ def _deviation(values: Floats) -> float:
     return spread or _DEVIATIONS_OF_MEAN * float(distances.mean())  # more than half are equal
 
 
-def _checked(samples: Sequence[float]) -> Floats:
+def _checked(samples: Sequence[float], *, fewest: int = 1) -> Floats:
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise InputError("timings must be a list of at least one finite number")
+    if len(values) < fewest:
+        raise InputError(f"{len(values)} timings carry no interval; take at least {fewest}")
     return values
 
 
 def _positive(samples: Sequence[float]) -> Floats:
-    values = _checked(samples)
+    values = _checked(samples, fewest=FEWEST)
     if (values <= 0).any():
         raise InputError("a ratio needs timings above 0")
     return values

@@ -246,7 +246,8 @@ def _export(module: nn.Module, shape: tuple[int | None, int, int, int]) -> torch
     """Export a module for images `(N, C, H, W)`, where N may be `None`: 1 to 64."""
     batch, *image = shape
     dynamic = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if batch is None else None
-    example = torch.randn(batch or 2, *image, generator=torch.Generator().manual_seed(0))  # 1 would be taken as fixed
+    # Of the largest batch: PyTorch picks a convolution for fewer than 16 images or for more, and would bound N by it.
+    example = torch.randn(batch or LARGEST_BATCH, *image, generator=torch.Generator().manual_seed(0))
     try:
         with quiet():
             return torch.export.export(module, (example,), dynamic_shapes=dynamic)

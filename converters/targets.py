@@ -74,6 +74,7 @@ _TABLE = (
         module="fbnet_zoo.converters.to_executorch",
         extra="executorch",
         libraries=("executorch", "torchao"),
+        fp16_from="fp32",  # each backend has fp16 in its own way
         options=frozenset({"dynamic_batch", "bundled", "backend"}),
         checked_by="ExecuTorch's own runtime",
         unchecked={

@@ -238,17 +238,19 @@ def load(path: Path) -> CoreMLRunner:
 
     Raises:
         InputError: there is no package at `path`.
-        ConversionError: the package cannot be read, or holds what the interpreter does not know.
+        ConversionError: the package cannot be read, holds what the interpreter does not know, or is somebody else's.
         MissingExtraError: coremltools is not installed.
     """
     tools = require("coremltools", extra="coreml")
     model = mil_interpreter.load(path)
-    preprocess = tools.utils.load_spec(str(path)).description.metadata.userDefined[_PREPROCESS]
+    metadata = tools.utils.load_spec(str(path)).description.metadata.userDefined
+    if _PREPROCESS not in metadata:
+        raise ConversionError(f"{path.name} does not say how its images are prepared; it was not written by fbnet_zoo")
     on_apple = platform.system() == "Darwin"
     return CoreMLRunner(
         model=model,
         predict=_apples_predict(tools, path) if on_apple else model.predict,
-        preprocess=PreprocessSpec.model_validate_json(preprocess),
+        preprocess=PreprocessSpec.model_validate_json(metadata[_PREPROCESS]),
         runtime=f"Core ML of macOS {platform.mac_ver()[0]}" if on_apple else "fbnet_zoo's interpreter of ML Programs",
     )
 

@@ -7,11 +7,10 @@ at the ends of the file, stay outside. XNNPACK keeps the weights of convolutions
 when it loads it, so its fp16 files are as large as its fp32 ones.
 """
 
-import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ import torch
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.cases import make_cases
-from fbnet_zoo.converters.program import Program, of_network
+from fbnet_zoo.converters.executorch_fp16 import half_program
+from fbnet_zoo.converters.program import Program
 from fbnet_zoo.errors import ConversionError, InputError, ParityError
 
 METHOD = "forward"
@@ -42,7 +42,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     `labels` (one text, a label per line).
 
     Args:
-        program: the network.
+        program: the network, in float32.
         path: of the file; with `bundled`, a second one of the same stem ends in `.bpte`.
         options: `backend`, `bundled`, `precision`, the tolerances and `verbose` are read.
 
@@ -70,8 +70,8 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
 
 def _constants(program: Program) -> dict[str, Any]:
     labels, preprocess = program.labels or (), program.preprocess
-    if split := next((label for label in labels if label.splitlines() != [label]), None):
-        raise InputError(f"the label {split!r} is not one line of text, as ExecuTorch files need it; change it")
+    if split := [label for label in labels if "\n" in label]:
+        raise InputError(f"the label {split[0]!r} is not one line of text, as ExecuTorch files need it; change it")
     constants = {
         "input_size": program.input_size,
         "mean": list(preprocess.mean),
@@ -88,20 +88,17 @@ def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions)
     partitioner = _PARTITIONERS[options.backend](options)
     try:
         with quiet(verbose=options.verbose or None):
-            exported = _widened(program) if _lowers_precision(program, options) else program.exported
-            return exir.to_edge_transform_and_lower(exported, partitioner=[partitioner], constant_methods=constants)
+            return exir.to_edge_transform_and_lower(
+                _exported(program, options), partitioner=[partitioner], constant_methods=constants
+            )
     except Exception as error:  # a backend raises whatever its passes raise
         raise ConversionError(f"{program.spec.name} cannot be lowered to {options.backend}: {error}") from error
 
 
-def _lowers_precision(program: Program, options: ConvertOptions) -> bool:
-    return options.backend == "coreml" and program.precision == "fp16"
-
-
-def _widened(program: Program) -> torch.export.ExportedProgram:
-    """Return the program in float32: coremltools lowers the precision itself, and refuses clamps of fp16 values."""
-    network = copy.deepcopy(program.module.get_submodule("network")).float()
-    return of_network(replace(program, precision="fp32"), network, program.num_classes).exported
+def _exported(program: Program, options: ConvertOptions) -> torch.export.ExportedProgram:
+    if options.precision == "fp32" or options.backend == "coreml":  # which lowers the precision itself
+        return program.exported
+    return half_program(program, xnnpack=options.backend == "xnnpack").exported
 
 
 def _xnnpack(_: ConvertOptions) -> Any:
@@ -138,7 +135,7 @@ def _delegation(lowered: Any, program: Program, options: ConvertOptions) -> dict
         raise ConversionError(
             f"{options.backend} took no part of {program.spec.name}, which would run many times slower without it"
         )
-    if unexpected := sorted(left.keys() - ({_CAST} if program.precision == "fp16" else set())):
+    if unexpected := sorted(left.keys() - ({_CAST} if options.precision == "fp16" else set())):
         log.warning("%s: %s leaves %s to slow kernels", program.spec.name, options.backend, ", ".join(unexpected))
     return {"subgraphs": len(taken), "delegated": operators.total(), "left": dict(sorted(left.items()))}
 

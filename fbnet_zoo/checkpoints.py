@@ -64,6 +64,7 @@ def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYO
         among: layouts of names that it may be in.
 
     Raises:
+        InputError: there is no such file.
         WeightsError: it cannot be read, or fits none of them.
     """
     content, metadata = _content(path)
@@ -82,14 +83,18 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
     """Write a network's state dict with its definition as a safetensors file, whole or not at all.
 
     Args:
-        path: of the file.
+        path: of the file, ending in `.safetensors`, by which `read` knows it.
         state: by our names.
         spec: the definition.
         notes: texts to write beside them; `weights` and `license` are read again by `read`.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or has another ending.
     """
+    if path.suffix != _SAFETENSORS:
+        raise InputError(
+            f"{path} cannot be written: a network is saved as safetensors; give a path ending in {_SAFETENSORS}"
+        )
     from safetensors.torch import save
 
     texts = {"format": "pt", "name": spec.name, "definition": arch_file.dump(spec), **notes}
@@ -107,7 +112,7 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
 def _content(path: Path) -> tuple[Any, dict[str, str]]:
     """Return what a file holds, and the texts that a safetensors file carries."""
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file; expected a checkpoint, a tag or an address of weights")
+        raise InputError(f"{path} is not a file; expected a checkpoint, a tag or an address of weights")
     try:
         if path.suffix == _SAFETENSORS:
             return _safetensors(path)

@@ -28,7 +28,8 @@ def photographs() -> tuple[Path, ...]:
     """
     unpacked = ExitStack()
     atexit.register(unpacked.close)
-    entries = sorted((files("fbnet_zoo") / "photos").iterdir(), key=lambda entry: entry.name)
+    folder = (files("fbnet_zoo") / "photos").iterdir()
+    entries = sorted((entry for entry in folder if entry.name.endswith(".jpg")), key=lambda entry: entry.name)
     return tuple(unpacked.enter_context(as_file(entry)) for entry in entries)
 
 

@@ -1,8 +1,9 @@
 """From the address of a checkpoint to a verified file, through the caches that other tools share.
 
-`hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode), others through
-`torch.hub`'s folder of checkpoints. Neither client compares sizes or digests, so that is done here: the announced size
-after a download, what is known of the file on every use.
+`hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode). Files of URLs lie in
+`torch.hub`'s folder of checkpoints under names of our own, a digest of the URL and the file's name. Neither client
+compares sizes or digests, so that is done here: the announced size after a download, what is known of the file on
+every use.
 """
 
 import hashlib

@@ -131,3 +131,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in candidates}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def require_whole(name: str, value: object, *, low: int, high: int) -> None:
+    """Refuse a value that is no whole number from `low` to `high`.
+
+    Raises:
+        InputError: always then; the text tells what was expected.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InputError(f"{name} cannot be {value!r}; expected a whole number from {low} to {high}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import InputError, require_whole
 from fbnet_zoo.plans import (
     BlockPlan,
     ConvPlan,
@@ -21,6 +21,8 @@ from fbnet_zoo.plans import (
     StagePlan,
 )
 from fbnet_zoo.spec import ArchSpec, BlockSpec
+
+MAX_CHANNELS, MAX_CLASSES = 65536, 1 << 20
 
 
 def round_channels(channels: float, divisor: int) -> int:
@@ -49,22 +51,23 @@ def plan(
         output_stride: strides beyond it become dilations; `None` leaves all strides.
 
     Raises:
-        InputError: a row has groups that do not divide its channels; `location` leads to the row.
+        InputError: a row cannot be built, and `location` leads to it; or a number of channels or classes is none.
     """
+    require_whole("in_channels", in_channels, low=1, high=MAX_CHANNELS)
+    require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
     with _at("stem"):
-        stem = _conv(spec, spec.stem, in_channels, _Spacing())
-    stages, channels, spacing = [], stem.out_channels, _Spacing(stride=spec.stem.stride)
+        stem = _conv(spec, spec.stem, in_channels, _Place())
+    stages, channels, place = [], stem.out_channels, _Place(spec.stem.stride, limit=output_stride)
     for position, stage in enumerate(spec.stages):
         blocks = []
         for index, row in enumerate(stage.blocks):
             with _at("stages", position, "blocks", index):
                 for single in _repeat(row):
-                    block, spacing = _block(spec, single, channels, spacing, output_stride)
-                    channels = block.out_channels
-                    blocks.append(block)
-        stages.append(StagePlan(name=str(stage.output_stride), output_stride=spacing.stride, blocks=tuple(blocks)))
+                    blocks.append(_block(spec, single, channels, place))
+                    channels, place = row.out_channels, place.after(single.stride)
+        stages.append(StagePlan(name=str(stage.output_stride), output_stride=place.stride, blocks=tuple(blocks)))
     with _at("head"):
-        head = _head(spec, channels)
+        head = _head(spec, channels, place)
     return NetworkPlan(stem=stem, stages=tuple(stages), head=head, classifier=spec.classifier, num_classes=num_classes)
 
 
@@ -79,11 +82,22 @@ def _at(*location: str | int) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spacing:
-    """The output stride reached so far, and the dilation that stands for strides left out."""
+class _Place:
+    """Where a block stands: the output stride of its input, and the dilation that stands for strides left out."""
 
     stride: int = 1
     dilation: int = 1
+    limit: int | None = None
+
+    def drops(self, stride: int) -> bool:
+        """Whether a stride is left out, because it would lead beyond the limit."""
+        return self.limit is not None and stride > 1 and self.stride * stride > self.limit
+
+    def after(self, stride: int) -> "_Place":
+        """Return the place behind a stride."""
+        if self.drops(stride):
+            return replace(self, dilation=self.dilation * stride)
+        return replace(self, stride=self.stride * stride)
 
 
 def _repeat(row: BlockSpec) -> Iterator[BlockSpec]:
@@ -93,31 +107,23 @@ def _repeat(row: BlockSpec) -> Iterator[BlockSpec]:
         yield from (rest for _ in range(row.repeats - 1))
 
 
-def _block(
-    spec: ArchSpec, row: BlockSpec, channels: int, spacing: _Spacing, limit: int | None
-) -> tuple[BlockPlan, _Spacing]:
-    """Plan one block; a stride beyond the limit dilates the blocks after it, as in timm."""
-    after = _Spacing(spacing.stride * row.stride, spacing.dilation)
-    if limit is not None and after.stride > limit:
-        after = _Spacing(spacing.stride, spacing.dilation * row.stride)
-        row = row.model_copy(update={"stride": 1, "padding": None})
-    here = _Spacing(after.stride, spacing.dilation)
+def _block(spec: ArchSpec, row: BlockSpec, channels: int, place: _Place) -> BlockPlan:
     match spec.row_option(row, "op"):
         case "skip":
-            return _skip(row, channels), after
+            return _skip(row, channels, place)
         case "conv":
-            return _conv(spec, row, channels, here), after
+            return _conv(spec, row, channels, place)
         case _:
-            return _inverted_residual(spec, row, channels, here), after
+            return _inverted_residual(spec, row, channels, place)
 
 
-def _head(spec: ArchSpec, channels: int) -> ConvPlan | PoolHeadPlan:
+def _head(spec: ArchSpec, channels: int, place: _Place) -> ConvPlan | PoolHeadPlan:
     if spec.row_option(spec.head, "op") == "ir_pool":
         return _pool_head(spec, spec.head, channels)
-    return _conv(spec, spec.head, channels, _Spacing())
+    return _conv(spec, spec.head, channels, place)
 
 
-def _conv(spec: ArchSpec, row: BlockSpec, channels: int, spacing: _Spacing) -> ConvPlan:
+def _conv(spec: ArchSpec, row: BlockSpec, channels: int, place: _Place) -> ConvPlan:
     plain = ConvPlan(
         in_channels=channels,
         out_channels=row.out_channels,
@@ -125,29 +131,29 @@ def _conv(spec: ArchSpec, row: BlockSpec, channels: int, spacing: _Spacing) -> C
         bias=spec.row_option(row, "bias"),
         act=spec.row_option(row, "act"),
     )
-    return _spread(plain, row, spacing)
+    return _spread(plain, row, place)
 
 
-def _skip(row: BlockSpec, channels: int) -> BlockPlan:
+def _skip(row: BlockSpec, channels: int, place: _Place) -> BlockPlan:
     if row.stride == 1 and row.out_channels == channels:
         return IdentityPlan(out_channels=channels)
-    return ConvPlan(in_channels=channels, out_channels=row.out_channels, stride=row.stride, act="relu")
+    return _spread(ConvPlan(in_channels=channels, out_channels=row.out_channels, act="relu"), row, place)
 
 
-def _inverted_residual(spec: ArchSpec, row: BlockSpec, channels: int, spacing: _Spacing) -> InvertedResidualPlan:
+def _inverted_residual(spec: ArchSpec, row: BlockSpec, channels: int, place: _Place) -> InvertedResidualPlan:
     fused = spec.row_option(row, "op") == "fused_ir"
     direct = fused and row.expansion == 1
     middle = row.out_channels if direct else _middle_channels(spec, row, channels)
     bias, act = spec.row_option(row, "bias"), spec.row_option(row, "act")
     pointwise = ConvPlan(in_channels=channels, out_channels=middle, groups=row.groups, bias=bias, act=act)
     keep = middle != channels or spec.row_option(row, "keep_expand")
-    residual = row.stride == 1 and channels == row.out_channels
+    residual = _is_residual(row, channels)
     project = ConvPlan(in_channels=middle, out_channels=row.out_channels, groups=row.groups, bias=bias)
     return InvertedResidualPlan(
         out_channels=row.out_channels,
-        expand=_spread(pointwise, row, spacing) if fused else (pointwise if keep else None),
+        expand=_spread(pointwise, row, place) if fused else (pointwise if keep else None),
         shuffle=1 if fused else row.groups,
-        depthwise=() if fused else _depthwise(spec, row, middle, spacing),
+        depthwise=() if fused else _depthwise(spec, row, middle, place),
         se=_squeeze_excitation(spec, row, middle),
         project=None if direct else project,
         residual=residual,
@@ -155,19 +161,35 @@ def _inverted_residual(spec: ArchSpec, row: BlockSpec, channels: int, spacing: _
     )
 
 
-def _spread(conv: ConvPlan, row: BlockSpec, spacing: _Spacing) -> ConvPlan:
-    """Give a convolution the row's kernel, stride and padding."""
+def _is_residual(row: BlockSpec, channels: int) -> bool:
+    """Tell whether the input is added, by the row as it is written: a stride that is left out changes nothing."""
+    residual = row.stride == 1 and row.out_channels == channels
     kernel_size = row.kernel_size or 1
+    if residual and kernel_size != 1 + 2 * _padding(row):
+        raise InputError(
+            f"kernel_size {kernel_size} with padding {_padding(row)} changes the size of the image, but the input is "
+            "added to the output; use an odd kernel_size without padding, other channels or a stride"
+        )
+    return residual
+
+
+def _padding(row: BlockSpec) -> int:
+    return (row.kernel_size or 1) // 2 if row.padding is None else row.padding
+
+
+def _spread(conv: ConvPlan, row: BlockSpec, place: _Place) -> ConvPlan:
+    """Give a convolution the row's kernel, stride and padding; where the stride is left out, the size stays."""
+    kernel_size, dropped = row.kernel_size or 1, place.drops(row.stride)
     return replace(
         conv,
         kernel_size=kernel_size,
-        stride=row.stride,
-        padding=spacing.dilation * (kernel_size // 2 if row.padding is None else row.padding),
-        dilation=spacing.dilation if kernel_size > 1 else 1,
+        stride=1 if dropped else row.stride,
+        padding=place.dilation * (kernel_size // 2 if dropped else _padding(row)),
+        dilation=place.dilation if kernel_size > 1 else 1,
     )
 
 
-def _depthwise(spec: ArchSpec, row: BlockSpec, middle: int, spacing: _Spacing) -> tuple[ConvPlan, ...]:
+def _depthwise(spec: ArchSpec, row: BlockSpec, middle: int, place: _Place) -> tuple[ConvPlan, ...]:
     """Plan the depthwise convolutions; those after the first keep the size."""
     linear = spec.row_option(row, "linear_depthwise")
     plain = ConvPlan(
@@ -179,7 +201,8 @@ def _depthwise(spec: ArchSpec, row: BlockSpec, middle: int, spacing: _Spacing) -
         act=None if linear else spec.row_option(row, "act"),
     )
     same = row.model_copy(update={"stride": 1, "padding": None})
-    return tuple(_spread(plain, row if index == 0 else same, spacing) for index in range(row.depthwise_repeats))
+    rest = [_spread(plain, same, place.after(row.stride)) for _ in range(row.depthwise_repeats - 1)]
+    return (_spread(plain, row, place), *rest)
 
 
 def _middle_channels(spec: ArchSpec, row: BlockSpec, channels: int) -> int:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks, layers
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import InputError, require_whole
+from fbnet_zoo.layers import MAX_CHANNELS, MAX_CLASSES
 from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.spec import ArchSpec
 
@@ -47,7 +48,8 @@ class FBNet(nn.Module):
         num_features: channels that `forward_features` returns.
         head_hidden_size: channels that enter the classifier.
         feature_info: the levels of features, finest first.
-        weights: what is loaded: a tag of the definition, an address, the name of a file, or a seed; `None` for nothing.
+        weights: what was loaded last, whether or not it was trained since: a tag of the definition, an address, the
+            name of a file, or a seed, and after a comma what was replaced or adapted; `None` for nothing.
         license: of the loaded weights, where it is known.
 
     Raises:
@@ -66,13 +68,11 @@ class FBNet(nn.Module):
         init: bool = True,
     ) -> None:
         super().__init__()
-        _require_sense(
-            output_stride=(output_stride, output_stride in OUTPUT_STRIDES, "8, 16 or 32"),
-            num_classes=(num_classes, num_classes >= 0, "0 or more"),
-            in_chans=(in_chans, in_chans >= 1, "1 or more"),
-            drop_rate=(drop_rate, 0 <= drop_rate < 1, "at least 0 and less than 1"),
-            drop_path_rate=(drop_path_rate, 0 <= drop_path_rate < 1, "at least 0 and less than 1"),
-        )
+        if output_stride not in OUTPUT_STRIDES:
+            raise InputError(f"output_stride cannot be {output_stride!r}; expected 8, 16 or 32")
+        require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
+        require_whole("in_chans", in_chans, low=1, high=MAX_CHANNELS)
+        _require_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         self.spec, self.weights, self.license = spec, None, None
         self.plan = layers.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
         self.feature_info = feature_info(self.plan)
@@ -119,10 +119,12 @@ class FBNet(nn.Module):
         Raises:
             InputError: there cannot be so many classes.
         """
-        _require_sense(num_classes=(num_classes, num_classes >= 0, "0 or more"))
+        require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
         self.plan = replace(self.plan, num_classes=num_classes)
         self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and type
         blocks.init_weights(self.classifier)
+        if num_classes:
+            self.weights = changed(self.weights, "new classifier")
 
     def fuse(self) -> Self:
         """Return a copy for inference: batch norm folded into its convolution, weights laid out channels last.
@@ -154,10 +156,10 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         levels = network.feature_info
         indices = range(len(levels)) if out_indices is None else out_indices
-        if not indices or not all(-len(levels) <= index < len(levels) for index in indices):
+        if not _are_levels(indices, len(levels)):
             raise InputError(
-                f"out_indices cannot be {tuple(indices)}: {network.spec.name} has {len(levels)} levels; "
-                f"expected one or more of 0 to {len(levels) - 1}, or negative ones counted from the end"
+                f"out_indices cannot be {out_indices!r}: {network.spec.name} has {len(levels)} levels; expected a list "
+                f"of one or more from 0 to {len(levels) - 1}, or negative ones counted from the end"
             )
         self.feature_info = tuple(levels[index] for index in sorted({index % len(levels) for index in indices}))
         self.spec, self.weights, self.license = network.spec, network.weights, network.license
@@ -183,6 +185,23 @@ class FeatureExtractor(nn.Module):
         return features
 
 
+def _are_levels(indices: object, count: int) -> bool:
+    if not isinstance(indices, Sequence) or isinstance(indices, str) or not indices:
+        return False
+    return all(isinstance(index, int) and -count <= index < count for index in indices)
+
+
+def changed(weights: str | None, change: str) -> str | None:
+    """Return what to call weights after a change; those of no name stay so.
+
+    >>> changed("fb_in1k", "new classifier")
+    'fb_in1k, new classifier'
+    """
+    if not weights or weights.endswith(f", {change}"):
+        return weights
+    return f"{weights}, {change}"
+
+
 def feature_info(plan: NetworkPlan) -> tuple[FeatureInfo, ...]:
     """Return the levels of features of a network: the stem's where no stage keeps its stride, then each stage's."""
     levels, channels = {}, plan.stem.out_channels
@@ -195,8 +214,7 @@ def feature_info(plan: NetworkPlan) -> tuple[FeatureInfo, ...]:
     return tuple(levels.values())
 
 
-def _require_sense(**options: tuple[float, bool, str]) -> None:
-    """Refuse the first option that does not fit; each is its value, whether it fits, and what would."""
-    for name, (value, fits, expected) in options.items():
-        if not fits:
-            raise InputError(f"{name} cannot be {value}; expected {expected}")
+def _require_rates(**rates: float) -> None:
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise InputError(f"{name} cannot be {rate!r}; expected a number from 0 to less than 1")

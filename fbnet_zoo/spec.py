@@ -29,9 +29,9 @@ LETTERS = {
 Op = Literal["conv", "ir", "fused_ir", "ir_pool", "skip"]
 Activation = Literal["relu", "relu6", "hard_swish", "swish"]
 Gate = Literal["hard_sigmoid", "sigmoid"]
-Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "fbnetv5", "mobilenet"]
+Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "mobilenet"]
 Layout = Literal["fbnet_zoo", "timm", "mobile_vision"]
-Metric = Literal["top1", "top5", "latency_ms", "params_m", "macs_m"]
+Metric = Literal["top1", "top5", "latency_ms"]
 
 _WORD = "a lower-case word of letters, digits and underscores"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description=_WORD)]
@@ -120,12 +120,15 @@ FIELDS_OF_OP: dict[str, set[str]] = {
 }
 """The fields of a row that mean something for each op, beside `op` and `out_channels`."""
 
+ONLY_IN_STAGES: dict[str, set[str]] = {"stem": {"repeats"}, "stage": set(), "head": {"repeats", "stride"}}
+"""The fields of a row that mean something in a stage only."""
+
 
 class CountsSpec(Record):
     """Parameters (all trainable ones) and multiply-accumulates at the definition's input size."""
 
-    params: int
-    macs: int
+    params: Annotated[int, Field(ge=1)]
+    macs: Annotated[int, Field(ge=1)]
 
 
 class PaperSpec(Record):
@@ -167,6 +170,12 @@ class PreprocessSpec(Record):
     mean: Triple = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     order: Literal["rgb", "bgr"] = "rgb"
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.crop > self.resize:
+            raise InputError(f"a crop of {self.crop} px does not fit into {self.resize} px; enlarge 'resize'")
+        return self
 
 
 class WeightsSpec(Record):
@@ -253,13 +262,15 @@ class ArchSpec(Record):
             before = stride
 
     def _check_row(self, row: BlockSpec, ops: tuple[str, ...], location: tuple[str | int, ...]) -> None:
-        op, place = self.row_option(row, "op"), "stage" if len(location) > 1 else location[0]
+        op, place = self.row_option(row, "op"), "stage" if len(location) > 1 else str(location[0])
         if op not in ops:
             raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=location)
         said = {field for field in row.model_fields_set if getattr(row, field) is not None}
-        foreign = sorted(said - FIELDS_OF_OP[op] - {"op", "out_channels"})
+        foreign = sorted(said - FIELDS_OF_OP[op] - {"op", "out_channels"} | said & ONLY_IN_STAGES[place])
         if foreign:
-            raise InputError(f"{foreign[0]!r} means nothing where op is {op!r}; take it out", location=location)
+            raise InputError(
+                f"{foreign[0]!r} means nothing in a {place} with op {op!r}; take it out", location=location
+            )
         missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - said)
         if missing:
             raise InputError(f"{missing[0]!r} is missing, op {op!r} needs it; add it", location=location)
@@ -282,9 +293,10 @@ class ArchSpec(Record):
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
         """Return how to prepare an image for weights `tag` (`None`: as the definition says).
 
+        What was done to them may follow the tag, as in `fb_in1k, new classifier`, and changes nothing here.
         Without any statement: torchvision's recipe, resize to 256/224 of the input size and crop.
         """
-        entry = next((entry for entry in self.weights if entry.tag == tag), None)
+        entry = next((entry for entry in self.weights if entry.tag == (tag or "").partition(",")[0]), None)
         if entry is not None and entry.preprocess is not None:
             return entry.preprocess
         if self.preprocess is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import InputError, require_whole
 from fbnet_zoo.plans import (
     BlockPlan,
     ConvPlan,
@@ -17,6 +17,9 @@ from fbnet_zoo.plans import (
     PoolHeadPlan,
     SqueezeExcitationPlan,
 )
+
+MAX_SIZE = 4096
+"""Of an image, px."""
 
 LayerType = Literal["conv", "bn", "act", "shuffle", "gap", "mul", "add", "linear"]
 
@@ -47,8 +50,9 @@ def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
     """Yield the layers in the order they run, for square images of `input_size` px.
 
     Raises:
-        InputError: the image is too small for the network.
+        InputError: the image is too small for the network, or no size at all.
     """
+    require_whole("input_size", input_size, low=1, high=MAX_SIZE)
     for layer in _layers(network, input_size):
         if layer.size_out < 1:
             raise InputError(f"an image of {input_size} px is too small: {layer.name} has no output; use a larger one")
@@ -56,15 +60,11 @@ def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
 
 
 def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
-    blocks = {
-        f"stages.{stage.name}.{index}": block for stage in network.stages for index, block in enumerate(stage.blocks)
-    }
-    for name, block in {"stem": network.stem, **blocks}.items():
+    for name, block in _blocks(network):
         for layer in _block_layers(name, block, size):
             size = layer.size_out
             yield layer
-    yield from _block_layers("head", network.head, size)
-    yield _pool("pool", network.features, 1 if isinstance(network.head, PoolHeadPlan) else size)
+    yield _pool("pool", network.features, size)
     yield Layer(
         name="classifier",
         type=network.classifier,
@@ -74,6 +74,13 @@ def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
         size_out=1,
         bias=True,
     )
+
+
+def _blocks(network: NetworkPlan) -> Iterator[tuple[str, BlockPlan]]:
+    yield "stem", network.stem
+    for stage in network.stages:
+        yield from ((f"stages.{stage.name}.{index}", block) for index, block in enumerate(stage.blocks))
+    yield "head", network.head
 
 
 def _block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:

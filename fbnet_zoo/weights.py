@@ -15,15 +15,19 @@ from torch import Tensor, nn
 
 from fbnet_zoo import blocks, checkpoints, download, layouts, registry
 from fbnet_zoo.checkpoints import Checkpoint
-from fbnet_zoo.errors import UnknownNameError, WeightsError, did_you_mean
-from fbnet_zoo.layouts import CLASSIFIER, CLASSIFIER_BIAS, STEM
-from fbnet_zoo.model import FBNet
-from fbnet_zoo.spec import ArchSpec, WeightsSpec
+from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError
+from fbnet_zoo.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
+from fbnet_zoo.model import FBNet, changed
+from fbnet_zoo.spec import ArchSpec, Layout, WeightsSpec
 
 log = logging.getLogger(__name__)
 
 _CALIBRATION_SHAPE = (8, 128)
-"""Images and their size (px) from which running statistics of a random network are taken."""
+"""Noise images and their size (px) from which running statistics of a random network are taken."""
+
+_SATURATED = (-2.1, 2.4, -2.1, 2.4)
+"""Images of one value, about normalised black and white, that join them: a network that has never seen such images
+answers with activations out of all proportion, and amplifies rounding errors until no conversion can be checked."""
 
 _BRANCH_SCALE = 0.2
 """Of gamma at the end of residual branches: larger makes a random deep network amplify rounding errors."""
@@ -40,22 +44,29 @@ def load(model: FBNet, source: str | Path | bool) -> None:
 
     Raises:
         UnknownNameError: the definition has no such tag.
+        InputError: there is no such file, or `source` is none of these.
         WeightsUnavailableError: the checkpoint cannot be downloaded.
         WeightsError: it is damaged or does not fit.
     """
     _check_not_fused(model)
-    fill(model, _read(model.spec, source, (model.spec,)))
+    fill(model, _read((model.spec,), source))
 
 
 def save(model: FBNet, path: str | Path) -> None:
     """Write a network with its definition, licence and the origin of its weights as a safetensors file, atomically.
 
+    Whether it was trained since it was loaded is not known: what was `fb_in1k` is `fb_in1k, saved again` in the file.
+
+    Args:
+        model: not fused.
+        path: of the file, ending in `.safetensors`.
+
     Raises:
         WeightsError: the network is fused.
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or has another ending.
     """
     _check_not_fused(model)
-    notes = {"weights": model.weights, "license": model.license}
+    notes = {"weights": changed(model.weights, "saved again"), "license": model.license}
     checkpoints.write(Path(path), model.state_dict(), model.spec, notes)
 
 
@@ -64,16 +75,18 @@ def read(spec: ArchSpec, source: str | Path | bool) -> Checkpoint:
 
     Args:
         spec: the definition. Where the file has exactly the keys of one named `<name>_timm`, that one is chosen.
-        source: a tag of the definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
+        source: a tag of the definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`);
+            the address of a published checkpoint of either definition stands for its tag.
 
     Raises:
         UnknownNameError: the definition has no such tag.
+        InputError: there is no such file, or `source` is none of these.
         WeightsUnavailableError: the checkpoint cannot be downloaded.
         WeightsError: it is damaged or does not fit.
     """
     sibling = f"{spec.name}_timm"
     specs = (spec, registry.get_spec(sibling)) if sibling in registry.list_models(sibling) else (spec,)
-    return _read(spec, source, specs)
+    return _read(specs, source)
 
 
 @torch.no_grad()
@@ -85,7 +98,7 @@ def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
         checkpoint: what to put into it.
         adopt: let the network keep the memory of the checkpoint, which then is of no other use, instead of copying.
     """
-    values = dict(checkpoint.values)
+    values, model.weights = dict(checkpoint.values), checkpoint.weights
     if checkpoint.in_channels != model.plan.stem.in_channels:
         values[STEM] = _adapt_stem(model, checkpoint)
     if checkpoint.num_classes != model.plan.num_classes:
@@ -98,7 +111,7 @@ def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
         else:
             state[name].copy_(value)
     _set_epsilon(model, checkpoint.spec.bn_eps)
-    model.spec, model.weights, model.license = checkpoint.spec, checkpoint.weights, checkpoint.license
+    model.spec, model.license = checkpoint.spec, checkpoint.license
     if checkpoint.license:
         _tell_license(checkpoint.spec.name, checkpoint.weights, checkpoint.license)
 
@@ -108,8 +121,9 @@ def randomize(model: FBNet, seed: int) -> None:
     """Draw every parameter and running statistic from a seed, so that no part of the network is silent.
 
     Unlike the training init, gamma is nowhere 0 (a zero would hide every error inside a residual
-    branch) and running statistics are those of seeded noise images passing through: every layer then
-    varies with the image, as in a trained network, and a wrong one shows in the logits.
+    branch) and running statistics are those of seeded noise and of black and white images passing
+    through: every layer then varies with the image, as in a trained network, and a wrong one shows
+    in the logits.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -123,7 +137,7 @@ def randomize(model: FBNet, seed: int) -> None:
     for module in model.modules():
         if isinstance(module, blocks.ResidualInvertedResidual):
             _scale_gamma(module.project)
-    _set_running_statistics(model, _noise_images(model.plan.stem.in_channels, generator))
+    _set_running_statistics(model, _calibration_images(model.plan.stem.in_channels, generator))
     model.weights, model.license = f"random seed {seed}", None
 
 
@@ -132,39 +146,57 @@ def _check_not_fused(model: FBNet) -> None:
         raise WeightsError(f"this {model.spec.name} is fused; load and save weights before fuse()")
 
 
-def _read(spec: ArchSpec, source: str | Path | bool, specs: tuple[ArchSpec, ...]) -> Checkpoint:
-    entry, text = _entry(spec, source), str(source)
-    if entry is not None:
-        return _published(spec, entry)
-    if not download.is_address(text):
-        found = checkpoints.read(Path(text), specs)
-    else:
-        found = replace(checkpoints.read(download.fetch(text), specs), weights=text)
+def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool) -> Checkpoint:
+    if not isinstance(source, str | Path | bool) or not source:
+        raise InputError(f"weights cannot be {source!r}; expected a tag, a path, an address, or True for the default")
+    text, published, wanted = str(source), _entry(specs, source), specs[0].name
+    if published is not None:
+        found = _published(*published)
+    elif download.is_address(text):
+        found = replace(_downloaded(text, download.fetch(text), specs), weights=text)
         stated = download.hub_license(text) if text.startswith("hf://") else None
         found = replace(found, license=stated or found.license)
-    if found.spec.name != spec.name:
-        log.warning("%s has the keys of %s, not of %s: creating that", found.weights, found.spec.name, spec.name)
+    else:
+        found = checkpoints.read(Path(text), specs)
+    if found.spec.name != wanted:
+        log.warning("%s has the keys of %s, not of %s: creating that", found.weights, found.spec.name, wanted)
     return found
 
 
 def _published(spec: ArchSpec, entry: WeightsSpec) -> Checkpoint:
     path = download.fetch(entry.source, size=entry.size, sha256=entry.sha256)
     suited = spec.model_copy(update={"bn_eps": entry.bn_eps}) if entry.bn_eps else spec
-    return replace(checkpoints.read(path, (suited,), (entry.layout,)), weights=entry.tag, license=entry.license)
+    found = _downloaded(entry.source, path, (suited,), (entry.layout,))
+    return replace(found, weights=entry.tag, license=entry.license)
 
 
-def _entry(spec: ArchSpec, source: str | Path | bool) -> WeightsSpec | None:
-    """Return the entry of a definition that is meant, or `None` for a file or an address."""
+def _downloaded(
+    address: str, path: Path, specs: tuple[ArchSpec, ...], among: tuple[Layout, ...] = LAYOUTS
+) -> Checkpoint:
+    """Read a file of a cache, which keeps a wrong one, such as a server's page of apologies, until it is deleted."""
+    try:
+        return checkpoints.read(path, specs, among)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete {path} to download it again from {address}") from error
+
+
+def _entry(specs: tuple[ArchSpec, ...], source: str | Path | bool) -> tuple[ArchSpec, WeightsSpec] | None:
+    """Return the published checkpoint that is meant, with its definition, or `None` for another file or address."""
+    spec, text = specs[0], str(source)
+    tags = {entry.tag: entry for entry in spec.weights}
     if source is True:
-        if not spec.weights:
+        if not tags:
             raise UnknownNameError(f"{spec.name} has no published weights; give the path of a checkpoint, or none")
-        return spec.weights[0]
-    text, tags = str(source), {entry.tag: entry for entry in spec.weights}
-    if text in tags and not isinstance(source, Path):
-        return tags[text]
-    if isinstance(source, Path) or download.is_address(text) or Path(text).suffix or Path(text).exists():
+        return spec, spec.weights[0]
+    if isinstance(source, Path):
         return None
-    hint = did_you_mean(text, tags) or f"; it has {', '.join(tags) or 'none'}, and there is no such file"
+    if download.is_address(text):
+        return next(((one, entry) for one in specs for entry in one.weights if entry.source == text), None)
+    if text in tags:
+        return spec, tags[text]
+    if Path(text).suffix or Path(text).exists():
+        return None
+    hint = registry.tag_hint(spec, text) or f"; it has {', '.join(tags) or 'none'}, and there is no such file"
     raise UnknownNameError(f"{spec.name} has no weights {text!r}{hint}")
 
 
@@ -173,6 +205,7 @@ def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
     weight, wanted = checkpoint.values[STEM].float(), model.plan.stem.in_channels
     had = checkpoint.in_channels
     log.warning("%s is for images of %d channels: its stem is adapted to %d", checkpoint.weights, had, wanted)
+    model.weights = changed(model.weights, "adapted stem")
     if wanted == 1:
         return weight.sum(1, keepdim=True)  # (C, 1, k, k)
     return weight.repeat(1, math.ceil(wanted / had), 1, 1)[:, :wanted] * (had / wanted)  # (C, wanted, k, k)
@@ -183,6 +216,7 @@ def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
         told = (checkpoint.weights, checkpoint.num_classes, model.plan.num_classes)
         log.warning("%s has %d classes: the classifier of %d is drawn anew", *told)
         blocks.init_weights(model.classifier)
+        model.weights = changed(model.weights, "new classifier")
 
 
 def _set_epsilon(model: FBNet, epsilon: float) -> None:
@@ -202,8 +236,8 @@ def _scale_gamma(project: nn.Module) -> None:
         project.bn.weight.mul_(_BRANCH_SCALE)
 
 
-def _noise_images(channels: int, generator: torch.Generator) -> Tensor:
-    """Return `(N, channels, S, S)` images of coarse and fine noise, about normalised like photographs."""
+def _calibration_images(channels: int, generator: torch.Generator) -> Tensor:
+    """Return `(N, channels, S, S)` images: coarse and fine noise, about normalised like photographs, and plain ones."""
     count, size = _CALIBRATION_SHAPE
     waves = [(1, 0.8), (4, 0.6), (16, 0.5), (size, 0.3)]  # pixels of the noise, amplitude
     images = [
@@ -213,7 +247,8 @@ def _noise_images(channels: int, generator: torch.Generator) -> Tensor:
         )
         for pixels, amplitude in waves
     ]
-    return torch.stack(images).sum(0)
+    plain = torch.tensor(_SATURATED)[:, None, None, None].expand(-1, channels, size, size)
+    return torch.cat([torch.stack(images).sum(0), plain])
 
 
 def _set_running_statistics(model: FBNet, images: Tensor) -> None:

@@ -31,6 +31,15 @@ _Scalar = str | int | float | bool | None
 _WORDS: dict[str, _Scalar] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]{0,17})(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
+_EXPECTED = {
+    "model_type": "expected a mapping of keys to values",
+    "string_type": "expected text; put it in quotes",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+}
+"""What to say for the kinds of error where pydantic speaks of Python."""
+
 _QUOTED = re.compile(r"'(\w+)'")
 # Control characters, and the line breaks of YAML 1.1 that editors do not count as lines.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -119,7 +128,7 @@ def validate(
             error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"]))
         )
         cause = first.get("ctx", {}).get("error")
-        location = cause.location if isinstance(cause, InputError) else first["loc"]
+        location = first["loc"] + (cause.location if isinstance(cause, InputError) else ())
         problem = str(cause) if cause else _sentence(record, first, letters)
         raise DefinitionError(f"{origin}:{line_of(root, location, letters)}: {problem}") from error
 
@@ -235,8 +244,8 @@ def _expected(record: type[BaseModel], error: Mapping[str, Any], key: str) -> st
     if error["type"] == "literal_error":
         choices = message.removeprefix("Input should be ")
         return f"expected {choices}{did_you_mean(str(error['input']), re.findall(_QUOTED, choices))}"
-    if error["type"] == "model_type":
-        return "expected a mapping of keys to values"
+    if error["type"] in _EXPECTED:
+        return _EXPECTED[error["type"]]
     field = _fields_at(record, error["loc"][:-1]).get(key)
     if error["type"] == "string_pattern_mismatch" and field is not None and field.description:
         return f"expected {field.description}"

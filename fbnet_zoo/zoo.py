@@ -55,30 +55,23 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
     out_indices: Sequence[int] | None = None,
     output_stride: int = 32,
 ) -> FBNet | FeatureExtractor:
-    """Build a network, with random or with given weights.
+    """Build a network in training mode, with random or given weights; `spec`, `weights`, `license` say what it is.
 
     Args:
-        name_or_path: a name, an alias, the path of a definition in YAML, or `name.tag`, which implies the weights of
-            that tag whether or not `pretrained` is said.
-        pretrained: which weights: `True` for the default ones of the definition, a tag, the path of a checkpoint, an
-            address (`hf://owner/repository[/file]`, `https://…`); `False` for random ones. A file with timm's names
-            for a network of mobile-vision's selects the definition `<name>_timm`.
-        num_classes: outputs; where the weights have another number, the classifier is drawn anew. 0 gives features.
-        in_chans: channels of the image; where the weights have another number, the stem is adapted.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
-        features_only: return a network of feature maps, of the levels `out_indices` (all by default), finest first.
+        name_or_path: a name, an alias, the path of a definition in YAML, or `name.tag`, which implies these weights.
+        pretrained: `True` for the default weights, a tag, a path, an address (`hf://owner/name[/file]`, `https://…`);
+            `False` for random ones. A file with the keys of `<name>_timm` selects that definition.
+        num_classes: see `FBNet`; where the weights have another number, the classifier is drawn anew.
+        in_chans: see `FBNet`; where the weights have another number, the stem is adapted.
+        drop_rate: see `FBNet`.
+        drop_path_rate: see `FBNet`.
+        features_only: return a `FeatureExtractor`, which has no classifier.
         out_indices: see `FeatureExtractor`.
-        output_stride: 32, or 16 or 8 where later strides become dilations.
-
-    Returns:
-        The network, in training mode; `spec`, `weights` and `license` say what it is.
+        output_stride: see `FBNet`.
 
     Raises:
-        UnknownNameError: there is no such entry or tag.
-        WeightsUnavailableError: the weights cannot be downloaded.
-        WeightsError: they are damaged or do not fit.
-        InputError: a value makes no sense.
+        InputError: a value makes no sense, or there is no such entry, tag or file.
+        WeightsError: the weights cannot be downloaded, are damaged or do not fit.
 
     >>> create("fbnet_b", num_classes=10).spec.name
     'fbnet_b'
@@ -87,10 +80,10 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
         raise InputError("out_indices means something only with features_only=True; say both or none")
     spec, tag = registry.resolve(name_or_path)
     source = _source(name_or_path, tag, pretrained)
-    checkpoint = weights.read(spec, source) if source else None
+    checkpoint = None if source is False else weights.read(spec, source)
     network = FBNet(
         checkpoint.spec if checkpoint else spec,
-        num_classes=num_classes,
+        num_classes=0 if features_only and checkpoint else num_classes,
         in_chans=in_chans,
         drop_rate=drop_rate,
         drop_path_rate=drop_path_rate,

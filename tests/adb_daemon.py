@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 
 from tests.adb_services import DEVICE_PATH, Sync, run_shell
 
-Kind = Literal["drop", "unplug", "slow", "full", "corrupt"]
+Kind = Literal["drop", "unplug", "slow", "full", "lose", "corrupt"]
 Access = Literal["open", "unauthorized", "silent"]
 
 HEADER = struct.Struct("<4s5I")
@@ -33,8 +33,8 @@ class Fault:
     """Something that goes wrong with the next `times` services whose name matches.
 
     `drop` breaks the connection `after` seconds after the service starts and once the file `until` exists, `unplug` for
-    good; `slow` waits `after` seconds before it starts; `full` refuses what is pushed beyond `after` bytes, `corrupt`
-    stores it with one bit changed.
+    good; `slow` waits `after` seconds before it starts. Files are the services `push:<path>` and `pull:<path>`: `full`
+    refuses what is pushed beyond `after` bytes, `lose` stores nothing and does not say so, `corrupt` changes one bit.
     """
 
     kind: Kind
@@ -118,7 +118,7 @@ class AdbDaemon:
             if process.returncode is None:  # else its number may be somebody else's by now
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-            process._transport.close()
+            process._transport.close()  # type: ignore[attr-defined]
         await asyncio.gather(*(transport.stop() for transport in self._transports))
 
 

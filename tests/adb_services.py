@@ -70,10 +70,9 @@ class Sync:
             await self._fail("write failed: No space left on device" if full else "No such file or directory")
             path.write_bytes(content[: int(full.after)]) if full else None
             return
-        if self.daemon.take(f"push:{name}", "corrupt"):
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        path.write_bytes(content)
-        path.chmod(stat.S_IMODE(int(mode)))
+        if not self.daemon.take(f"push:{name}", "lose"):
+            path.write_bytes(self._carried(f"push:{name}", content))
+            path.chmod(stat.S_IMODE(int(mode)))
         await self.stream.write(struct.pack("<4sI", b"OKAY", 0))
 
     async def _send(self, name: str) -> None:
@@ -81,11 +80,14 @@ class Sync:
         if not path.is_file():
             await self._fail("No such file or directory")
             return
-        content = path.read_bytes()
+        content = self._carried(f"pull:{name}", path.read_bytes())
         for start in range(0, len(content), CHUNK):
             chunk = content[start : start + CHUNK]
             await self.stream.write(struct.pack("<4sI", b"DATA", len(chunk)) + chunk)
         await self.stream.write(struct.pack("<4sI", b"DONE", 0))
+
+    def _carried(self, what: str, content: bytes) -> bytes:
+        return content[:-1] + bytes([content[-1] ^ 1]) if self.daemon.take(what, "corrupt") else content
 
     async def _fail(self, reason: str) -> None:
         await self.stream.write(struct.pack("<4sI", b"FAIL", len(reason)) + reason.encode())

@@ -5,6 +5,7 @@ The runner that is put on it replays captured outputs of the real one; everythin
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from fbnet_zoo.benchmarks.adb import Server
+from fbnet_zoo.benchmarks.adb_link import Link
+from fbnet_zoo.benchmarks.android import AndroidDevice, Limits
 from fbnet_zoo.benchmarks.measure import ModelFile
 from tests.adb_daemon import Access, AdbDaemon
 
@@ -22,6 +26,8 @@ CAPTURES: dict[str, dict[str, Any]] = {
     case["case"]: case
     for case in map(json.loads, (Path(__file__).parent / "data/executor_runner.jsonl").read_text().splitlines())
 }
+
+FAST = Limits(cooldown_s=0.3, poll_s=0.01, run_s=20)
 
 PROGRAMS = {
     "getprop": 'cat "$SANDBOX/properties"',
@@ -154,6 +160,18 @@ def plug(adb_server: None, tmp_path: Path) -> Iterator[Plug]:
         adb("disconnect")
 
 
+@pytest.fixture(params=[True, False], ids=["shell_v2", "shell_v1"])
+def any_phone(request: pytest.FixtureRequest, plug: Plug) -> Phone:
+    """A phone that has exit codes, and one that has not."""
+    return plug(shell_v2=request.param)
+
+
+@pytest.fixture
+def phone(plug: Plug) -> Phone:
+    """A phone."""
+    return plug()
+
+
 @pytest.fixture
 def runner(tmp_path: Path) -> Path:
     """The program to put on phones."""
@@ -168,6 +186,24 @@ def model_file(tmp_path: Path) -> ModelFile:
     path = tmp_path / "fb.pte"
     path.write_bytes(bytes(range(256)) * 500)
     return ModelFile(path=path, name="fbnet_c", target="executorch", precision="fp32", backend="xnnpack")
+
+
+@pytest.fixture
+def device(phone: Phone, runner: Path) -> Iterator[AndroidDevice]:
+    """What measures on the phone."""
+    with device_of(phone, runner) as device:
+        yield device
+
+
+def device_of(phone: Phone, runner: Path, limits: Limits = FAST) -> AndroidDevice:
+    """Return what measures on a phone."""
+    return AndroidDevice(Link(Server(), phone.serial, reconnect_s=5), runner=runner, limits=limits)
+
+
+def iterations(case: str) -> tuple[float, ...]:
+    """Return the times of a captured output, ms."""
+    log = "".join(CAPTURES[case]["stderr"])
+    return tuple(float(number) for number in re.findall(r"Iteration \d+ of \d+: ([\d.]+) ms", log))
 
 
 def connect(phone: Phone) -> None:

@@ -43,15 +43,21 @@ def rows(draw: st.DrawFn, op: str, stride: int = 1) -> dict[str, Any]:
     optional = sorted(FIELDS_OF_OP[op] & FIELDS.keys() - needed)
     for field in sorted(needed) + draw(st.lists(st.sampled_from(optional), unique=True) if optional else st.just([])):
         row[field] = draw(FIELDS[field])
+    if op in {"ir", "fused_ir"} and not (stride > 1 and row.get("repeats", 1) == 1):
+        row.pop("padding", None)  # it would change the size where the input is added
     if not {"groups", "depthwise_groups"} & row.keys() and "expansion" in row and draw(st.booleans()):
         row["expansion"] = draw(FRACTIONS)
     return row
 
 
+def without(row: dict[str, Any], *fields: str) -> dict[str, Any]:
+    return {field: value for field, value in row.items() if field not in fields}
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> ArchSpec:
     stride = draw(st.integers(1, 2))
-    stem = draw(rows("conv", stride)) | {"stride": stride, "groups": 1}
+    stem = without(draw(rows("conv")), "repeats", "groups") | {"stride": stride}
     stages = []
     for output_stride in sorted(draw(st.sets(st.sampled_from([1, 2, 4, 8, 16, 32]), min_size=1, max_size=4))):
         if output_stride < stride:
@@ -70,13 +76,13 @@ def specs(draw: st.DrawFn) -> ArchSpec:
         "input_size": draw(st.integers(8, 4096)),
         "stem": stem,
         "stages": tuple(stages) or ({"output_stride": stride, "blocks": ()},),
-        "head": draw(rows(draw(st.sampled_from(["conv", "ir_pool"])))) | draw(st.just({})),
+        "head": without(draw(rows(draw(st.sampled_from(["conv", "ir_pool"])))), "repeats", "stride"),
     }
     return ArchSpec.model_validate(fields | draw(st.fixed_dictionaries({}, optional=METADATA)))
 
 
 PREPROCESS = st.fixed_dictionaries(
-    {"resize": st.integers(8, 4096), "crop": st.integers(8, 4096)},
+    {"resize": st.integers(100, 4096), "crop": st.integers(8, 100)},
     optional={
         "interpolation": st.sampled_from(["bilinear", "bicubic", "nearest"]),
         "std": st.tuples(*[st.floats(1e-6, 1e6)] * 3),
@@ -90,7 +96,7 @@ METADATA: dict[str, st.SearchStrategy[Any]] = {
     "zero_init_residual": st.booleans(),
     "defaults": st.fixed_dictionaries({}, optional=OPTIONS),
     "classifier": st.sampled_from(["linear", "conv"]),
-    "counts": st.fixed_dictionaries({"params": st.integers(0, 10**12), "macs": st.integers(0, 10**12)}),
+    "counts": st.fixed_dictionaries({"params": st.integers(1, 10**12), "macs": st.integers(1, 10**12)}),
     "paper": st.fixed_dictionaries({"title": TEXTS, "arxiv": st.just("1812.03443"), "venue": TEXTS}),
     "source": st.fixed_dictionaries({"repository": TEXTS}, optional={"commit": TEXTS, "entry": TEXTS | st.none()}),
     "deviations": st.lists(TEXTS, max_size=2).map(tuple),

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -23,14 +24,9 @@ from tests.phone import Phone, Plug, adb
 TMP = "/data/local/tmp"
 
 
-@pytest.fixture(params=[True, False], ids=["shell_v2", "shell_v1"])
-def phone(request: pytest.FixtureRequest, plug: Plug) -> Phone:
-    return plug(shell_v2=request.param)
-
-
 @pytest.fixture
-def link(phone: Phone) -> Link:
-    return Link(Server(), phone.serial, reconnect_s=10)
+def link(any_phone: Phone) -> Link:
+    return Link(Server(), any_phone.serial, reconnect_s=10)
 
 
 def test_commands_return_what_they_print_and_their_exit_code(link: Link) -> None:
@@ -50,45 +46,45 @@ def test_bytes_that_are_no_text_do_not_stop_a_reply(link: Link) -> None:
     assert link.shell("printf '\\377\\376 raw'").text.endswith(" raw")
 
 
-def test_pushed_files_are_those_of_here(link: Link, phone: Phone, tmp_path: Path) -> None:
+def test_pushed_files_are_those_of_here(link: Link, any_phone: Phone, tmp_path: Path) -> None:
     local = tmp_path / "with a space.bin"
     local.write_bytes(os.urandom(1_000_003))
     link.push(local, f"{TMP}/new/folder/it's.bin")
-    assert phone.path(f"{TMP}/new/folder/it's.bin").read_bytes() == local.read_bytes()
+    assert any_phone.path(f"{TMP}/new/folder/it's.bin").read_bytes() == local.read_bytes()
     link.pull(f"{TMP}/new/folder/it's.bin", tmp_path / "back.bin")
     assert (tmp_path / "back.bin").read_bytes() == local.read_bytes()
     assert sorted(path.name for path in tmp_path.glob("*.bin")) == ["back.bin", "with a space.bin"]
 
 
-def test_empty_files_can_be_pushed(link: Link, phone: Phone, tmp_path: Path) -> None:
+def test_empty_files_can_be_pushed(link: Link, any_phone: Phone, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     link.push(tmp_path / "empty", f"{TMP}/empty")
-    assert phone.path(f"{TMP}/empty").read_bytes() == b""
+    assert any_phone.path(f"{TMP}/empty").read_bytes() == b""
 
 
-def test_what_arrives_damaged_is_refused_and_removed(link: Link, phone: Phone, tmp_path: Path) -> None:
+def test_what_arrives_damaged_is_refused_and_removed(link: Link, any_phone: Phone, tmp_path: Path) -> None:
     local = tmp_path / "model.pte"
     local.write_bytes(b"weights")
-    phone.faults.append(Fault(kind="corrupt", service="push:.*model.pte"))
+    any_phone.faults.append(Fault(kind="corrupt", service="push:.*model.pte"))
     with pytest.raises(DeviceStorageError, match=r"model\.pte arrived damaged") as caught:
         link.push(local, f"{TMP}/model.pte")
     assert sha256(b"weights").hexdigest() in str(caught.value)
-    assert phone.files == []
+    assert any_phone.files == []
     link.push(local, f"{TMP}/model.pte")
-    assert phone.files == ["model.pte"]
+    assert any_phone.files == ["model.pte"]
 
 
-def test_a_full_device_says_so_and_keeps_nothing(link: Link, phone: Phone, tmp_path: Path) -> None:
+def test_a_full_device_says_so_and_keeps_nothing(link: Link, any_phone: Phone, tmp_path: Path) -> None:
     local = tmp_path / "model.pte"
     local.write_bytes(bytes(300_000))
-    phone.faults.append(Fault(kind="full", service="push:", after=100_000))
+    any_phone.faults.append(Fault(kind="full", service="push:", after=100_000))
     with pytest.raises(DeviceStorageError, match=r"cannot take model.pte: .*No space left on device; free some space"):
         link.push(local, f"{TMP}/model.pte")
-    assert phone.files == []
+    assert any_phone.files == []
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(link: Link, phone: Phone, tmp_path: Path) -> None:
-    phone.path(f"{TMP}/taken").write_text("a file")
+def test_a_folder_that_cannot_be_made_is_an_error(link: Link, any_phone: Phone, tmp_path: Path) -> None:
+    any_phone.path(f"{TMP}/taken").write_text("a file")
     local = tmp_path / "model.pte"
     local.touch()
     with pytest.raises(DeviceStorageError, match=f"cannot make {TMP}/taken/below"):
@@ -101,8 +97,8 @@ def test_pulling_what_is_not_there_is_an_error(link: Link, tmp_path: Path) -> No
     assert not list(tmp_path.glob("*nothing*"))
 
 
-def test_devices_without_sha256sum_cannot_be_trusted_with_files(link: Link, phone: Phone, tmp_path: Path) -> None:
-    phone.write("bin/sha256sum", "#!/bin/sh\necho 'sha256sum: not found'; exit 127\n").chmod(0o755)
+def test_devices_without_sha256sum_cannot_be_trusted_with_files(link: Link, any_phone: Phone, tmp_path: Path) -> None:
+    any_phone.write("bin/sha256sum", "#!/bin/sh\necho 'sha256sum: not found'; exit 127\n").chmod(0o755)
     local = tmp_path / "model.pte"
     local.touch()
     with pytest.raises(DeviceStorageError, match="cannot be verified, sha256sum says 'sha256sum: not found'"):
@@ -119,24 +115,46 @@ def test_adb_hides_broken_links_and_the_end_mark_shows_them(phone: Phone) -> Non
 
 
 @pytest.mark.parametrize("after", [0, 0.3])
-def test_a_link_that_breaks_once_is_restored(link: Link, phone: Phone, after: float) -> None:
-    phone.faults.append(Fault(kind="drop", service="shell.*echo begin", after=after))
+def test_a_link_that_breaks_once_is_restored(link: Link, any_phone: Phone, after: float) -> None:
+    any_phone.faults.append(Fault(kind="drop", service="shell.*echo begin", after=after))
     assert link.shell("echo begin; sleep 0.5; echo end").text == "begin\nend\n"
-    assert sum("echo begin" in service for service in phone.services) == 2
+    assert sum("echo begin" in service for service in any_phone.services) == 2
 
 
-def test_a_link_that_breaks_twice_is_lost(link: Link, phone: Phone) -> None:
-    phone.faults.append(Fault(kind="drop", service="echo begin", after=0.2, times=2))
-    with pytest.raises(DeviceLostError, match=f"{phone.serial}: the link broke twice"):
+def test_a_link_that_breaks_twice_is_lost(link: Link, any_phone: Phone) -> None:
+    any_phone.faults.append(Fault(kind="drop", service="echo begin", after=0.2, times=2))
+    with pytest.raises(DeviceLostError, match=f"{any_phone.serial}: the link broke twice"):
         link.shell("echo begin; sleep 0.5; echo end")
 
 
-def test_pushes_survive_one_broken_link(link: Link, phone: Phone, tmp_path: Path) -> None:
+def test_pushes_survive_one_broken_link(link: Link, any_phone: Phone, tmp_path: Path) -> None:
     local = tmp_path / "model.pte"
     local.write_bytes(os.urandom(500_000))
-    phone.faults.append(Fault(kind="drop", service="^sync:"))
+    any_phone.faults.append(Fault(kind="drop", service="^sync:"))
     link.push(local, f"{TMP}/model.pte")
-    assert phone.path(f"{TMP}/model.pte").read_bytes() == local.read_bytes()
+    assert any_phone.path(f"{TMP}/model.pte").read_bytes() == local.read_bytes()
+
+
+def test_pushes_that_do_not_arrive_are_repeated(link: Link, any_phone: Phone, tmp_path: Path) -> None:
+    local = tmp_path / "model.pte"
+    local.write_bytes(b"weights")
+    any_phone.faults.append(Fault(kind="lose", service="push:"))
+    link.push(local, f"{TMP}/model.pte")
+    assert any_phone.path(f"{TMP}/model.pte").read_bytes() == b"weights"
+    any_phone.faults.append(Fault(kind="lose", service="push:", times=2))
+    with pytest.raises(DeviceLostError, match=r"the link broke twice \(/data/local/tmp/other did not arrive\)"):
+        link.push(local, f"{TMP}/other")
+
+
+def test_pulls_survive_one_broken_link_and_no_damage(link: Link, any_phone: Phone, tmp_path: Path) -> None:
+    any_phone.path(f"{TMP}/trace").write_bytes(b"events" * 1000)
+    any_phone.faults.append(Fault(kind="drop", service="^sync:"))
+    link.pull(f"{TMP}/trace", tmp_path / "trace")
+    assert (tmp_path / "trace").read_bytes() == b"events" * 1000
+    any_phone.faults.append(Fault(kind="corrupt", service="pull:"))
+    with pytest.raises(DeviceStorageError, match="/data/local/tmp/trace arrived damaged"):
+        link.pull(f"{TMP}/trace", tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["phone", "trace"]
 
 
 def test_an_unplugged_device_is_lost(phone: Phone) -> None:
@@ -148,8 +166,8 @@ def test_an_unplugged_device_is_lost(phone: Phone) -> None:
         link.shell("echo begin; sleep 5; echo end")
 
 
-def test_slow_devices_are_waited_for(link: Link, phone: Phone) -> None:
-    phone.faults.append(Fault(kind="slow", service="echo late", after=0.5))
+def test_slow_devices_are_waited_for(link: Link, any_phone: Phone) -> None:
+    any_phone.faults.append(Fault(kind="slow", service="echo late", after=0.5))
     assert link.shell("echo late").text == "late\n"
 
 
@@ -247,7 +265,7 @@ def test_versions_are_known() -> None:
 
 def test_programs_that_do_not_end_are_stopped() -> None:
     with pytest.raises(TimeoutError, match=r"no end within 0.2 s"):
-        run_program(["sleep", "30"], 0.2)
+        run_program([sys.executable, "-c", "import time; time.sleep(30)"], 0.2)
 
 
 def test_every_failure_is_a_device_error() -> None:

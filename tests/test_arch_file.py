@@ -48,6 +48,8 @@ ACTS = "expected 'relu', 'relu6', 'hard_swish' or 'swish'"
 OPS = "expected 'conv', 'ir', 'fused_ir', 'ir_pool' or 'skip'"
 STRIDES = "the strides of the stem and of all rows up to its end must multiply to 8, in one stage only"
 GROUPS = "choose groups that divide the channels before, in and after the block"
+RESIDUAL = "the size of the image, but the input is added to the output; use an odd kernel_size without padding, "
+RESIDUAL += "other channels or a stride"
 ROW_FORM = "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}"
 
 MISTAKES = [
@@ -79,23 +81,23 @@ MISTAKES = [
         "1: 'name' cannot be 'Tiny': expected a lower-case word of letters, digits and underscores",
     ),
     # wrong types
-    ("size: 64", "size: 64.0", "4: 'input_size' cannot be 64.0: input should be a valid integer"),
-    ("size: 64", 'size: "64"', "4: 'input_size' cannot be '64': input should be a valid integer"),
-    ("size: 64", "size: 1:04", "4: 'input_size' cannot be '1:04': input should be a valid integer"),
-    ("size: 64", "size: 064", "4: 'input_size' cannot be '064': input should be a valid integer"),
-    ("size: 64", "size: true", "4: 'input_size' cannot be true: input should be a valid integer"),
+    ("size: 64", "size: 64.0", "4: 'input_size' cannot be 64.0: expected a whole number"),
+    ("size: 64", 'size: "64"', "4: 'input_size' cannot be '64': expected a whole number"),
+    ("size: 64", "size: 1:04", "4: 'input_size' cannot be '1:04': expected a whole number"),
+    ("size: 64", "size: 064", "4: 'input_size' cannot be '064': expected a whole number"),
+    ("size: 64", "size: true", "4: 'input_size' cannot be true: expected a whole number"),
     ("size: 64", "size: 1", "4: 'input_size' cannot be 1: input should be greater than or equal to 8"),
-    (LAST, LAST.replace("s: 2", "s: 2.0"), "14: 'stride' cannot be 2.0: input should be a valid integer"),
-    (LAST, LAST.replace("s: 2", "s: true"), "14: 'stride' cannot be true: input should be a valid integer"),
+    (LAST, LAST.replace("s: 2", "s: 2.0"), "14: 'stride' cannot be 2.0: expected a whole number"),
+    (LAST, LAST.replace("s: 2", "s: true"), "14: 'stride' cannot be true: expected a whole number"),
     (LAST, LAST.replace("s: 2", "s: 3"), "14: 'stride' cannot be 3: input should be less than or equal to 2"),
-    (LAST, LAST.replace("e: 6", "e: six"), "14: 'expansion' cannot be 'six': input should be a valid number"),
-    (LAST, LAST.replace("e: 6", "e: .nan"), "14: 'expansion' cannot be '.nan': input should be a valid number"),
+    (LAST, LAST.replace("e: 6", "e: six"), "14: 'expansion' cannot be 'six': expected a number"),
+    (LAST, LAST.replace("e: 6", "e: .nan"), "14: 'expansion' cannot be '.nan': expected a number"),
     (LAST, LAST.replace("e: 6", "e: 1e999"), "14: 'expansion' cannot be Infinity: input should be a finite number"),
     (LAST, LAST.replace("e: 6", "e: -1"), "14: 'expansion' cannot be -1: input should be greater than 0"),
-    ("bias: true", "bias: yes", "5: 'bias' cannot be 'yes': input should be a valid boolean"),
-    ("value: 70.5", "value: -.inf", "21: 'value' cannot be '-.inf': input should be a valid number"),
-    ("A network for tests.", "3", "3: 'summary' cannot be 3: input should be a valid string"),
-    ("A network for tests.", "", "3: 'summary' cannot be null: input should be a valid string"),
+    ("bias: true", "bias: yes", "5: 'bias' cannot be 'yes': expected true or false"),
+    ("value: 70.5", "value: -.inf", "21: 'value' cannot be '-.inf': expected a number"),
+    ("A network for tests.", "3", "3: 'summary' cannot be 3: expected text; put it in quotes"),
+    ("A network for tests.", "", "3: 'summary' cannot be null: expected text; put it in quotes"),
     ("A network for tests.", '""', "3: 'summary' cannot be '': string should have at least 1 character"),
     ("reported:", "paper: 3\nreported:", "20: 'paper' cannot be 3: expected a mapping of keys to values"),
     ("reported:", "aliases: tiny\nreported:", "20: 'aliases' cannot be 'tiny': input should be a valid list"),
@@ -136,9 +138,21 @@ MISTAKES = [
     # what does not fit together
     (LAST, LAST.replace(", s: 2", ""), f"13: stage 8 ends at output stride 4; {STRIDES}"),
     ("{op: skip, c: 24}", "{op: skip, c: 24, s: 2}", f"13: stage 8 ends at output stride 16; {STRIDES}"),
-    ("{op: skip, c: 24}", "{op: skip, c: 24, k: 3}", "15: 'kernel_size' means nothing where op is 'skip'; take it out"),
-    ("k: 1, c: 32", "k: 1, c: 32, se: 0.25", "16: 'se_ratio' means nothing where op is 'conv'; take it out"),
-    ("k: 1, c: 32", "k: 1, c: 32, se_gate: sigmoid", "16: 'se_gate' means nothing where op is 'conv'; take it out"),
+    (
+        "{op: skip, c: 24}",
+        "{op: skip, c: 24, k: 3}",
+        "15: 'kernel_size' means nothing in a stage with op 'skip'; take it out",
+    ),
+    ("k: 1, c: 32", "k: 1, c: 32, se: 0.25", "16: 'se_ratio' means nothing in a head with op 'conv'; take it out"),
+    (
+        "k: 1, c: 32",
+        "k: 1, c: 32, se_gate: sigmoid",
+        "16: 'se_gate' means nothing in a head with op 'conv'; take it out",
+    ),
+    (STEM, STEM.replace("s: 2", "s: 2, r: 2"), "6: 'repeats' means nothing in a stem with op 'conv'; take it out"),
+    (HEAD, HEAD.replace("c: 32", "c: 32, s: 2"), "16: 'stride' means nothing in a head with op 'conv'; take it out"),
+    (ROW, ROW.replace("r: 2", "pad: 1"), f"12: kernel_size 5 with padding 1 changes {RESIDUAL}"),
+    (ROW, ROW.replace("k: 5", "k: 4"), f"12: kernel_size 4 with padding 2 changes {RESIDUAL}"),
     (
         "{op: skip, c: 24}",
         "{op: ir_pool, e: 6, c: 24}",
@@ -211,7 +225,9 @@ def test_numbers_of_yaml_1_2_are_numbers() -> None:
 def test_blocks_are_limited() -> None:
     """A file within the size limit cannot ask for a million blocks."""
     rows = "    - {op: skip, c: 24, r: 64}\n" * 64
-    with pytest.raises(DefinitionError, match=r"tiny:13: 'blocks' cannot be .*: list should have at most 64 items, not 65"):
+    with pytest.raises(
+        DefinitionError, match=r"tiny:13: 'blocks' cannot be .*: list should have at most 64 items, not 65"
+    ):
         arch_file.parse(TINY.replace("    - {op: skip, c: 24}\n", rows), "tiny")
 
 

@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from fbnet_zoo import create, get_spec, list_models
+from fbnet_zoo import create, get_spec, list_models, register, registry, transforms
 from fbnet_zoo.cli import convert
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.converters.manifest import Manifest
 from fbnet_zoo.data import load_batch, photographs
+from fbnet_zoo.spec import WeightsSpec
 from fbnet_zoo.weights import randomize, save
 from tests.hub_server import HubServer
 
+PHOTOGRAPH = str(photographs()[0])
 TINY = """\
 name: tiny
 family: fbnet
@@ -139,6 +142,41 @@ class TestShow:
         }
         assert "stages.4.0.depthwise.0.conv" in run("show", tiny, "--layers").stdout
 
+    def test_layers_are_described(self, tiny: Path) -> None:
+        shown = read_json(run("show", tiny, "--layers", "--json"))["cost"]
+        by_name = {layer.pop("name"): layer for layer in shown["layers"]}
+        assert by_name["stages.4.0.depthwise.0.conv"] == {
+            "type": "conv", "function": None, "output": [16, 8, 8], "kernel_size": 3, "stride": 2, "groups": 16,
+            "params": 9 * 16, "macs": 9 * 16 * 8 * 8, "activations": 16 * 8 * 8, "live": 16 * 16 * 16 + 16 * 8 * 8,
+        }  # fmt: skip
+        assert by_name["stages.4.0.se.gate"]["function"] == "hard_sigmoid"
+        assert sum(layer["activations"] for layer in by_name.values()) == shown["activations"]
+
+    def test_weights_are_told_whole(self) -> None:
+        (entry,) = read_json(run("show", "fbnetc_100", "--json"))["weights"]
+        assert entry.keys() == WeightsSpec.model_fields.keys()
+        assert entry["bn_eps"] == 0.001
+        assert "rmsp_in1k  batch-norm epsilon 0.001\n" in run("show", "fbnetc_100").stdout
+
+    def test_preprocessing_is_that_of_the_weights(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        common = 'source: "hf://somebody/tiny", layout: timm, license: MIT'
+        facts = f"size: 1234567, sha256: {'c0ffee42' * 8}"
+        first = f"{{tag: one, {common}, {facts}, preprocess: {{resize: 40, crop: 36, interpolation: bicubic}}}}"
+        second = f"{{tag: two, {common}, preprocess: {{resize: 50, crop: 48}}}}"
+        tiny.write_text(f"{TINY}weights:\n  - {first}\n  - {second}\n")
+        monkeypatch.setattr(registry, "_registered", {})
+        register(tiny)
+        for name, crop in {"tiny": 36, "tiny.one": 36, "tiny.two": 48}.items():
+            assert read_json(run("show", name, "--json"))["preprocess"]["crop"] == crop
+            assert transforms(name)(Image.new("RGB", (64, 64))).shape == (3, crop, crop)
+            origin = run("show", name).stdout.partition("Origin\n")[2]
+            assert f"centre {crop} px" in origin
+        text = run("show", "tiny").stdout
+        assert "one  1,234,567 bytes" in text
+        assert f"one  sha256 {'c0ffee42' * 8}\n" in text
+        assert "one  images: shorter side to 40 px (bicubic), centre 36 px" in text
+        assert "two  images: shorter side to 50 px (bilinear), centre 48 px" in text
+
 
 class TestPredict:
     def test_classes_are_those_of_the_network(self, tiny: Path, tmp_path: Path) -> None:
@@ -166,7 +204,7 @@ class TestPredict:
         model.weights, model.license = "mine", "MIT"
         save(model, tmp_path / "tiny.safetensors")
         answer = read_json(run("predict", tiny, photographs()[0], "--weights", tmp_path / "tiny.safetensors", "--json"))
-        assert (answer["weights"], answer["license"]) == ("mine", "MIT")
+        assert (answer["weights"], answer["license"]) == ("mine, saved again", "MIT")
         assert {entry["label"] for entry in answer["images"][0]["classes"]} == {"class 0", "class 1", "class 2"}
 
     def test_published_weights_are_the_default(self, tiny: Path, tmp_path: Path, hub: HubServer) -> None:
@@ -330,17 +368,28 @@ MISTAKES = [
         id="twins",
     ),
     pytest.param(["show", "fbnet_bb"], "no entry of the zoo is named 'fbnet_bb'; did you mean 'fbnet_b'?", id="name"),
-    pytest.param(["show", "fbnet_b", "--input-size", "0"], "an image of 0 px is too small", id="range"),
+    pytest.param(
+        ["show", "fbnet_b", "--input-size", "0"], "input_size cannot be 0; expected a whole number", id="range"
+    ),
     pytest.param(["show", "nowhere.yaml"], "cannot read nowhere.yaml", id="file"),
     pytest.param(["list", "--family", "resnet"], "'resnet' is not one of 'fbnet', 'chamnet'", id="choice"),
     pytest.param(["list", "--jsn"], "No such option: --jsn", id="option"),
     pytest.param(["lst"], "No such command 'lst'", id="command"),
     pytest.param(["predict", "fbnet_b"], "Missing argument 'IMAGE'; see 'fbnet-zoo predict --help'", id="missing"),
-    pytest.param(["predict", "fbnet_b", "a.jpg", "--seed", "1"], "--seed draws random weights", id="seed"),
+    pytest.param(["predict", "fbnet_b", PHOTOGRAPH, "--seed", "1"], "--seed draws random weights", id="seed"),
     pytest.param(
-        ["predict", "fbnet_dse", "a.jpg"], "or take random weights: --weights none --seed 0", id="unpublished"
+        ["predict", "fbnet_dse", PHOTOGRAPH], "or take random weights: --weights none --seed 0", id="unpublished"
     ),
-    pytest.param(["predict", "fbnet_b.fb_in1k", "a.jpg", "--weights", "b"], "say one of the two", id="two-tags"),
+    pytest.param(["predict", "fbnet_b.fb_in1k", PHOTOGRAPH, "--weights", "b"], "say one of the two", id="two-tags"),
+    pytest.param(
+        ["predict", "fbnet_b", "--weights", "b.pth", PHOTOGRAPH, "a.jpg", "."],
+        "a.jpg, .: no such file; expected paths of image files",  # said before b.pth is looked for
+        id="images",
+    ),
+    pytest.param(
+        ["predict", "fbnet_b", PHOTOGRAPH, "--weights", ""], "--weights is empty; give a tag", id="no-weights"
+    ),
+    pytest.param(["predict", "fbnet_b", PHOTOGRAPH, "--weights", "no.pth"], "no.pth is not a file", id="checkpoint"),
     pytest.param(["predict", "fbnet_b", "a.jpg", "--labels", "none.txt"], "none.txt: cannot be read", id="labels"),
 ]
 

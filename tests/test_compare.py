@@ -1,6 +1,7 @@
 """Comparisons of stored measurements, and measuring in turn."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,8 @@ def test_equals_that_were_measured_in_turn_show_no_difference() -> None:
 
 
 def test_what_was_not_measured_in_turn_is_not_paired() -> None:
-    a = [measurement([10.0, 10.1, 9.9], minute=minute) for minute in range(6)]
-    b = [measurement([12.0, 12.1, 11.9], minute=10 + minute) for minute in range(6)]
+    a = [measurement([10.0, 10.1, 9.9, 10.0, 10.0], minute=minute) for minute in range(6)]
+    b = [measurement([12.0, 12.1, 11.9, 12.0, 12.0], minute=10 + minute) for minute in range(6)]
     for first, second in ((a, b), (a[:3], b[:2]), (a[:1], b[:1])):
         ratio = compare(first, second).ratio
         assert ratio.pairs == 0
@@ -61,7 +62,8 @@ def test_what_was_not_measured_in_turn_is_not_paired() -> None:
 
 
 def test_throttled_measurements_are_counted() -> None:
-    assert compare([measurement(throttled=True), measurement()], [measurement(throttled=True)]).throttled == 2
+    slow = [measurement(throttled=True), measurement()]
+    assert compare(slow, slow).throttled == 2
 
 
 @pytest.mark.parametrize(
@@ -73,9 +75,15 @@ def test_throttled_measurements_are_counted() -> None:
         ({"device": PHONE.model_copy(update={"id": "ffffffff"})}, "different device .*0a1b2c3d.* and .*ffffffff"),
     ],
 )
-def test_different_conditions_cannot_be_compared(change: dict[str, object], text: str) -> None:
+def test_different_conditions_cannot_be_compared(change: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text):
         compare([measurement()], [measurement(**change)])
+
+
+def test_too_few_timings_cannot_be_compared() -> None:
+    """One sample on each side would always show a difference."""
+    with pytest.raises(InputError, match="1 timings carry no interval"):
+        compare([measurement([10.0])], [measurement([10.1])])
 
 
 def test_a_side_without_measurements_cannot_be_compared() -> None:

@@ -157,7 +157,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("size", [0, -3])
     def test_no_image(self, size: int) -> None:
-        with pytest.raises(InputError, match=f"an image of {size} px is too small"):
+        with pytest.raises(InputError, match=f"input_size cannot be {size}; expected a whole number from 1 to 4096"):
             cost("fbnet_b", size)
 
     def test_unknown(self) -> None:

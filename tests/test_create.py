@@ -9,7 +9,7 @@ from PIL import Image
 
 import fbnet_zoo
 from fbnet_zoo import weights
-from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError
+from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
@@ -75,8 +75,24 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         fbnet_zoo.create(TINY, out_indices=(0,))
     with pytest.raises(InputError, match="output_stride cannot be 4"):
         fbnet_zoo.create(TINY, output_stride=4)
-    with pytest.raises(WeightsError, match="is not a file"):
+    with pytest.raises(InputError, match="is not a file"):
         fbnet_zoo.create(TINY, tmp_path / "missing.pth")
+    for nothing in ("", None):
+        with pytest.raises(InputError, match=f"^weights cannot be {nothing!r}; expected a tag"):
+            fbnet_zoo.create(TINY, nothing)  # type: ignore[call-overload]
+    for wrong in (3, fbnet_zoo.get_spec(TINY)):
+        with pytest.raises(
+            InputError, match=f"^expected a name or a path of a definition; got {type(wrong).__name__}$"
+        ):
+            fbnet_zoo.create(wrong)
+
+
+def test_features_do_without_the_classifier_of_a_checkpoint(tiny_model: FBNet, tmp_path: Path, caplog: Any) -> None:
+    torch.save(tiny_model.state_dict(), tmp_path / "a.pth")
+    network = fbnet_zoo.create(TINY, tmp_path / "a.pth", features_only=True).eval()
+    compare(network(image(64)), FeatureExtractor(tiny_model)(image(64)))
+    assert network.weights == "a.pth"
+    assert not caplog.records
 
 
 # As timm
@@ -148,7 +164,13 @@ def test_transform_is_that_of_the_weights(tmp_path: Path) -> None:
     assert_transforms_as(fbnet_zoo.transforms(network), own, photograph)
     for default in (path, str(path), spec):
         assert_transforms_as(fbnet_zoo.transforms(default), published, photograph)
-    for tag, expected in [("a", published), ("b", own), ("random seed 1", own)]:
+    for tag, expected in [
+        ("a", published),
+        ("a, adapted stem, new classifier", published),
+        ("b", own),
+        ("ab, new classifier", own),
+        ("random seed 1", own),
+    ]:
         network.weights = tag
         assert_transforms_as(fbnet_zoo.transforms(network), expected, photograph)
         assert_transforms_as(fbnet_zoo.transforms(FeatureExtractor(network)), expected, photograph)

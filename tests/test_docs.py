@@ -3,11 +3,17 @@
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from fbnet_zoo import arch_file
+from fbnet_zoo.complexity import cost
+from fbnet_zoo.spec import FALLBACK, LETTERS, ArchSpec, Op, RowOptions
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[object]:
@@ -17,7 +23,8 @@ def blocks(language: str) -> list[object]:
         text = page.read_text(encoding="utf-8")
         for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(pytest.param(match[1], id=f"{page.name}:{line}"))
+            marks = [pytest.mark.onnx] if language == "python" and 'to="onnx"' in match[1] else []
+            found.append(pytest.param(match[1], id=f"{page.name}:{line}", marks=marks))
     return found
 
 
@@ -49,3 +56,32 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_number_is_left_to_be_filled_in(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.search(r"\bN\b", line)] == []
+
+
+class TestDefinitions:
+    def test_example_is_a_definition(self) -> None:
+        (text,) = re.findall(r"^```yaml\n(.*?)^```", DEFINITIONS, re.DOTALL | re.MULTILINE)
+        spec = arch_file.parse(text)
+        assert [stage.output_stride for stage in spec.stages] == [4, 8]
+        assert cost(spec).params > 0
+
+    def test_every_letter_has_its_long_name(self) -> None:
+        assert dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", DEFINITIONS, re.MULTILINE)) == LETTERS
+
+    def test_every_op_is_explained(self) -> None:
+        table = DEFINITIONS.partition("| `op` |")[2].partition("\n\n")[0]
+        assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(get_args(Op))
+
+    def test_every_key_is_named(self) -> None:
+        assert {*RowOptions.model_fields, *ArchSpec.model_fields} <= set(re.findall(r"`(\w+)`", DEFINITIONS))
+
+    def test_values_in_brackets_are_those_that_hold(self) -> None:
+        said = dict(re.findall(r"`(\w+)`\s\(`?(\w+)`?\)", DEFINITIONS))
+        for field, value in FALLBACK.model_dump(exclude_none=True).items():
+            assert said[field] == str(value).lower()

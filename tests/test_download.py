@@ -1,6 +1,7 @@
 """Weights from a Hub and from plain URLs, through the real clients: cached, verified, explained when they fail."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,11 @@ def test_tag_of_timm_is_downloaded_once_and_gets_its_epsilon(
     path = timm_checkpoint("fbnetc_100")[1]
     hub.add_repo("timm/fbnetc_100.rmsp_in1k", {"model.safetensors": path.read_bytes()}, licence="apache-2.0")
     published = timm_with(path, "fbnetc_100")
-    networks = [fbnet_zoo.create("fbnetc_100", True), fbnet_zoo.create("fbnetc_100.rmsp_in1k")]
+    networks = [
+        fbnet_zoo.create("fbnetc_100", True),
+        fbnet_zoo.create("fbnetc_100.rmsp_in1k"),
+        fbnet_zoo.create("fbnetc_100", "hf://timm/fbnetc_100.rmsp_in1k"),
+    ]
     for network in networks:
         assert (network.spec.bn_eps, network.weights, network.license) == (1e-3, "rmsp_in1k", "Apache-2.0")
         assert relative_error(network.eval()(image(96)), published(image(96))) <= 1e-5
@@ -55,6 +60,16 @@ def test_tag_of_timm_is_downloaded_once_and_gets_its_epsilon(
     assert relative_error(bare(image(96)), published(image(96))) > 1e-4, "the epsilon makes no difference"
     told = [record.getMessage() for record in caplog.records]
     assert told == ["weights rmsp_in1k of fbnetc_100 are under the licence Apache-2.0"]
+
+
+def test_address_published_for_timms_form_is_that_entry(
+    hub: HubServer, timm_checkpoint: TimmCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = timm_checkpoint("fbnetv3_b")[1]
+    hub.add_repo("timm/fbnetv3_b.ra2_in1k", {"model.safetensors": path.read_bytes()}, licence="mit")
+    network = fbnet_zoo.create("fbnetv3_b", "hf://timm/fbnetv3_b.ra2_in1k")
+    assert (network.spec.name, network.weights, network.license) == ("fbnetv3_b_timm", "ra2_in1k", "Apache-2.0")
+    assert "ra2_in1k has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating that" in caplog.text
 
 
 def test_repository_of_a_user(hub: HubServer, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -181,6 +196,23 @@ def test_url_is_downloaded_once(hub: HubServer, content: bytes) -> None:
     assert [request.method for request in hub.requests] == ["HEAD", "GET"]
     with pytest.raises(WeightsError, match="is not a checkpoint"):  # and not the other file of that name
         fbnet_zoo.create(TINY, other)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_wrong_file_in_the_cache_can_be_got_rid_of(
+    hub: HubServer, content: bytes, tiny_spec: ArchSpec, published: bool
+) -> None:
+    url = hub.add_file("model.safetensors", b"<!DOCTYPE html><p>Please log in")
+    spec, source = (entry(url, tiny_spec), "a") if published else (tiny_spec, url)
+    message = rf"is not a checkpoint.*; delete \S+ to download it again from {url}$"
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=message) as caught:
+            weights.read(spec, source)
+        hub.add_file("model.safetensors", content)
+    told = re.search(r"delete (\S+) to", str(caught.value))
+    assert told
+    Path(told[1]).unlink()
+    assert weights.read(spec, source).weights == source
 
 
 @pytest.mark.parametrize("fault", ["truncate", "corrupt"])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,14 @@ class TestList:
         assert sorted(name for family in families for name in list_models(family=family)) == list_models()
         assert list_models("*_timm", family="fbnet") == []
 
+    @pytest.mark.parametrize(
+        ("family", "hint"), [("fbnetx", "; did you mean 'fbnet'?"), ("", "; expected one of fbnet, chamnet, fbnetv2, ")]
+    )
+    def test_unknown_family(self, family: Any, hint: str) -> None:
+        with pytest.raises(UnknownNameError) as caught:
+            list_models("no such pattern", family=family)
+        assert str(caught.value).startswith(f"there is no family {family!r}{hint}")
+
     def test_pretrained(self) -> None:
         with_weights = [name for name in list_models() if get_spec(name).weights]
         assert list_models(pretrained=True) == with_weights
@@ -78,6 +87,10 @@ class TestNames:
             ("", "no entry of the zoo is named ''; list_models() tells all"),
             ("fbnet_b.fb_in21k", "fbnet_b has no weights 'fb_in21k'; did you mean 'fb_in1k'?"),
             ("fbnet_b.zzz", "fbnet_b has no weights 'zzz'; it has fb_in1k"),
+            (".yaml_", "no entry of the zoo is named '.yaml_'; list_models() tells all"),
+            ("fbnet_bb.fb_in1k", "no entry of the zoo is named 'fbnet_bb.fb_in1k'; did you mean 'fbnet_b'?"),
+            ("fbnetv3_b.ra2_in1k", "fbnetv3_b has no weights 'ra2_in1k'; did you mean 'fbnetv3_b_timm.ra2_in1k'?"),
+            ("fbnetv3_b.fb_in22k", "fbnetv3_b has no weights 'fb_in22k'; did you mean 'fb_in1k'?"),
             ("fbnet_b.", "fbnet_b has no weights ''; it has fb_in1k"),
             ("chamnet_a.fb", "chamnet_a has no weights 'fb'; it has no published weights"),
         ],
@@ -88,6 +101,12 @@ class TestNames:
         assert str(caught.value) == error
         assert isinstance(caught.value, KeyError)
 
+    @pytest.mark.parametrize("name", [None, 3, get_spec("fbnet_b")])
+    def test_no_text(self, name: Any) -> None:
+        with pytest.raises(InputError) as caught:
+            resolve(name)
+        assert str(caught.value) == f"expected a name or a path of a definition; got {type(name).__name__}"
+
 
 class TestPaths:
     def test_the_name_in_the_file_need_not_be_the_files(self, own: Path) -> None:
@@ -96,6 +115,16 @@ class TestPaths:
 
     def test_any_suffix_with_a_path(self, own: Path) -> None:
         assert get_spec(own.rename(own.with_suffix(".txt"))).name == "tiny"
+
+    def test_capital_suffix(self, own: Path) -> None:
+        assert get_spec(str(own.rename(own.with_suffix(".YAML")))).name == "tiny"
+
+    @pytest.mark.parametrize("path", ["./nothere", "../fbnet_b.yaml.txt", "a/fbnet_b", "defs\\fbnet_b"])
+    def test_text_that_can_only_be_a_path(self, path: str) -> None:
+        with pytest.raises(InputError) as caught:
+            get_spec(path)
+        expected = "is neither a name of the zoo nor a definition; expected a .yaml or .yml file"
+        assert str(caught.value) == f"{path!r} {expected}"
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cannot read .*absent\.yaml: No such file"):
@@ -127,9 +156,10 @@ class TestRegister:
     )
     def test_a_name_is_given_once(self, own: Path, change: tuple[str, str], taken: str) -> None:
         own.write_text(TINY.replace(*change), encoding="utf-8")
-        with pytest.raises(InputError) as caught:
+        line = own.read_text(encoding="utf-8").splitlines().index(change[1].splitlines()[-1]) + 1
+        with pytest.raises(DefinitionError) as caught:
             register(str(own))
-        assert str(caught.value) == f"{own}: an entry named {taken!r} exists; give the definition another name"
+        assert str(caught.value) == f"{own}:{line}: an entry named {taken!r} exists; give the definition another name"
         assert list_models("tiny") == []
 
     def test_twice(self, own: Path) -> None:

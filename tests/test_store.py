@@ -103,9 +103,14 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         append(tmp_path, measurement())
 
 
+def test_a_disk_that_is_full_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"/dev/full: the measurement cannot be added: .*No space left on device"):
+        append(Path("/dev/full"), measurement())
+
+
 def test_measurements_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        measurement().threads = 2  # type: ignore[misc]
+        measurement().threads = 2
 
 
 def policy(limit: int | None, name: str = "policy0") -> DeviceState:

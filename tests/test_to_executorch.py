@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,31 @@ def reference(model: FBNet, batch: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(batch)).numpy()
 
 
-def written(model: FBNet, path: Path, **options: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Written:
+    """A file, and what was told of it."""
+
+    path: Path
+    facts: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def fixed(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A file for two images, in float32."""
+    folder = tmp_path_factory.mktemp("fixed")
+    return write(shared_tiny_model, folder, labels=LABELS, input_size=96, batch=2, bundled=True)
+
+
+@pytest.fixture(scope="module")
+def dynamic_half(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A file for any number of images, in float16."""
+    folder = tmp_path_factory.mktemp("dynamic_half")
+    return write(shared_tiny_model, folder, precision="fp16", dynamic_batch=True, bundled=True)
+
+
+def write(model: FBNet, folder: Path, **options: Any) -> Written:
     asked = ConvertOptions(**options)
-    return to_executorch.write(export(model, asked), path, asked)
+    return Written(folder / "net.pte", to_executorch.write(export(model, asked), folder / "net.pte", asked))
 
 
 def kernels(path: Path) -> list[str]:
@@ -49,42 +71,40 @@ def kernels(path: Path) -> list[str]:
 
 
 class TestLogits:
-    @pytest.mark.parametrize("batch", [1, 3])
-    def test_agree_with_the_model(self, tiny_model: FBNet, tmp_path: Path, batch: int) -> None:
-        written(tiny_model, tmp_path / "tiny.pte", batch=batch)
-        got = to_executorch.load(tmp_path / "tiny.pte")(images(batch))
+    def test_agree_with_the_model(self, shared_tiny_model: FBNet, fixed: Written) -> None:
+        got = to_executorch.load(fixed.path)(images(2, 96))
         assert got.dtype == np.float32
-        assert snr_db(reference(tiny_model, images(batch)), got) > 100
+        assert snr_db(reference(shared_tiny_model, images(2, 96)), got) > 100
 
-    def test_of_a_dynamic_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        facts = written(tiny_model, tmp_path / "tiny.pte", dynamic_batch=True)
-        assert (facts["subgraphs"], facts["left"]) == (1, {})
-        runner = to_executorch.load(tmp_path / "tiny.pte")
+    def test_of_half_precision_are_float32(self, shared_tiny_model: FBNet, dynamic_half: Written) -> None:
+        got = to_executorch.load(dynamic_half.path)(images(3))
+        assert got.dtype == np.float32
+        assert 40 < snr_db(reference(shared_tiny_model, images(3)), got) < 100
+
+    def test_of_any_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
+        file = write(tiny_model, tmp_path, dynamic_batch=True)
+        assert (file.facts["subgraphs"], file.facts["left"]) == (1, {})
+        runner = to_executorch.load(file.path)
         for count in (2, 64, 1, 3):
             assert snr_db(reference(tiny_model, images(count)), runner(images(count))) > 100
 
-    def test_of_half_precision_are_float32(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        facts = written(tiny_model, tmp_path / "tiny.pte", precision="fp16")
-        assert (facts["subgraphs"], facts["left"]) == (1, CASTS)
-        got = to_executorch.load(tmp_path / "tiny.pte")(images(1))
-        assert got.dtype == np.float32
-        assert 40 < snr_db(reference(tiny_model, images(1)), got) < 100
-
-    def test_stay_when_the_next_ones_come(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        written(tiny_model, tmp_path / "tiny.pte")
-        runner = to_executorch.load(tmp_path / "tiny.pte")
-        first = runner(images(1))
+    def test_stay_when_the_next_ones_come(self, fixed: Written) -> None:
+        runner = to_executorch.load(fixed.path)
+        first = runner(images(2, 96))
         kept = first.copy()
-        assert not np.array_equal(runner(-images(1)), kept)
+        assert not np.array_equal(runner(-images(2, 96)), kept)
         np.testing.assert_array_equal(first, kept)
 
 
 class TestDelegation:
-    def test_is_of_the_whole_network(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        facts = written(tiny_model, tmp_path / "tiny.pte")
-        assert (facts["backend"], facts["subgraphs"], facts["left"]) == ("xnnpack", 1, {})
-        assert facts["delegated"] > sum(isinstance(module, nn.Conv2d) for module in tiny_model.modules())
-        assert kernels(tmp_path / "tiny.pte") == []
+    def test_is_of_the_whole_network(self, shared_tiny_model: FBNet, fixed: Written) -> None:
+        assert (fixed.facts["backend"], fixed.facts["subgraphs"], fixed.facts["left"]) == ("xnnpack", 1, {})
+        assert fixed.facts["delegated"] > sum(isinstance(module, nn.Conv2d) for module in shared_tiny_model.modules())
+        assert kernels(fixed.path) == []
+
+    def test_leaves_the_casts_at_the_ends_of_half_precision(self, dynamic_half: Written) -> None:
+        assert (dynamic_half.facts["subgraphs"], dynamic_half.facts["left"]) == (1, CASTS)
+        assert kernels(dynamic_half.path) == ["dim_order_ops::_to_dim_order_copy"]
 
     def test_of_a_part_tells_and_warns_what_was_left(
         self, tiny_model: FBNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -105,11 +125,9 @@ class TestDelegation:
     def test_leaves_nothing_of_any_kind_of_network_in_the_zoo(self, tmp_path: Path) -> None:
         kinds: dict[frozenset[str], str] = {}
         for name in registry.list_models():
-            kinds.setdefault(operators(export(FBNet(registry.get_spec(name)), ConvertOptions())), name)
-        left = {
-            name: written(seeded(name), tmp_path / "net.pte", dynamic_batch=True)["left"] for name in kinds.values()
-        }
-        assert left == dict.fromkeys(left, {})
+            kinds.setdefault(operators(export(seeded(name), ConvertOptions())), name)
+        left = {name: write(seeded(name), tmp_path, dynamic_batch=True).facts["left"] for name in kinds.values()}
+        assert left == {name: {} for name in kinds.values()}
 
 
 class Function(nn.Module):
@@ -135,6 +153,18 @@ def seeded(name: str) -> FBNet:
     return model.eval()
 
 
+def test_constant_methods_tell_how_to_use_the_file(fixed: Written) -> None:
+    said = constants(fixed.path)
+    assert sorted(fixed.facts["constant_methods"]) == sorted(said)
+    assert said.pop("labels")[0].split("\n") == list(LABELS)
+    assert said == {
+        "input_size": [96],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "channel_order": ["rgb"],
+    }
+
+
 def constants(path: Path) -> dict[str, Any]:
     """Call every method but `forward`, as a device does."""
     runtime = require("executorch.runtime", extra="executorch")
@@ -143,44 +173,31 @@ def constants(path: Path) -> dict[str, Any]:
     return {name: program.load_method(name).execute([]) for name in names}
 
 
-def test_constant_methods_tell_how_to_use_the_file(tiny_model: FBNet, tmp_path: Path) -> None:
-    preprocess = tiny_model.spec.eval_preprocess().model_copy(update={"order": "bgr"})
-    tiny_model.spec = tiny_model.spec.model_copy(update={"preprocess": preprocess})
-    facts = written(tiny_model, tmp_path / "tiny.pte", labels=LABELS, input_size=96)
-    said = constants(tmp_path / "tiny.pte")
-    assert sorted(facts["constant_methods"]) == sorted(said)
-    assert said.pop("labels")[0].split("\n") == list(LABELS)
-    assert said == {
-        "input_size": [96],
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-        "channel_order": ["bgr"],
-    }
-
-
-@pytest.mark.parametrize("label", ["two\nlines", "", "carriage\rreturn"])
-def test_label_that_is_not_one_line_is_refused(tiny_model: FBNet, tmp_path: Path, label: str) -> None:
-    with pytest.raises(InputError, match=r"^the label .* is not one line of text"):
-        written(tiny_model, tmp_path / "tiny.pte", labels=(label, *LABELS[1:]))
+def test_label_that_is_not_one_line_is_refused(tiny_model: FBNet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^the label 'two\\nlines' is not one line of text"):
+        write(tiny_model, tmp_path, labels=("two\nlines", *LABELS[1:]))
 
 
 class TestBundle:
-    @pytest.mark.parametrize("options", [{}, {"precision": "fp16"}, {"dynamic_batch": True}, {"batch": 2}])
-    def test_passes_its_own_test(self, tiny_model: FBNet, tmp_path: Path, options: dict[str, Any]) -> None:
-        said = written(tiny_model, tmp_path / "tiny.pte", bundled=True, **options)["bundled"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.bpte", "tiny.pte"]
-        bundle = read_bundle(tmp_path / "tiny.bpte")
-        for case in range(said["cases"]):
+    @pytest.mark.parametrize("kind", ["fixed", "dynamic_half"])
+    def test_passes_its_own_test(self, kind: str, request: pytest.FixtureRequest) -> None:
+        file = request.getfixturevalue(kind)
+        said, bundle = file.facts["bundled"], read_bundle(file.path.with_suffix(".bpte"))
+        assert said["cases"] == 2
+        for case in range(2):
             bundle.verify_result_with_bundled_expected_output("forward", case, said["rtol"], said["atol"])
             with pytest.raises(RuntimeError):
                 bundle.verify_result_with_bundled_expected_output("forward", case, 0.0, 0.0)
 
+    def test_is_only_written_where_it_is_asked_for(self, tiny_model: FBNet, tmp_path: Path) -> None:
+        to_executorch.write(custom(tiny_model, torch.relu), tmp_path / "relu.pte", ConvertOptions())
+        assert [path.name for path in tmp_path.iterdir()] == ["relu.pte"]
+
     def test_that_expects_something_else_is_refused(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        program = export(tiny_model, ConvertOptions())
-        shifted = Function(lambda x: program.module(x) + 0.01)
-        with pytest.raises(ParityError, match=r"^tiny\.bpte does not pass case 0 of its own test: "):
-            to_executorch.write(replace(program, module=shifted), tmp_path / "tiny.pte", ConvertOptions(bundled=True))
-        assert not (tmp_path / "tiny.bpte").exists()
+        program = replace(custom(tiny_model, torch.relu), module=Function(lambda x: x.relu() + 0.1))
+        with pytest.raises(ParityError, match=r"^relu\.bpte does not pass case 0 of its own test: "):
+            to_executorch.write(program, tmp_path / "relu.pte", ConvertOptions(bundled=True))
+        assert not (tmp_path / "relu.bpte").exists()
 
 
 def read_bundle(path: Path) -> Any:
@@ -190,31 +207,32 @@ def read_bundle(path: Path) -> Any:
 
 
 class TestOtherBackends:
-    @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-    @pytest.mark.parametrize("backend", [pytest.param("coreml", marks=pytest.mark.coreml), "vulkan"])
-    def test_take_the_whole_network(self, tiny_model: FBNet, tmp_path: Path, backend: str, precision: str) -> None:
-        facts = written(tiny_model, tmp_path / "tiny.pte", backend=backend, precision=precision, bundled=True)
-        assert (facts["backend"], facts["subgraphs"], facts["left"]) == (backend, 1, {})
-        assert kernels(tmp_path / "tiny.pte") == []
-        assert (tmp_path / "tiny.bpte").stat().st_size > (tmp_path / "tiny.pte").stat().st_size
-        if backend == "vulkan":  # whose runtime the library does not bring for any machine
-            with pytest.raises(ConversionError, match=r"^ExecuTorch cannot load tiny\.pte: "):
-                to_executorch.load(tmp_path / "tiny.pte")
-
     @pytest.mark.coreml
-    def test_coreml_takes_a_dynamic_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        facts = written(tiny_model, tmp_path / "tiny.pte", backend="coreml", precision="fp16", dynamic_batch=True)
-        assert (facts["subgraphs"], facts["left"]) == (1, {})
+    @pytest.mark.parametrize(
+        "options", [pytest.param({}, marks=pytest.mark.slow), {"precision": "fp16", "dynamic_batch": True}]
+    )
+    def test_coreml_takes_the_whole_network(self, tiny_model: FBNet, tmp_path: Path, options: dict[str, Any]) -> None:
+        file = write(tiny_model, tmp_path, backend="coreml", bundled=True, **options)
+        assert (file.facts["backend"], file.facts["subgraphs"], file.facts["left"]) == ("coreml", 1, {})
+        assert kernels(file.path) == []
+        assert file.path.with_suffix(".bpte").stat().st_size > file.path.stat().st_size
+
+    @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
+    def test_vulkan_takes_the_whole_network(self, tiny_model: FBNet, tmp_path: Path, precision: str) -> None:
+        file = write(tiny_model, tmp_path, backend="vulkan", precision=precision)
+        assert (file.facts["backend"], file.facts["subgraphs"], file.facts["left"]) == ("vulkan", 1, {})
+        assert kernels(file.path) == []
+        with pytest.raises(ConversionError, match=r"^ExecuTorch cannot load net\.pte: "):
+            to_executorch.load(file.path)  # the library brings no runtime for Vulkan
 
     def test_vulkan_refuses_a_dynamic_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"^the backend vulkan takes no dynamic_batch: "):
-            written(tiny_model, tmp_path / "tiny.pte", backend="vulkan", dynamic_batch=True)
+            write(tiny_model, tmp_path, backend="vulkan", dynamic_batch=True)
         assert not list(tmp_path.iterdir())
 
 
-def test_trace_shows_nothing(tiny_model: FBNet, tmp_path: Path) -> None:
-    written(tiny_model, tmp_path / "tiny.pte")
-    assert list(to_executorch.load(tmp_path / "tiny.pte").trace(images(1))) == []
+def test_trace_shows_nothing(fixed: Written) -> None:
+    assert list(to_executorch.load(fixed.path).trace(images(2, 96))) == []
 
 
 def test_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -224,8 +242,9 @@ def test_damaged_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_printed(tiny_model: FBNet, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    written(tiny_model, tmp_path / "tiny.pte", bundled=True)
-    to_executorch.load(tmp_path / "tiny.pte")(images(1))
+    program = custom(tiny_model, torch.relu)
+    to_executorch.write(program, tmp_path / "relu.pte", ConvertOptions(bundled=True))
+    to_executorch.load(tmp_path / "relu.pte")(images(1))
     assert capfd.readouterr() == ("", "")
 
 
@@ -233,7 +252,6 @@ def test_nothing_is_printed(tiny_model: FBNet, tmp_path: Path, capfd: pytest.Cap
 @pytest.mark.parametrize("name", ["fbnet_b", "fbnetv3_a"])
 def test_a_whole_network_agrees_with_the_model(name: str, tmp_path: Path) -> None:
     model = seeded(name)
-    facts = written(model, tmp_path / "net.pte")
-    assert (facts["subgraphs"], facts["left"]) == (1, {})
-    batch = images(1, 224)
-    assert snr_db(reference(model, batch), to_executorch.load(tmp_path / "net.pte")(batch)) > 100
+    file = write(model, tmp_path)
+    assert (file.facts["subgraphs"], file.facts["left"]) == (1, {})
+    assert snr_db(reference(model, images(1, 224)), to_executorch.load(file.path)(images(1, 224))) > 100

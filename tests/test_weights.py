@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fbnet_zoo
 from fbnet_zoo import weights
-from fbnet_zoo.errors import FbnetZooError, UnknownNameError, WeightsError
+from fbnet_zoo.errors import FbnetZooError, InputError, UnknownNameError, WeightsError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec
 from tests.checkpoint_files import TINY, TimmCheckpoint, image, logits, relative_error, timm_with
@@ -41,8 +41,27 @@ def test_saved_network_is_found_again(tiny: FBNet, tmp_path: Path) -> None:
     weights.save(tiny, path)
     again = fbnet_zoo.create(TINY, pretrained=path, num_classes=10)
     assert torch.equal(logits(again, 64), logits(tiny, 64))
-    assert (again.spec, again.weights, again.license) == (tiny.spec, "random seed 0", "CC0-1.0")
+    assert (again.spec, again.license) == (tiny.spec, "CC0-1.0")
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_saved_file_does_not_pass_for_what_was_loaded(tiny: FBNet, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    for _ in range(2):
+        weights.save(tiny, path)
+        weights.load(tiny, path)
+        assert tiny.weights == "random seed 0, saved again"
+    tiny.weights = None
+    weights.save(tiny, path)
+    weights.load(tiny, path)
+    assert tiny.weights == "tiny.safetensors"
+
+
+@pytest.mark.parametrize("name", ["z.pth", "z", "z.SAFETENSORS"])
+def test_name_that_would_not_be_read_again_is_refused(tiny: FBNet, name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name} cannot be written: .*give a path ending in \.safetensors$"):
+        weights.save(tiny, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saved_network_of_features_is_found_again(tmp_path: Path) -> None:
@@ -137,13 +156,15 @@ def test_stem_is_adapted_as_timm_does(
     assert relative_error(network.stem.conv.weight, reference.conv_stem.weight) <= 1e-6
     assert torch.equal(network.head.conv.weight, reference.conv_head.weight)
     assert f"fbnetc_100.safetensors is for images of 3 channels: its stem is adapted to {channels}" in caplog.text
+    assert network.weights == "fbnetc_100.safetensors, adapted stem"
 
 
 def test_classifier_of_other_classes_is_drawn_anew(tiny: FBNet, tmp_path: Path, caplog: Any) -> None:
     weights.save(tiny, tmp_path / "a.safetensors")
     torch.manual_seed(1)
     network = fbnet_zoo.create(TINY, pretrained=tmp_path / "a.safetensors", num_classes=4)
-    assert "random seed 0 has 10 classes: the classifier of 4 is drawn anew" in caplog.text
+    assert "random seed 0, saved again has 10 classes: the classifier of 4 is drawn anew" in caplog.text
+    assert network.weights == "random seed 0, saved again, new classifier"
     found, expected = network.state_dict(), tiny.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in found if not name.startswith("classifier"))
     bound = 32**-0.5
@@ -157,7 +178,19 @@ def test_network_without_classes_needs_no_warning(tiny: FBNet, tmp_path: Path, c
     with torch.no_grad():
         expected = tiny.eval().forward_head(tiny.forward_features(image(64)), pre_logits=True)
     assert torch.equal(logits(network, 64), expected)
+    assert network.weights == "random seed 0, saved again"
     assert not caplog.records
+
+
+def test_new_classifier_is_told_in_the_name(tiny: FBNet) -> None:
+    tiny.reset_classifier(0)
+    assert tiny.weights == "random seed 0"
+    for _ in range(2):
+        tiny.reset_classifier(3)
+        assert tiny.weights == "random seed 0, new classifier"
+    tiny.weights = None
+    tiny.reset_classifier(2)
+    assert tiny.weights is None
 
 
 # Refusals
@@ -236,8 +269,13 @@ def test_code_in_a_checkpoint_is_not_run(tiny: FBNet, zipped: bool, tmp_path: Pa
 
 
 def test_sources_that_are_none(tiny: FBNet, tmp_path: Path) -> None:
-    assert_refused(tiny, tmp_path / "missing.pth", "is not a file")
-    assert_refused(tiny, tmp_path, "is not a file")
+    for path in (tmp_path / "missing.pth", tmp_path):
+        for said in (path, str(path)):
+            with pytest.raises(InputError, match=f"^{path} is not a file; expected a checkpoint"):
+                weights.load(tiny, said)
+    for nothing in ("", None, False, 1):
+        with pytest.raises(InputError, match=f"^weights cannot be {nothing!r}; expected a tag, a path"):
+            weights.load(tiny, nothing)  # type: ignore[arg-type]
     for source, message in [
         (True, "tiny has no published weights"),
         ("fb_in1k", "tiny has no weights 'fb_in1k'; it has none, and there is no such file"),
@@ -246,6 +284,8 @@ def test_sources_that_are_none(tiny: FBNet, tmp_path: Path) -> None:
             weights.load(tiny, source)
     with pytest.raises(UnknownNameError, match="did you mean 'fb_in1k'"):
         fbnet_zoo.create("fbnet_c", pretrained="fb_in22k")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'fbnetv3_b_timm\.ra2_in1k'"):
+        fbnet_zoo.create("fbnetv3_b", pretrained="ra2_in1k")
 
 
 def assert_refused(network: FBNet, path: Path, message: str) -> None:

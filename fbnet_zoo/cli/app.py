@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from fbnet_zoo.cli import convert, network, options, predict, screen, show
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.registry import get_spec, list_models
+from fbnet_zoo.registry import get_spec, list_models, resolve
 
 _INTERRUPTED = 130
 
@@ -86,12 +86,12 @@ def show_(
     verbose: options.Verbose = False,
 ) -> None:
     """Show a definition, its cost, and the results and weights that others published."""
-    spec = get_spec(name)
+    spec, tag = resolve(name)
     costs = cost(spec, input_size)
     if as_json:
-        screen.show_json(show.details(spec, costs, with_layers=layers))
+        screen.show_json(show.details(spec, costs, tag=tag, with_layers=layers))
     else:
-        screen.show(show.page(spec, costs, with_layers=layers))
+        screen.show(show.page(spec, costs, tag=tag, with_layers=layers))
 
 
 @app.command(
@@ -115,6 +115,7 @@ def predict_(  # noqa: PLR0913 - one per option
 ) -> None:
     """Classify image files."""
     names = network.read_labels(labels) if labels else None
+    predict.check_files(images)
     model = network.load(name, weights=weights, seed=seed, labels=names)
     if weights == network.NO_WEIGHTS:
         screen.say("warning", f"{model.spec.name} has weights from {model.weights}: its answers mean nothing", "yellow")

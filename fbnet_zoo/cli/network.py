@@ -54,6 +54,8 @@ def resolve(name: str, *, weights: str | None, seed: int | None) -> tuple[ArchSp
     spec, tag = registry.resolve(name)
     if weights == NO_WEIGHTS:
         return spec, None
+    if weights == "":
+        raise InputError("--weights is empty; give a tag, a path or an address, or leave it out")
     if tag is not None and weights not in {None, tag}:
         raise InputError(f"{name} names weights, and --weights says {weights!r}; say one of the two")
     default = spec.weights[0].tag if spec.weights else None

@@ -24,6 +24,17 @@ _BAR_WIDTH = 24
 _COLOURS = 3
 
 
+def check_files(images: Sequence[Path]) -> None:
+    """Make sure that there is something to classify, before weights are fetched for it.
+
+    Raises:
+        InputError: there is no such file, or it is a folder.
+    """
+    missing = [str(path) for path in images if path.is_dir() or not path.exists()]
+    if missing:
+        raise InputError(f"{', '.join(missing)}: no such file; expected paths of image files")
+
+
 def classify(
     model: "FBNet", images: Sequence[Path], *, labels: tuple[str, ...] | None, top: int, device: Device
 ) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fbnet_zoo import arch_file, layers
 from fbnet_zoo.complexity import Cost, LayerCost
-from fbnet_zoo.spec import ArchSpec, ReportedSpec, WeightsSpec
+from fbnet_zoo.spec import ArchSpec, PreprocessSpec, ReportedSpec, WeightsSpec
 from fbnet_zoo.walk import Layer, walk
 
 _METADATA = ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported")
@@ -31,7 +31,7 @@ def entry(spec: ArchSpec, cost: Cost) -> dict[str, Any]:
         "params": cost.params,
         "macs": cost.macs,
         "top1": published_top1(spec),
-        "weights": [_weights(weights) for weights in spec.weights],
+        "weights": [weights.model_dump(mode="json") for weights in spec.weights],
     }
 
 
@@ -61,24 +61,31 @@ def listing(entries: Iterable[dict[str, Any]], *, columns: int) -> Table:
     return table
 
 
-def details(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> dict[str, Any]:
-    """Return all that is known of a network: structure, cost, and what others published of it."""
+def details(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: bool = False) -> dict[str, Any]:
+    """Return all that is known of a network: structure, cost, and what others published of it.
+
+    Args:
+        spec: the definition.
+        cost: of the network.
+        tag: the weights whose preprocessing is meant; the default ones when not said.
+        with_layers: add what every layer is and costs.
+    """
     record = spec.model_dump(mode="json", exclude_unset=True)
     published = {key: record.pop(key, None) for key in _METADATA}
     return {
         **{key: record.pop(key) for key in ("name", "family", "summary")},
         "definition": record,
-        "cost": _costs(cost, with_layers=with_layers),
+        "cost": _costs(spec, cost, with_layers=with_layers),
         **published,
         "aliases": list(spec.aliases),
-        "preprocess": spec.eval_preprocess().model_dump(mode="json"),
+        "preprocess": _preprocess(spec, tag).model_dump(mode="json"),
         "deviations": list(spec.deviations),
-        "weights": [_weights(weights) for weights in spec.weights],
+        "weights": [weights.model_dump(mode="json") for weights in spec.weights],
         "reported": [result.model_dump(mode="json") for result in spec.reported],
     }
 
 
-def page(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> Group:
+def page(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: bool = False) -> Group:
     """Return the same as tables."""
     return Group(
         *_headed("Definition", Text(structure(spec))),
@@ -86,9 +93,9 @@ def page(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> Group:
         *(_headed("Layers", _layer_table(spec, cost)) if with_layers else ()),
         *_headed("Published results, by others", _reported_table(spec.reported)),
         *_headed("Weights, the first is the default", _weights_table(spec.weights)),
-        *(_line(f"{weights.tag}  {weights.source}") for weights in spec.weights),
+        *(fact for weights in spec.weights for fact in _facts(weights)),
         *_headed("Deviations", _bullets(spec.deviations)),
-        *_headed("Origin", _origin(spec)),
+        *_headed("Origin", _origin(spec, _preprocess(spec, tag))),
     )
 
 
@@ -98,15 +105,17 @@ def structure(spec: ArchSpec) -> str:
     return arch_file.dump(ArchSpec.model_validate(said)).rstrip()
 
 
-def _weights(weights: WeightsSpec) -> dict[str, Any]:
-    return weights.model_dump(mode="json", include={"tag", "source", "layout", "license", "size", "top1", "top5"})
+def _preprocess(spec: ArchSpec, tag: str | None) -> PreprocessSpec:
+    """Return what `fbnet_zoo.transforms` does for a name with this tag, or without one."""
+    default = spec.weights[0].tag if spec.weights else None
+    return spec.eval_preprocess(tag or default)
 
 
-def _costs(cost: Cost, *, with_layers: bool) -> dict[str, Any]:
+def _costs(spec: ArchSpec, cost: Cost, *, with_layers: bool) -> dict[str, Any]:
     parts = [{"part": name, **_totals(part)} for name, part in cost.by_part().items()]
     total = {"input_size": cost.input_size, **_totals(cost), "parts": parts}
     if with_layers:
-        total["layers"] = [_layer(layer) for layer in cost.layers]
+        total["layers"] = [_layer(layer, counted) for layer, counted in _layers(spec, cost)]
     return total
 
 
@@ -120,8 +129,20 @@ def _totals(cost: Cost) -> dict[str, Any]:
     }
 
 
-def _layer(layer: LayerCost) -> dict[str, Any]:
-    return {"name": layer.name, "type": layer.type, "params": layer.params, "macs": layer.macs, "live": layer.live}
+def _layer(layer: Layer, counted: LayerCost) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "type": layer.type,
+        "function": layer.function,
+        "output": [layer.out_channels, layer.size_out, layer.size_out],
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "groups": layer.groups,
+        "params": counted.params,
+        "macs": counted.macs,
+        "activations": counted.activations,
+        "live": counted.live,
+    }
 
 
 def _headed(title: str, body: RenderableType | None) -> Iterator[RenderableType]:
@@ -146,12 +167,12 @@ def _numbers(cost: Cost) -> tuple[str, ...]:
 
 
 def _last_layers(spec: ArchSpec, cost: Cost) -> dict[str, Layer]:
-    by_name = {layer.name: layer for layer in _walk(spec, cost)}
+    by_name = {layer.name: layer for layer, _ in _layers(spec, cost)}
     return {part: by_name[group.layers[-1].name] for part, group in cost.by_part().items()}
 
 
-def _walk(spec: ArchSpec, cost: Cost) -> Iterator[Layer]:
-    return walk(layers.plan(spec), cost.input_size)
+def _layers(spec: ArchSpec, cost: Cost) -> Iterator[tuple[Layer, LayerCost]]:
+    return zip(walk(layers.plan(spec), cost.input_size), cost.layers, strict=True)
 
 
 def _shape(layer: Layer) -> str:
@@ -160,7 +181,7 @@ def _shape(layer: Layer) -> str:
 
 def _layer_table(spec: ArchSpec, cost: Cost) -> Table:
     table = _table("layer", "type", ">output", ">params", ">MACs")
-    for layer, counted in zip(_walk(spec, cost), cost.layers, strict=True):
+    for layer, counted in _layers(spec, cost):
         table.add_row(layer.name, _kind(layer), _shape(layer), f"{counted.params:,}", f"{counted.macs:,}")
     return table
 
@@ -194,6 +215,24 @@ def _weights_table(entries: tuple[WeightsSpec, ...]) -> RenderableType:
     return table
 
 
+def _facts(weights: WeightsSpec) -> Iterator[Text]:
+    """Yield what the table has no column for, one line each."""
+    yield _line(f"{weights.tag}  {weights.source}")
+    if weights.size is not None:
+        yield Text(f"{weights.tag}  {weights.size:,} bytes")
+    if weights.sha256 is not None:
+        yield _line(f"{weights.tag}  sha256 {weights.sha256}")
+    if weights.bn_eps is not None:
+        yield Text(f"{weights.tag}  batch-norm epsilon {weights.bn_eps:g}")
+    if weights.preprocess is not None:
+        yield Text(f"{weights.tag}  images: {_recipe(weights.preprocess)}")
+
+
+def _recipe(preprocess: PreprocessSpec) -> str:
+    resize = f"shorter side to {preprocess.resize} px ({preprocess.interpolation}), centre {preprocess.crop} px"
+    return f"{resize}, {preprocess.order}, mean {preprocess.mean}, std {preprocess.std}"
+
+
 def _line(text: str) -> Text:
     """Return a line that is never broken, so that an address in it can be clicked and copied."""
     return Text(text, no_wrap=True, overflow="ignore")
@@ -208,7 +247,7 @@ def _bullets(sentences: tuple[str, ...]) -> Table | None:
     return table
 
 
-def _origin(spec: ArchSpec) -> Table:
+def _origin(spec: ArchSpec, preprocess: PreprocessSpec) -> Table:
     table = Table.grid(padding=(0, 2))
     if spec.paper:
         table.add_row("paper", f"{spec.paper.title}, {spec.paper.venue}, arXiv:{spec.paper.arxiv}")
@@ -218,9 +257,7 @@ def _origin(spec: ArchSpec) -> Table:
         table.add_row("follows", f"{spec.source.repository}{commit}{entry_name}")
     if spec.reconstruction:
         table.add_row("", "a reconstruction from secondary sources, not read from a release")
-    used = spec.eval_preprocess()
-    resize = f"shorter side to {used.resize} px ({used.interpolation}), centre {used.crop} px, {used.order}"
-    table.add_row("images", f"{resize}, mean {used.mean}, std {used.std}")
+    table.add_row("images", _recipe(preprocess))
     return table
 
 
