@@ -66,7 +66,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     try:
         with quiet(verbose=options.verbose or None):
             package = tools.convert(
-                _decomposed(program),
+                respelled(program),
                 inputs=[_image(tools, program) if options.image_input else _tensor(tools, program)],
                 outputs=[tools.TensorType(name=program.output_name, dtype=np.float32)],
                 classifier_config=_classifier(tools, program),
@@ -108,7 +108,8 @@ def _is_classifier(program: Program) -> bool:
     return program.labels is not None and program.batch == 1 and not program.dynamic_batch
 
 
-def _decomposed(program: Program) -> torch.export.ExportedProgram:
+def respelled(program: Program) -> torch.export.ExportedProgram:
+    """Return the exported graph as coremltools takes it, hard-swish as `x * hard_sigmoid(x)`."""
     aten = torch.ops.aten
     return program.exported.run_decompositions({aten.hardswish.default: lambda x: x * aten.hardsigmoid.default(x)})
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from fbnet_zoo._require import quiet, require
+from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
@@ -96,7 +97,9 @@ def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions)
 
 
 def _exported(program: Program, options: ConvertOptions) -> torch.export.ExportedProgram:
-    if options.precision == "fp32" or options.backend == "coreml":  # which lowers the precision itself
+    if options.backend == "coreml":  # which lowers the precision itself
+        return to_coreml.respelled(program)
+    if options.precision == "fp32":
         return program.exported
     return half_program(program, xnnpack=options.backend == "xnnpack").exported
 
@@ -186,8 +189,14 @@ def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> Non
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExecuTorchRunner:
-    """An ExecuTorch file in the runtime that comes with the library."""
+    """An ExecuTorch file in the runtime that comes with the library.
 
+    Attributes:
+        program: owns the memory that the method works in.
+        method: what is called.
+    """
+
+    program: Any
     method: Any
 
     @property
@@ -215,6 +224,7 @@ def load(path: Path) -> ExecuTorchRunner:
     runtime = require("executorch.runtime", extra="executorch")
     try:
         with quiet():
-            return ExecuTorchRunner(method=runtime.Runtime.get().load_program(path).load_method(METHOD))
+            program = runtime.Runtime.get().load_program(path)
+            return ExecuTorchRunner(program=program, method=program.load_method(METHOD))
     except RuntimeError as error:
         raise ConversionError(f"ExecuTorch cannot load {path.name}: {error}") from error

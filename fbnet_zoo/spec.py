@@ -118,10 +118,8 @@ FIELDS_OF_OP: dict[str, set[str]] = {
     "ir_pool": _EXPANSION_FIELDS,
     "skip": {"stride", "repeats"},
 }
-"""The fields of a row that mean something for each op, beside `op` and `out_channels`."""
-
 ONLY_IN_STAGES: dict[str, set[str]] = {"stem": {"repeats"}, "stage": set(), "head": {"repeats", "stride"}}
-"""The fields of a row that mean something in a stage only."""
+"""The fields of a row that mean something for each op, beside `op` and `out_channels`; some of them not everywhere."""
 
 
 class CountsSpec(Record):
@@ -261,26 +259,24 @@ class ArchSpec(Record):
                 )
             before = stride
 
-    def _check_row(self, row: BlockSpec, ops: tuple[str, ...], location: tuple[str | int, ...]) -> None:
-        op, place = self.row_option(row, "op"), "stage" if len(location) > 1 else str(location[0])
+    def _check_row(self, row: BlockSpec, ops: tuple[str, ...], at: tuple[str | int, ...]) -> None:
+        op, place = self.row_option(row, "op"), "stage" if len(at) > 1 else str(at[0])
         if op not in ops:
-            raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=location)
+            raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=at)
         said = {field for field in row.model_fields_set if getattr(row, field) is not None}
         foreign = sorted(said - FIELDS_OF_OP[op] - {"op", "out_channels"} | said & ONLY_IN_STAGES[place])
         if foreign:
-            raise InputError(
-                f"{foreign[0]!r} means nothing in a {place} with op {op!r}; take it out", location=location
-            )
+            raise InputError(f"{foreign[0]!r} means nothing in a {place} with op {op!r}; take it out", location=at)
         missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - said)
         if missing:
-            raise InputError(f"{missing[0]!r} is missing, op {op!r} needs it; add it", location=location)
+            raise InputError(f"{missing[0]!r} is missing, op {op!r} needs it; add it", location=at)
 
     def _check_tags(self) -> None:
         tags = [entry.tag for entry in self.weights]
-        twice = [position for position, tag in enumerate(tags) if tag in tags[:position]]
-        if twice:
-            problem = f"two weights entries have the tag {tags[twice[0]]!r}; give each its own"
-            raise InputError(problem, location=("weights", twice[0]))
+        for at, tag in enumerate(tags):
+            if tag in tags[:at]:
+                problem = f"two weights entries have the tag {tag!r}; give each its own"
+                raise InputError(problem, location=("weights", at))
 
     def row_option(self, row: BlockSpec, field: str) -> Any:
         """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
@@ -293,13 +289,12 @@ class ArchSpec(Record):
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
         """Return how to prepare an image for weights `tag` (`None`: as the definition says).
 
-        What was done to them may follow the tag, as in `fb_in1k, new classifier`, and changes nothing here.
-        Without any statement: torchvision's recipe, resize to 256/224 of the input size and crop.
+        What was done to them may follow the tag, as in `fb_in1k, new classifier`. Without any statement:
+        torchvision's recipe, resize to 256/224 of the input size and crop.
         """
         entry = next((entry for entry in self.weights if entry.tag == (tag or "").partition(",")[0]), None)
-        if entry is not None and entry.preprocess is not None:
-            return entry.preprocess
-        if self.preprocess is not None:
-            return self.preprocess
+        said = (entry.preprocess if entry else None) or self.preprocess
+        if said is not None:
+            return said
         resize = -(-256 * self.input_size // (224 * 8)) * 8
         return PreprocessSpec(resize=resize, crop=self.input_size)

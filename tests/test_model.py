@@ -1,7 +1,5 @@
-"""Networks: every entry of the zoo once through its paces, and each way of using one on a few."""
+"""Networks: every entry of the zoo once through its paces, each option on a few."""
 
-import copy
-import pickle
 from dataclasses import dataclass
 
 import pytest
@@ -18,9 +16,6 @@ from tests import layer_rows
 SIZE = 96
 FEW = ["fbnet_96", "fbnet_a_2019", "chamnet_f", "fbnetv2_f1", "fbnetv3_a0", "fbnetv3_a_gpu", "mobilenet_v3_small"]
 """One or two of each family: relu and hard-swish, shuffles, squeeze-excite, bare depthwise, fused blocks."""
-
-SOME = ["fbnet_a_2019", "fbnetv3_a_gpu", "chamnet_f"]
-"""For what takes seconds."""
 
 HEAVY = {"fbnetv3_20g": [pytest.mark.slow]}
 ZERO_GAMMAS = {
@@ -215,8 +210,8 @@ class TestOptions:
             ({"output_stride": 4}, "output_stride cannot be 4; expected 8, 16 or 32"),
             ({"num_classes": -1}, "num_classes cannot be -1; expected a whole number from 0 to 1048576"),
             ({"in_chans": 0}, "in_chans cannot be 0; expected a whole number from 1 to 65536"),
-            ({"drop_rate": 1.5}, "drop_rate cannot be 1.5; expected at least 0 and less than 1"),
-            ({"drop_path_rate": 1}, "drop_path_rate cannot be 1; expected at least 0 and less than 1"),
+            ({"drop_rate": 1.5}, "drop_rate cannot be 1.5; expected a number from 0 to less than 1"),
+            ({"drop_path_rate": 1}, "drop_path_rate cannot be 1; expected a number from 0 to less than 1"),
         ],
     )
     def test_nonsense(self, options: dict[str, int], error: str) -> None:
@@ -259,71 +254,3 @@ class TestFeatureExtractor:
             FeatureExtractor(layer_rows.on_meta(get_spec("fbnet_96")), indices)
         expected = "expected a list of one or more from 0 to 4, or negative ones counted from the end"
         assert str(caught.value) == f"out_indices cannot be {indices}: fbnet_96 has 5 levels; {expected}"
-
-
-@pytest.mark.parametrize("name", FEW)
-class TestWaysOfUse:
-    def test_channels_last(self, name: str) -> None:
-        network = random_network(name)
-        with torch.no_grad():
-            expected = network(images())
-            network = network.to(memory_format=torch.channels_last)
-            x = images().contiguous(memory_format=torch.channels_last)
-            assert network.forward_features(x).is_contiguous(memory_format=torch.channels_last)
-            assert relative_error(network(x), expected) < 1e-5
-
-    def test_autocast(self, name: str) -> None:
-        network = random_network(name)
-        with torch.no_grad():
-            expected = network(images())
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(images())
-        assert logits.dtype == torch.bfloat16
-        assert torch.nn.functional.cosine_similarity(logits.float(), expected).min() > 0.95
-
-    def test_copies(self, name: str) -> None:
-        network = random_network(name)
-        for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
-            assert same.spec == network.spec
-            with torch.no_grad():
-                assert torch.equal(same(images()), network(images()))
-                next(same.parameters()).zero_()
-            assert next(network.parameters()).any()
-
-    def test_training(self, name: str) -> None:
-        network = random_network(name).train()
-        network(images()).square().mean().backward()
-        for parameter_name, parameter in network.named_parameters():
-            assert parameter.grad is not None, parameter_name
-            assert parameter.grad.isfinite().all(), parameter_name
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_export(name: str) -> None:
-    network = random_network(name)
-    batch = torch.export.Dim("batch", min=1, max=8)
-    program = torch.export.export(network, (images(),), dynamic_shapes=({0: batch},))
-    with torch.no_grad():
-        assert relative_error(program.module()(images(count=3)), network(images(count=3))) < 1e-6
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_trace(name: str) -> None:
-    network = random_network(name)
-    with torch.no_grad():
-        traced = torch.jit.trace(network, images())
-        assert relative_error(traced(images(count=1)), network(images(count=1))) < 1e-6
-
-
-@pytest.mark.parametrize("name", SOME[:2])
-def test_compile_without_a_break_in_the_graph(name: str) -> None:
-    network = random_network(name)
-    with torch.no_grad():
-        assert torch.equal(torch.compile(network, fullgraph=True, backend="eager")(images()), network(images()))
-
-
-@pytest.mark.slow
-def test_compile_with_the_default_backend() -> None:
-    network = random_network("fbnet_96")
-    with torch.no_grad():
-        assert relative_error(torch.compile(network, fullgraph=True)(images()), network(images())) < 1e-5

@@ -58,9 +58,9 @@ def dynamic_half(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFact
     return write(shared_tiny_model, folder, precision="fp16", dynamic_batch=True, bundled=True)
 
 
-def write(model: FBNet, folder: Path, **options: Any) -> Written:
-    asked = ConvertOptions(**options)
-    return Written(folder / "net.pte", to_executorch.write(export(model, asked), folder / "net.pte", asked))
+def write(model: FBNet, folder: Path, *, precision: str = "fp32", **options: Any) -> Written:
+    program, path = export(model, ConvertOptions(**options)), folder / "net.pte"
+    return Written(path, to_executorch.write(program, path, ConvertOptions(precision=precision, **options)))
 
 
 def kernels(path: Path) -> list[str]:
