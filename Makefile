@@ -35,12 +35,14 @@ $(READY): pyproject.toml constraints.txt
 demo: install ## build two networks, convert them to three formats, check every file on photographs
 	$(BIN)/python examples/demo.py
 
-# One process: torch uses the cores itself, and the session's conversions would be repeated by every worker.
+# One process per core, one thread in each; tests of a file share its fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
+
 test: lint ## lint, then every test but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint ## lint, then every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install ## style, types and the import rules
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from fbnet_zoo.spec import ArchSpec
 from tests import layer_rows
 from tests.spec_strategies import specs
 from tests.test_arch_defs import FILES
+from tests.test_blocks import CASES, spec_of
 
 ANONYMOUS = {"mul", "add"}  # done by a forward, not by a module
 
@@ -128,6 +129,13 @@ def peak_of(network: FBNet, size: int) -> int:
 @pytest.mark.parametrize("name", list_models())
 def test_peak_is_that_of_the_fused_network(name: str) -> None:
     spec = get_spec(name)
+    assert cost(spec).peak_activations == peak_of(layer_rows.on_meta(spec).fuse(), spec.input_size)
+
+
+@pytest.mark.parametrize(("row", "defaults", "_"), CASES.values(), ids=CASES)
+def test_peak_of_single_blocks(row: dict[str, Any], defaults: dict[str, Any], _: list[str]) -> None:
+    """In the zoo the peak is in early blocks, which are all of a kind."""
+    spec = spec_of(row, defaults)
     assert cost(spec).peak_activations == peak_of(layer_rows.on_meta(spec).fuse(), spec.input_size)
 
 
