@@ -1,6 +1,6 @@
 """From an exported program to an ExecuTorch file, and back into its runtime.
 
-Whatever a backend does not take runs on portable kernels, which are slow: the whole network on them takes about 170
+Whatever a backend does not take runs on portable kernels, which are slow: the whole network on them takes hundreds of
 times as long, and ExecuTorch says nothing. So the facts of a file tell what was left, and a file of which the backend
 took nothing is refused. Every entry of the zoo is taken whole; in fp16 only the two casts between float32 and float16,
 at the ends of the file, stay outside. XNNPACK keeps the weights of convolutions in float32 in the file and rounds them

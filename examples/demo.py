@@ -37,6 +37,7 @@ console = Console()
 
 def main() -> int:
     """Run the demonstration; return the exit status."""
+    torch.set_num_threads(1)  # its threads and those of the other runtimes would wait for each other
     console.print(f"Converting [bold]{'[/], [bold]'.join(NETWORKS)}[/] to {', '.join(TARGETS)} in {OUT}\n")
     table = _table()
     for name in NETWORKS:
@@ -128,7 +129,7 @@ def _tell_classes(model: FBNet, labels: tuple[str, ...], logits: np.ndarray) -> 
 def _table() -> Table:
     table = Table(title="Every file computes what PyTorch computes")
     for header in ("file", "runs in", "MB", "parity", "top-1 as PyTorch", f"host, median of {ROUNDS}, ms"):
-        table.add_column(header, justify="left" if header in {"file", "runs in"} else "right")
+        table.add_column(header, justify="left" if header in {"file", "runs in"} else "right", overflow="fold")
     return table
 
 

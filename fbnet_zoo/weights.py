@@ -133,7 +133,7 @@ def randomize(model: FBNet, seed: int) -> None:
                 module.bias.normal_(0, 0.1, generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.7, 1.3, generator=generator)
-            module.bias.normal_(0, 0.2, generator=generator)
+            module.bias.normal_(0, 0.5, generator=generator)
     for module in model.modules():
         if isinstance(module, blocks.ResidualInvertedResidual):
             _scale_gamma(module.project)

