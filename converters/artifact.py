@@ -5,7 +5,7 @@ The command line reads this module, and the table of targets, on every call: nei
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fbnet_zoo.errors import InputError, did_you_mean
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from fbnet_zoo.converters.manifest import Manifest
     from fbnet_zoo.converters.parity import Tolerances
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8", "mixed", "w8a16", "palette6", "palette4"]
 Backend = Literal["xnnpack", "coreml", "vulkan"]
 
 LARGEST_BATCH = 64
-_CHOICES = {"precision": ("fp32", "fp16"), "backend": ("xnnpack", "coreml", "vulkan")}
+_CHOICES = {"precision": get_args(Precision), "backend": get_args(Backend)}
 _RANGES = {"batch": (1, LARGEST_BATCH), "input_size": (8, 4096), "opset": (1, 99)}
 
 
@@ -26,7 +26,9 @@ class ConvertOptions:
     """How a network shall be converted; `fbnet_zoo.converters.targets` says which target takes which.
 
     Attributes:
-        precision: of the weights and of the arithmetic; inputs and outputs stay float32.
+        precision: of the weights and of the arithmetic; inputs and outputs stay float32. `int8` is 8-bit weights per
+            channel and 8-bit activations, `mixed` the same with some layers in a higher precision; `w8a16` (8-bit
+            weights), `palette6` and `palette4` (weights from a table of 64 or 16 values) compute in fp16.
         batch: images per run, when it is not dynamic.
         dynamic_batch: let the file take 1 to 64 images.
         input_size: side of the square image, px; `None` is the definition's.
@@ -36,6 +38,10 @@ class ConvertOptions:
         opset: version of the ONNX operators.
         bundled: also write a file that carries its own test.
         backend: what ExecuTorch delegates to.
+        calibration: of the ranges of activations: a folder of images or `digits`; `None` is crops and flips of the
+            shipped photographs.
+        keep: layers that `mixed` leaves in a higher precision; none lets it find them.
+        allow_degraded: keep a quantized file that has lost the network's answers.
         min_snr_db: smallest signal-to-noise ratio of the logits; `None` is the precision's default.
         max_error: largest error of a logit, as a share of the largest; `None` is the precision's default.
         min_top1_agreement: smallest share of images with the same best class.
@@ -56,6 +62,9 @@ class ConvertOptions:
     opset: int | None = None
     bundled: bool = False
     backend: Backend = "xnnpack"
+    calibration: str | None = None
+    keep: tuple[str, ...] = ()
+    allow_degraded: bool = False
     min_snr_db: float | None = None
     max_error: float | None = None
     min_top1_agreement: float = 1.0

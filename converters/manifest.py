@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 import fbnet_zoo
+from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.parity import CaseResult, ParityReport, Tolerances
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec, Record
@@ -96,6 +97,47 @@ class ParityRecord(Record):
         )
 
 
+class LayerSqnr(Record):
+    """How far a layer's output in a quantized network is from the original's, dB."""
+
+    name: str
+    sqnr_db: float
+
+
+class QuantizationRecord(Record):
+    """How a file was quantized, and what that did to its answers on real images.
+
+    Attributes:
+        scheme: what was quantized and how, in words.
+        calibration: where the images for the ranges are from, in words.
+        images: how many these were.
+        kept: layers in a higher precision.
+        layers: outputs of the layers compared with the float network's, in order.
+        layers_from: what computed them: the file itself in its runtime, or a simulation.
+        evaluated: images of the comparison below.
+        sqnr_db: of all logits together.
+        top1_agreement: share of the images with the same best class.
+        threshold: smallest share that is not called degraded.
+        fp32_top1: accuracy of the float network, percent, where the images have labels.
+        top1: likewise of the file.
+        degraded: the agreement is below the threshold.
+    """
+
+    scheme: str
+    calibration: str
+    images: int
+    kept: tuple[str, ...] = ()
+    layers: tuple[LayerSqnr, ...] = ()
+    layers_from: str | None = None
+    evaluated: int
+    sqnr_db: float
+    top1_agreement: float
+    threshold: float
+    fp32_top1: float | None = None
+    top1: float | None = None
+    degraded: bool
+
+
 class Manifest(Record):
     """All that is known about one converted file.
 
@@ -108,6 +150,7 @@ class Manifest(Record):
         file: the file itself.
         companions: files written along with it.
         preprocess: how an image becomes the input.
+        quantization: of a file with fewer than 16 bits.
         facts: what the target's writer tells of the file.
         versions: of Python and of the libraries that made it.
     """
@@ -115,7 +158,7 @@ class Manifest(Record):
     format: Literal[1] = 1
     model: str
     target: str
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
     weights: str | None
     license: str | None
     created: str
@@ -125,6 +168,7 @@ class Manifest(Record):
     outputs: tuple[TensorRecord, ...]
     preprocess: PreprocessSpec
     parity: ParityRecord
+    quantization: QuantizationRecord | None = None
     facts: dict[str, Any]
     versions: dict[str, str]
 

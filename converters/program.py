@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from fbnet_zoo import blocks
 from fbnet_zoo._require import quiet
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
+from fbnet_zoo.converters.calibration import Calibration
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.errors import ConversionError, InputError
@@ -35,6 +36,19 @@ from fbnet_zoo.walk import walk
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 _MINIMUM_SNR_DB = 110.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantization:
+    """How a program shall be quantized.
+
+    Attributes:
+        calibration: images for the ranges of activations, and others for the comparison.
+        kept: layers that stay in a higher precision, by their names in the deploy form.
+    """
+
+    calibration: Calibration
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +63,7 @@ class Program:
         labels: names of the classes, `num_classes` of them.
         license: of the weights.
         weights: where the parameters come from: a tag, an address, the name of a file or a seed.
+        quantization: how a writer shall quantize it; `None` for 16 and 32 bits.
         input_name: of the graph's input.
         output_name: of the graph's output.
     """
@@ -66,6 +81,7 @@ class Program:
     labels: tuple[str, ...] | None
     license: str | None
     weights: str | None
+    quantization: Quantization | None = None
     input_name: str = INPUT_NAME
     output_name: str = OUTPUT_NAME
 
