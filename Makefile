@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?= python3.11 python3
 
-.PHONY: help install demo test test-all lint fmt bench docs build clean
+.PHONY: help install adb demo test test-all lint fmt bench zoo-report docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,13 +35,20 @@ $(READY): pyproject.toml constraints.txt
 demo: install ## build two networks, convert them to three formats, check every file on photographs
 	$(BIN)/python examples/demo.py
 
+adb: ## install Debian's adb for the tests of phones, where it is missing and that is possible
+	@command -v adb >/dev/null || ! command -v apt-get >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && root= || root="sudo -n"; \
+		install="$$root env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y --no-install-recommends adb"; \
+		$$install || { $$root timeout 120 apt-get update && $$install; }; \
+	} || echo "adb cannot be installed here: the tests that need it are skipped" >&2
+
 # One process per core, one thread in each; tests of a file share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
 
-test: lint ## lint, then every test but the slow ones
+test: lint adb ## lint, then every test but the slow ones
 	$(PYTEST) -m "not slow"
 
-test-all: lint ## lint, then every test
+test-all: lint adb ## lint, then every test
 	$(PYTEST)
 
 lint: install ## style, types and the import rules
@@ -58,6 +65,10 @@ fmt: install ## format the code and repair what can be repaired
 bench: install ## time the library against its references
 	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/bench_*.py
 
+zoo-report: install ## convert, check and time every network in every format, an hour or more; goes on where it stopped
+	$(BIN)/python -m fbnet_zoo.benchmarks.zoo_report --jobs 2
+	$(BIN)/python docs/make_tables.py
+
 docs: install ## write the generated pages of docs/ again
 	$(BIN)/python docs/make_tables.py
 
@@ -68,11 +79,19 @@ clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: counts schema
+.PHONY: web counts schema
+
+web: .web/.ready ## install what the test of the web snippet needs, into .web
+
+.web/.ready: tests/web/package.json
+	mkdir -p .web
+	cp $< .web/package.json
+	npm install --prefix .web --no-package-lock --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 counts: install ## NAME=<name>: count a network, write its definition in the canonical layout
 	@test -n "$(NAME)" || { echo "error: say which: make counts NAME=fbnet_b" >&2; exit 1; }
 	$(BIN)/python -m fbnet_zoo.maintain counts $(NAME)
 
-schema: install ## write arch_defs/arch.schema.json again, after a change of the records in spec.py
+schema: install ## write arch_defs/*.schema.json again, after a change of the records of definitions or search spaces
 	$(BIN)/python -m fbnet_zoo.maintain schema

@@ -7,10 +7,9 @@ codes at all: `adb_link` adds what that takes.
 import logging
 import os
 import re
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from fbnet_zoo.benchmarks.command import Output, Run, run_program
 from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
 
 log = logging.getLogger(__name__)
@@ -21,40 +20,6 @@ _CURES = {
     "offline": "unplug it and plug it in again, or run `adb reconnect offline`",
     "no permissions": "this user may not open the USB device: add udev rules for it, or join the group plugdev",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What a program on this machine left."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        """Both streams; adb divides its complaints between them."""
-        return b"\n".join((self.stdout, self.stderr)).decode(errors="replace").strip()
-
-
-Run = Callable[[Sequence[str], float], Output]
-"""Runs a command line for at most so many seconds; raises `TimeoutError` or another `OSError`."""
-
-
-def run_program(command: Sequence[str], timeout_s: float) -> Output:
-    """Run a program of this machine and wait for it.
-
-    Raises:
-        TimeoutError: it did not end in time, and was stopped.
-        OSError: it cannot be started.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603  the command lines are made below
-            list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"no end within {timeout_s:g} s") from error
-    return Output(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 class Server:

@@ -112,8 +112,9 @@ class Link:
 
     def _shell(self, command: str, timeout_s: float | None = None) -> Reply:
         mark = f"end-{secrets.token_hex(8)}"
-        # `echo` first ends an unfinished line. Both streams together: shell v1 does not tell them apart.
-        whole = f"( {command} ) 2>&1; code=$?; echo; echo {mark}:$code"
+        # `echo` first ends an unfinished line. Both streams together: shell v1 does not tell them apart. When the link
+        # breaks, adbd hangs up on this shell alone, which passes it on; `wait` lets it do so at once.
+        whole = f"( {command} ) 2>&1 & trap 'kill -HUP $!' HUP; wait $!; code=$?; echo; echo {mark}:$code"
         output = self.server.call("-s", self.serial, "shell", whole, timeout_s=timeout_s)
         text = output.stdout.decode(errors="replace").replace("\r\n", "\n")
         found = re.search(rf"\n{mark}:(\d+)\s*$", text)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +26,7 @@ from fbnet_zoo.benchmarks.android_process import (
     elf_abi,
     execute,
     find_runner,
+    peak_memory_mb,
     time_runs,
 )
 from fbnet_zoo.benchmarks.android_state import INFO_COMMAND, STATE_COMMAND, fast_cores, parse_info, parse_state
@@ -47,10 +49,14 @@ from fbnet_zoo.errors import (
     DeviceTimeoutError,
     DeviceUnavailableError,
     InputError,
+    RunnerError,
     RunnerUnusableError,
 )
 
 log = logging.getLogger(__name__)
+
+_LOOK_MS, _MOST_LOOKS = 500, 500
+"""How long the process shall run whose memory is looked at, and with how many runs at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,9 @@ class AndroidDevice(Device):
             job = replace(job, mask=self._mask(before, threads))
             timing = time_runs(self._link, job, runs=runs, warmup=warmup, timeout_s=self._limits.run_s)
             after = self._state()
-        return self._measurement(model, job, timing, warmup=warmup, before=before, after=after)
+            peak_mb = self._peak_mb(job, timing)
+        measurement = self._measurement(model, job, timing, warmup=warmup, before=before, after=after)
+        return measurement.model_copy(update={"peak_rss_mb": peak_mb})
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
         check_counts(runs=runs, threads=threads)
@@ -209,6 +217,17 @@ class AndroidDevice(Device):
             return mask
         log.warning("%s: taskset does not work there; the system chooses the cores", self._link.serial)
         return None
+
+    def _peak_mb(self, job: Job, timing: Timing) -> float | None:
+        executions = min(_MOST_LOOKS, ceil(_LOOK_MS / max(timing.samples_ms[0], 1e-3)))
+        try:
+            peak_mb = peak_memory_mb(self._link, job, executions=executions, timeout_s=self._limits.run_s)
+        except RunnerError as error:  # the times are good all the same
+            log.warning("%s", error)
+            return None
+        if peak_mb is None:
+            log.warning("%s: %s ended before its memory was seen", self._link.serial, job.name)
+        return peak_mb
 
     def _measurement(
         self, model: ModelFile, job: Job, timing: Timing, *, warmup: int, before: DeviceState, after: DeviceState

@@ -22,6 +22,20 @@ _PID = f"{FOLDER}/pid"
 STOP = f'p=$(cat {_PID} 2>/dev/null); [ -n "$p" ] && grep -q {FOLDER} "/proc/$p/cmdline" 2>/dev/null && kill -9 "$p"'
 """Stops what still runs. A process number may long be somebody else's: our folder must be in its command line."""
 
+_FORCE_IDLE = (
+    'idle=; [ "$(dumpsys deviceidle get force 2>/dev/null)" = false ] '
+    "&& dumpsys deviceidle force-idle >/dev/null && idle=1"
+)
+_UNFORCE_IDLE = '[ -z "$idle" ] || dumpsys deviceidle unforce >/dev/null'
+"""The system's own work waits meanwhile; left alone where it is forced to wait already, or knows no such thing."""
+
+_WATCH = (
+    "while status=$(cat /proc/$!/status 2>/dev/null); do case $status in "
+    "*executor_runner*VmHWM*) last=$status;; *VmHWM*) ;; *) break;; esac; sleep 0.02; done"
+)
+"""Keeps what the system said last of the process: before it is the runner it is a shell, after its end no memory is
+told. An old `sleep` that takes no fractions fails, and the loop turns faster."""
+
 _ABI_OF_MACHINE = {0x03: "x86", 0x28: "armeabi-v7a", 0x3E: "x86_64", 0xB7: "arm64-v8a", 0xF3: "riscv64"}
 
 
@@ -127,10 +141,9 @@ def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> Runne
         DeviceLostError: the link broke and did not come back, or broke again.
     """
     line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs, trace=job.trace)
-    pinned = ["taskset", job.mask, *line] if job.mask else line
-    start = f"echo $$ > {_PID}; echo pid=$$; exec {' '.join(map(quote, pinned))}"
     try:
-        reply = link.shell(f"{STOP}; cd {FOLDER} && sh -c {quote(start)}", timeout_s=timeout_s)
+        start = f"cd {FOLDER} || exit; {_FORCE_IDLE}; {_start(line, job.mask)}"
+        reply = link.shell(f"{start}; wait $!; code=$?; {_UNFORCE_IDLE}; exit $code", timeout_s=timeout_s)
     except DeviceTimeoutError as error:
         raise DeviceTimeoutError(
             f"{link.serial}: {job.name}: {executions} runs did not end within {timeout_s:g} s; "
@@ -144,6 +157,35 @@ def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> Runne
     except RunnerError as error:
         raise type(error)(f"{link.serial}: {job.name}: {error}") from error
     return told
+
+
+def peak_memory_mb(link: Link, job: Job, *, executions: int, timeout_s: float) -> float | None:
+    """Return the largest resident memory of a process that runs a model, 2^20 bytes; `None` if it ended unseen.
+
+    Looking at a process takes time from it, so this is a process whose times are not used.
+
+    Raises:
+        RunnerError: the runner failed.
+        DeviceTimeoutError: it did not end in time; `STOP` stops it.
+        DeviceLostError: the link broke and did not come back, or broke again.
+    """
+    line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs)
+    start = _start(line, job.mask, ">/dev/null 2>&1")
+    reply = link.shell(
+        f'cd {FOLDER} || exit; last=; {start}; {_WATCH}; wait $!; code=$?; echo "$last"; exit $code',
+        timeout_s=timeout_s,
+    )
+    if reply.exit_code:
+        raise RunnerError(f"{link.serial}: {job.name}: exit code {reply.exit_code} where memory was measured")
+    found = re.search(r"^VmHWM:\s*(\d+) kB", reply.text, re.MULTILINE)
+    return int(found[1]) / 1024 if found else None
+
+
+def _start(line: Sequence[str], mask: str | None, redirection: str = "") -> str:
+    """Return what starts a runner beside the shell, which stops it when the link breaks."""
+    pinned = ["taskset", mask, *line] if mask else line
+    process = f"echo $$ > {_PID}; echo pid=$$; exec {' '.join(map(quote, pinned))}"
+    return f"{STOP}; sh -c {quote(process)} {redirection} & trap 'kill -9 $!' HUP"
 
 
 def _split_pid(text: str) -> tuple[str, str]:

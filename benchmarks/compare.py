@@ -13,7 +13,6 @@ PAIRS = 10
 
 _ALIKE: dict[str, Callable[[Measurement], object]] = {
     "device": lambda measurement: _name(measurement.device),
-    "runtime": lambda measurement: measurement.runtime,
     "threads": lambda measurement: measurement.threads,
     "affinity": lambda measurement: measurement.affinity,
 }
@@ -65,7 +64,8 @@ def compare(a: Sequence[Measurement], b: Sequence[Measurement], *, seed: int = 0
 
     Args:
         a: of one model.
-        b: of the other, on the same device and under the same conditions.
+        b: of the other, on the same device and under the same conditions; a file of another format has another
+            runtime.
         seed: of the intervals.
 
     Raises:
@@ -92,6 +92,10 @@ def _check_alike(a: Sequence[Measurement], b: Sequence[Measurement]) -> None:
         others = [value(measurement) for measurement in (*a, *b)]
         if other := [found for found in others if found != others[0]]:
             raise InputError(f"measurements of different {name} cannot be compared: {others[0]} and {other[0]}")
+    for target in {measurement.target for measurement in a}:
+        runtimes = sorted({measurement.runtime for measurement in (*a, *b) if measurement.target == target})
+        if len(runtimes) > 1:
+            raise InputError(f"measurements of different runtime cannot be compared: {' and '.join(runtimes)}")
 
 
 def _name(device: DeviceInfo) -> str:

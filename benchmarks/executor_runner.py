@@ -21,7 +21,7 @@ LOG_TAG = "ExecuTorch"
 """What its lines carry in Android's log."""
 
 _STDERR = re.compile(r"(?P<level>[DIEF]) \d\d:\d\d:\d\d\.\d+ \S+?:\S+?:\d+\] (?P<message>.*)")
-_LOGCAT_BRIEF = re.compile(rf"(?P<level>[VDIWEF])/{LOG_TAG} *\( *\d+\): (?P<message>.*)")
+_LOGCAT_BRIEF = re.compile(rf"(?:[\d-]+ [\d:.]+ +)?(?P<level>[VDIWEF])/{LOG_TAG} *(?:\( *\d+\))?: (?P<message>.*)")
 _LOGCAT_TIMES = re.compile(rf"[\d-]+ [\d:.]+ +(?:\S+ +)?\d+ +\d+ (?P<level>[VDIWEF]) {LOG_TAG} *: (?P<message>.*)")
 _LOADED = re.compile(r"Model loaded in ([\d.]+) ms")
 _ITERATION = re.compile(r"Iteration (\d+) of (\d+): ([\d.]+) ms")

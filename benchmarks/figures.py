@@ -71,6 +71,9 @@ def line(name: str, info: Mapping[str, float]) -> str:
         verdict = "met" if info["ms"] <= info["limit_ms"] else "MISSED"
         return f"{name:52s} {info['ms']:9.1f} ms, limit {info['limit_ms']:.0f} ms {verdict}"
     verdict = "met" if info["ratio"] >= info["target"] else "MISSED"
+    if "ours_mb" in info:
+        sizes = f"{info['ours_mb']:9.1f} MB, peer {info['peer_mb']:9.1f} MB"
+        return f"{name:52s} {sizes}, {info['ratio']:5.2f}x, target {info['target']:.2f}x {verdict}"
     spread = f"{info['ratio_low']:.2f} to {info['ratio_high']:.2f}"
     times = f"{info['ours_ms']:9.1f} ms, peer {info['peer_ms']:9.1f} ms"
     return f"{name:52s} {times}, {info['ratio']:5.2f}x ({spread}), target {info['target']:.2f}x {verdict}"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Event, Lock
 
@@ -39,7 +40,9 @@ class Failure:
 
 
 def measure_all(
-    devices: Mapping[str, Device], tasks: Sequence[Task], record: Callable[[Measurement], None]
+    devices: Mapping[str, Device],
+    tasks: Sequence[Task] | Mapping[str, Sequence[Task]],
+    record: Callable[[Measurement], None],
 ) -> tuple[Failure, ...]:
     """Measure every task on every device, the devices at the same time.
 
@@ -48,13 +51,14 @@ def measure_all(
 
     Args:
         devices: by any name, used in failures.
-        tasks: done in this order by each.
+        tasks: done in this order by each; or for each device, by its name, those that it shall do.
         record: gets every measurement as soon as it is there, one at a time.
 
     Returns:
         What failed, device by device.
     """
     stop, lock = Event(), Lock()
+    own_tasks = tasks if isinstance(tasks, Mapping) else dict.fromkeys(devices, tasks)
 
     def record_alone(measurement: Measurement) -> None:
         with lock:
@@ -62,12 +66,13 @@ def measure_all(
 
     def work_through(name: str, device: Device) -> list[Failure]:
         try:
-            return _queue(name, device, tasks, record_alone, stop)
+            return _queue(name, device, own_tasks[name], record_alone, stop)
         finally:
             _clean(name, device)
 
     with ThreadPoolExecutor(max_workers=max(1, len(devices))) as pool:
-        queues = [pool.submit(work_through, name, device) for name, device in devices.items()]
+        # In copies of this context: the command line keeps in it where messages go.
+        queues = [pool.submit(copy_context().run, work_through, name, device) for name, device in devices.items()]
         try:
             wait(queues, return_when=FIRST_EXCEPTION)
         finally:

@@ -84,8 +84,10 @@ class DeviceState(Record):
     """What may change a timing, at one moment; what the device does not tell is missing.
 
     Attributes:
-        thermal_status: Android's severity, 0 (none) to 6 (shutdown).
+        thermal_status: Android's severity, 0 (none) to 6 (shutdown); of a Mac, whether it is slowed down, 0 or 1.
         celsius: of the sensors that the device names.
+        load_average: processes that wanted to run, over the last minute.
+        throttle_events: how often the processor has slowed itself down because of its warmth, since the start.
     """
 
     battery_percent: int | None = None
@@ -94,6 +96,8 @@ class DeviceState(Record):
     thermal_status: int | None = None
     celsius: dict[str, float] = Field(default_factory=dict)
     available_mb: float | None = None
+    load_average: float | None = None
+    throttle_events: int | None = None
     policies: tuple[CpuPolicy, ...] = ()
 
 
@@ -104,6 +108,7 @@ class Measurement(Record):
         format: version of this record.
         file: name of the model's file; `sha256` and `size` (bytes) are of its content.
         runtime: what ran it.
+        threads: how many could work; 1 of Core ML, which decides that itself.
         affinity: hexadecimal mask of the cores that it was pinned to.
         warmup: runs before those that count.
         warmup_ms: what they took.
@@ -112,6 +117,7 @@ class Measurement(Record):
         load_ms: loading the model, once.
         first_ms: the first run of the process.
         peak_rss_mb: largest resident memory of the process.
+        baseline_rss_mb: the same before the model was loaded: the runtime, and what it runs in.
         throttled: the device slowed itself down, before or meanwhile.
         versions: of everything that took part.
         commit: of this project, when it ran from its repository.
@@ -137,6 +143,7 @@ class Measurement(Record):
     load_ms: Milliseconds | None = None
     first_ms: Milliseconds | None = None
     peak_rss_mb: Milliseconds | None = None
+    baseline_rss_mb: Milliseconds | None = None
     before: DeviceState
     after: DeviceState
     throttled: bool
@@ -146,7 +153,7 @@ class Measurement(Record):
 
 
 def was_throttled(before: DeviceState, after: DeviceState) -> bool:
-    """Tell whether a device slowed itself down: it says so, or it allows a clock less than before.
+    """Tell whether a device slowed itself down: it says or counts so, or it allows a clock less than before.
 
     >>> was_throttled(DeviceState(thermal_status=0), DeviceState(thermal_status=2))
     True
@@ -157,7 +164,8 @@ def was_throttled(before: DeviceState, after: DeviceState) -> bool:
         for policy in after.policies
         if policy.limit_khz is not None and (limit := limits.get(policy.name)) is not None
     )
-    return lowered or any((state.thermal_status or 0) > 0 for state in (before, after))
+    counted = (after.throttle_events or 0) > (before.throttle_events or 0)
+    return lowered or counted or any((state.thermal_status or 0) > 0 for state in (before, after))
 
 
 class Device(ABC):
@@ -196,6 +204,20 @@ class Device(ABC):
             DeviceError: the device or its runtime failed.
             InputError: a number is out of its range.
         """
+
+    def run_in_turn(
+        self, models: Sequence[ModelFile], runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
+    ) -> tuple[Measurement, ...]:
+        """Time several models of one format, each as `run` does if not said otherwise.
+
+        A device that can holds them all in one process and runs each once, then each once more, and so on. A model then
+        finds the caches as others have left them, as an operator does in a network.
+
+        Raises:
+            DeviceError: the device or its runtime failed.
+            InputError: a number is out of its range.
+        """
+        return tuple(self.run(model, (), runs, warmup, threads) for model in models)
 
     @abstractmethod
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:

@@ -202,6 +202,46 @@ def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> 
     return Ratio(ratio=float(np.median(second) / np.median(first)), low=low, high=high, pairs=0)
 
 
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the rank correlation of two lists, -1 to 1; equal values share their ranks, a constant list correlates 0.
+
+    Raises:
+        InputError: the lists have different lengths or fewer than two values, or one is no number.
+
+    >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
+    0.8
+    """
+    first, second = _checked(a, fewest=2), _checked(b, fewest=2)
+    if len(first) != len(second):
+        raise InputError(
+            f"a correlation needs as many values of one as of the other, not {len(first)} and {len(second)}"
+        )
+    left, right = (_ranks(values) - (len(values) - 1) / 2 for values in (first, second))
+    scale = float(np.sqrt((left @ left) * (right @ right)))
+    return float(left @ right) / scale if scale else 0.0
+
+
+def mape(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """Return the mean absolute error, percent of the measured values.
+
+    Raises:
+        InputError: the lists have different lengths, or a measured value is not above 0.
+
+    >>> mape([10.0, 30.0], [10.0, 20.0])
+    25.0
+    """
+    first, second = _checked(predicted), _checked(measured)
+    if len(first) != len(second) or (second <= 0).any():
+        raise InputError("an error in percent needs as many predictions as measurements, and these above 0")
+    return float(np.mean(np.abs(first / second - 1))) * 100
+
+
+def _ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    return (last - (counts - 1) / 2)[inverse]
+
+
 def _redrawn(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
     return values[generator.integers(0, len(values), size=(resamples, len(values)))]
 

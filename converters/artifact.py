@@ -16,7 +16,21 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "int8", "mixed", "w8a16", "palette6", "palette4"]
 Backend = Literal["xnnpack", "coreml", "vulkan"]
 
+SUMMARIES: dict[Precision, str] = {
+    "fp32": "32-bit weights and arithmetic",
+    "fp16": "16-bit weights and arithmetic",
+    "int8": "8-bit weights with a scale per channel, 8-bit activations",
+    "mixed": "as int8, but with some layers in a higher precision",
+    "w8a16": "8-bit weights with a scale per channel, arithmetic in fp16",
+    "palette6": "weights from tables of 64 values, arithmetic in fp16",
+    "palette4": "weights from tables of 16 values, arithmetic in fp16",
+}
+"""What each precision is."""
+
 LARGEST_BATCH = 64
+FLOATING: tuple[Precision, ...] = ("fp32", "fp16")
+"""The precisions that are not quantized."""
+
 _CHOICES = {"precision": get_args(Precision), "backend": get_args(Backend)}
 _RANGES = {"batch": (1, LARGEST_BATCH), "input_size": (8, 4096), "opset": (1, 99)}
 
@@ -44,7 +58,7 @@ class ConvertOptions:
         allow_degraded: keep a quantized file that has lost the network's answers.
         min_snr_db: smallest signal-to-noise ratio of the logits; `None` is the precision's default.
         max_error: largest error of a logit, as a share of the largest; `None` is the precision's default.
-        min_top1_agreement: smallest share of images with the same best class.
+        min_top1_agreement: smallest share of images with the same best class; `None` is the precision's default.
         allow_unchecked: write files that no runtime of this machine can check.
         verbose: let the libraries print.
 
@@ -67,7 +81,7 @@ class ConvertOptions:
     allow_degraded: bool = False
     min_snr_db: float | None = None
     max_error: float | None = None
-    min_top1_agreement: float = 1.0
+    min_top1_agreement: float | None = None
     allow_unchecked: bool = False
     verbose: bool = False
 
@@ -80,6 +94,17 @@ class ConvertOptions:
             raise InputError(f"labels cannot be the text {self.labels!r}; expected a sequence of names")
         if self.dynamic_batch and self.batch != 1:
             raise InputError(f"batch {self.batch} and dynamic_batch exclude each other; give one of them")
+        if self.calibration is not None and not self.is_quantized:
+            raise InputError(f"{self.precision} is not quantized; leave out calibration, or say another precision")
+        if isinstance(self.keep, str):
+            raise InputError(f"keep cannot be the text {self.keep!r}; expected a sequence")
+        if self.keep and self.precision != "mixed":
+            raise InputError(f"{self.precision} keeps no layers; leave out keep, or say mixed")
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the file has fewer than 16 bits somewhere."""
+        return self.precision not in FLOATING
 
     @property
     def tolerances(self) -> "Tolerances":

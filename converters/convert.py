@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib
+import itertools
 import logging
 import re
 import tempfile
@@ -15,17 +16,22 @@ from typing import Any, overload
 import numpy as np
 from torch import nn
 
-from fbnet_zoo.converters import manifest, targets
+from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision
-from fbnet_zoo.converters.cases import make_cases
-from fbnet_zoo.converters.manifest import FileRecord, Manifest, ParityRecord, TensorRecord
+from fbnet_zoo.converters.cases import Case, make_cases
+from fbnet_zoo.converters.degradation import QuantizedFile, judge
+from fbnet_zoo.converters.describe import describe
+from fbnet_zoo.converters.manifest import ParityRecord, QuantizationRecord
 from fbnet_zoo.converters.parity import Runner, check, first_divergence
 from fbnet_zoo.converters.prefixes import first_divergent_part
 from fbnet_zoo.converters.program import Program, deploy_form, export, of_network
 from fbnet_zoo.converters.publish import companions, publish, workplace
+from fbnet_zoo.converters.quantize import quantization
 from fbnet_zoo.converters.targets import Target
 from fbnet_zoo.errors import InputError, ParityError
 from fbnet_zoo.model import FBNet
+
+_QUANTIZED_CASES = 2
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +71,8 @@ def convert(
         to: a target of `fbnet_zoo.converters.targets.TARGETS`, or several.
         out: folder of the files; it is made where needed.
         name: of the files; the definition's by default.
-        progress: is told what happens next: `fp32: export`, then `onnx: write`, `onnx: check` and `onnx: done`.
+        progress: is told what happens next: `fp32: export`, for `int8` also `int8: calibrate`, then `onnx: write`,
+            `onnx: check` and `onnx: done`.
         options: fields of `fbnet_zoo.converters.artifact.ConvertOptions`.
 
     Returns:
@@ -75,7 +82,8 @@ def convert(
         InputError: a target, an option or the folder is wrong.
         MissingExtraError: a target's libraries are not installed.
         ConversionError: the network cannot be written in a format.
-        ParityError: a file does not compute what the network computes; it names the first layer that differs.
+        ParityError: a file does not compute what the network computes, and the first layer that differs is named; or
+            a quantized one has lost too many of its answers.
     """
     names, artifacts = [to] if isinstance(to, str) else to, []
     for target in targets.find(names):
@@ -147,44 +155,76 @@ class _Job:
     programs: dict[Precision, Program] = field(default_factory=dict)
 
     def run(self, target: Target) -> Artifact:
-        program = self.program(target.program_precision(self.options.precision))
+        program = self.program(target)
         path = _own_folder(self.folder) / f"{self.name}.{target.suffix}"
         self.progress(f"{target.name}: write")
         facts = _module(target).write(program, path, self.options)
         self.progress(f"{target.name}: check")
-        parity = self.parity(target, program, path)
+        parity, quantized = self.check(target, program, path, facts)
         manifest_path = path.with_name(f"{path.name}.json")
         files = [path, *companions(path, manifest_path)]
-        record = self.manifest(target, program, files, parity, facts)
+        precision = self.options.precision
+        record = describe(program, target, precision, files, parity=parity, quantization=quantized, facts=facts)
         record.save(manifest_path)
         final, final_manifest = publish(path, manifest_path, self.out)
         self.progress(f"{target.name}: done")
         return Artifact(path=final, manifest_path=final_manifest, target=target.name, manifest=record)
 
-    def program(self, precision: Precision) -> Program:
+    def program(self, target: Target) -> Program:
+        precision = target.program_precision(self.options.precision)
         if precision not in self.programs:
             self.progress(f"{precision}: export")
-            self.programs[precision] = export(self.reference, replace(self.options, precision=precision))
+            plain = replace(self.options, precision=precision, calibration=None, keep=())
+            self.programs[precision] = self.quantized(export(self.reference, plain))
         return self.programs[precision]
 
-    def parity(self, target: Target, program: Program, path: Path) -> ParityRecord:
+    def quantized(self, program: Program) -> Program:
+        if not self.options.is_quantized:
+            return program
+        self.progress(f"{self.options.precision}: calibrate")
+        return replace(program, quantization=quantization(program, self.options))
+
+    def check(
+        self, target: Target, program: Program, path: Path, facts: dict[str, Any]
+    ) -> tuple[ParityRecord, QuantizationRecord | None]:
+        """Run a file, and take out of the facts what only serves to check it."""
+        extra = {key: facts.pop(key, None) for key in ("scheme", "simulation")}
         reason = targets.unchecked_reason(target, self.options)
         if reason:
-            return ParityRecord(checked=False, reason=reason)
-        cases = make_cases(
+            return ParityRecord(checked=False, reason=reason), None
+        runner, quantized = _module(target).load(path), None
+        if program.quantization is not None:
+            file = QuantizedFile(path.name, runner, self.reference, program, program.quantization, **extra)
+            quantized = judge(file, self.options)
+        # A quantized file that is what it was made to be may be noise, if `judge` passes it and nobody asks for more.
+        asked = self.options.min_snr_db is not None or self.options.max_error is not None
+        binding = quantized is None or extra["simulation"] is None or asked
+        return self.parity(target, program, runner, path.name, binding=binding), quantized
+
+    def parity(self, target: Target, program: Program, runner: Runner, name: str, *, binding: bool) -> ParityRecord:
+        tolerances = self.options.tolerances
+        if self.options.is_quantized:  # of which `judge` looks at the best classes, on more images
+            tolerances = replace(tolerances, min_top1_agreement=0.0)
+        cases = self.cases(target, program)
+        report = check(self.reference, runner, cases, tolerances)
+        if binding and not report.passed:
+            worst = min(zip(cases, report.cases, strict=True), key=lambda pair: pair[1].snr_db)[0]
+            where = self.divergence(target, program, runner, worst.images)
+            raise ParityError(f"{name} does not compute what the model computes: {report.failures()[0]}; {where}")
+        return ParityRecord.of(report)
+
+    def cases(self, target: Target, program: Program) -> list[Case]:
+        if program.quantization is not None:  # images like those whose ranges it knows
+            batches = program.quantization.calibration.evaluate.batches(program.batch)
+            judging = itertools.islice(batches, _QUANTIZED_CASES)
+            return [Case(name=f"evaluation {number}", images=images) for number, images in enumerate(judging, start=1)]
+        return make_cases(
             program.preprocess,
             channels=program.in_channels,
             batch=self.options.batch,
             dynamic_batch=self.options.dynamic_batch,
             image_input=self.options.image_input and "image_input" in target.options,
         )
-        runner = _module(target).load(path)
-        report = check(self.reference, runner, cases, self.options.tolerances)
-        if not report.passed:
-            worst = min(zip(cases, report.cases, strict=True), key=lambda pair: pair[1].snr_db)[0]
-            where = self.divergence(target, program, runner, worst.images)
-            raise ParityError(f"{path.name} does not compute what the model computes: {report.failures()[0]}; {where}")
-        return ParityRecord.of(report)
 
     def divergence(self, target: Target, program: Program, runner: Runner, images: np.ndarray) -> str:
         """Say which layer departs first, by what the runtime shows or else by converting parts of the network."""
@@ -202,27 +242,6 @@ class _Job:
         _module(target).write(of_network(program, network, outputs), path, plain)
         return _module(target).load(path)
 
-    def manifest(
-        self, target: Target, program: Program, files: Sequence[Path], parity: ParityRecord, facts: dict[str, Any]
-    ) -> Manifest:
-        main, *others = (FileRecord.of(path) for path in files)
-        return Manifest(
-            model=program.spec.name,
-            target=target.name,
-            precision=self.options.precision,
-            weights=program.weights,
-            license=program.license,
-            created=manifest.now(),
-            file=main,
-            companions=tuple(others),
-            inputs=facts.pop("inputs", None) or (_input(program),),
-            outputs=facts.pop("outputs", None) or (_output(program),),
-            preprocess=program.preprocess,
-            parity=parity,
-            facts=facts,
-            versions=manifest.versions(target.libraries),
-        )
-
 
 def _own_folder(folder: Path) -> Path:
     """Make a folder for one file, so that nothing of another one is taken for its companion."""
@@ -231,24 +250,3 @@ def _own_folder(folder: Path) -> Path:
 
 def _module(target: Target) -> Any:
     return importlib.import_module(target.module)
-
-
-def _input(program: Program) -> TensorRecord:
-    size = program.input_size
-    return TensorRecord(
-        name=program.input_name,
-        shape=(_batch(program), program.in_channels, size, size),
-        dtype="float32",
-        layout="NCHW",
-        channel_order=program.preprocess.order if program.in_channels == 3 else None,
-    )
-
-
-def _output(program: Program) -> TensorRecord:
-    return TensorRecord(
-        name=program.output_name, shape=(_batch(program), program.num_classes), dtype="float32", layout="NC"
-    )
-
-
-def _batch(program: Program) -> int | str:
-    return "batch" if program.dynamic_batch else program.batch

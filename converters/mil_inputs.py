@@ -96,6 +96,11 @@ def describe_input(feature: Any, dtype: torch.dtype, path: Path) -> MilInput:
     return MilInput(name=feature.name, shapes=shapes, dtype=dtype, colour_layout=layout)
 
 
+def any_or_exactly(shape: Sequence[Any]) -> tuple[Sizes, ...]:
+    """Return the sizes that a shape of numbers and of symbols for what is free stands for."""
+    return tuple(_exactly(int(size)) if isinstance(size, int | np.integer) else (1, math.inf) for size in shape)
+
+
 def _array_shapes(array: Any) -> tuple[tuple[Sizes, ...], ...]:
     flexibility = array.WhichOneof("ShapeFlexibility")
     if flexibility == "enumeratedShapes":

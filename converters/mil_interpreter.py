@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo._require import require
-from fbnet_zoo.converters.mil_inputs import MilInput, describe_input
+from fbnet_zoo.converters.mil_inputs import MilInput, any_or_exactly, describe_input
 from fbnet_zoo.converters.mil_ops import OPS
 from fbnet_zoo.errors import ConversionError, FbnetZooError, InputError
 
@@ -152,7 +152,7 @@ def _load(path: Path) -> MilModel:
     spec = package.get_spec()
     _refuse_what_is_unknown(spec, path)
     main = milproto.load(spec, spec.specificationVersion, package.weights_dir or "").functions["main"]
-    steps = tuple(_bind(op, path) for op in main.operations if not _is_constant(op.op_type))
+    steps = _steps(main, path)
     inputs = ((item, _stored_type(main.inputs[item.name])) for item in spec.description.input)
     return MilModel(
         path=path,
@@ -161,6 +161,35 @@ def _load(path: Path) -> MilModel:
         class_labels=next((tuple(step.arguments["classes"]) for step in steps if step.op_type == "classify"), None),
         steps=steps,
     )
+
+
+def of_function(main: Any, path: Path) -> MilModel:
+    """Prepare a function that coremltools is still working on, its inputs plain tensors.
+
+    Args:
+        main: a MIL function in memory.
+        path: of the package that it is to become, for errors.
+
+    Raises:
+        UnsupportedOpError: The function holds an operation that is not covered.
+    """
+    for op in main.operations:
+        if op.op_type not in OPS and not _is_constant(op.op_type):
+            raise UnsupportedOpError(_not_covered(path, op.op_type, op.outputs[0].name))
+    return MilModel(
+        path=path,
+        inputs=tuple(
+            MilInput(name=name, shapes=(any_or_exactly(var.shape),), dtype=_stored_type(var))
+            for name, var in main.inputs.items()
+        ),
+        outputs=tuple(var.name for var in main.outputs),
+        class_labels=None,
+        steps=_steps(main, path),
+    )
+
+
+def _steps(main: Any, path: Path) -> tuple[_Step, ...]:
+    return tuple(_bind(op, path) for op in main.operations if not _is_constant(op.op_type))
 
 
 def _refuse_what_is_unknown(spec: Any, path: Path) -> None:

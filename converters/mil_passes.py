@@ -1,10 +1,10 @@
-"""What is put around a network while coremltools converts it, as passes over its MIL program.
+"""What happens to a network, and what is put around it, while coremltools converts it: passes over its MIL program.
 
-The exported graph stays the one that all targets share: an image input and the outputs of a classifier are added to the
-ML Program only.
+The exported graph stays the one that all targets share: fewer bits, an image input and the outputs of a classifier are
+of the ML Program only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,10 +18,11 @@ PROBABILITIES = "probabilities"
 _NAMESPACE = "fbnet_zoo"
 
 
-def pipeline(*, std: Sequence[float] | None, probabilities: bool) -> Any:
+def pipeline(*, compress: Callable[[Any], None] | None, std: Sequence[float] | None, probabilities: bool) -> Any:
     """Return coremltools' passes and those of ours that are asked for.
 
     Args:
+        compress: what to do to the finished program of the network.
         std: divide the input by it, one value per channel. Core ML itself scales an image by one factor and subtracts a
             mean per channel, before this.
         probabilities: put out the softmax of the logits, too.
@@ -32,6 +33,9 @@ def pipeline(*, std: Sequence[float] | None, probabilities: bool) -> Any:
     passes = require("coremltools", extra="coreml").PassPipeline()
     _register()
     # Ours come last, when an fp16 program has its casts at both ends: they compute in float32.
+    if compress is not None:
+        passes.append_pass(f"{_NAMESPACE}::compress")
+        passes.set_options(f"{_NAMESPACE}::compress", {"function": compress})
     if std is not None:
         passes.append_pass(f"{_NAMESPACE}::divide_by_std")
         passes.set_options(f"{_NAMESPACE}::divide_by_std", {"std": tuple(std)})
@@ -45,7 +49,14 @@ def _register() -> None:
     base: Any = require("coremltools.converters.mil.mil.passes.graph_pass", extra="coreml").AbstractGraphPass
     register = require("coremltools.converters.mil.mil.passes.pass_registry", extra="coreml").register_pass
 
-    class DivideByStd(base):  # type: ignore[misc]  # coremltools is not annotated
+    class Compress(base):  # type: ignore[misc]  # coremltools is not annotated
+        function: Callable[[Any], None] | None = None
+
+        def apply(self, program: Any) -> None:
+            if self.function is not None:
+                self.function(program)
+
+    class DivideByStd(base):  # type: ignore[misc]
         std: tuple[float, ...] = ()
 
         def apply(self, program: Any) -> None:
@@ -55,6 +66,7 @@ def _register() -> None:
         def apply(self, program: Any) -> None:
             _add_probabilities(program.functions["main"])
 
+    register(namespace=_NAMESPACE, name="compress")(Compress)
     register(namespace=_NAMESPACE, name="divide_by_std")(DivideByStd)
     register(namespace=_NAMESPACE, name="add_probabilities")(AddProbabilities)
 
@@ -63,7 +75,7 @@ def _divide_by_std(main: Any, std: Sequence[float]) -> None:
     builder = require("coremltools.converters.mil", extra="coreml").Builder
     (image,) = main.inputs.values()
     factor = 1 / np.array(std, np.float32).reshape(1, -1, 1, 1)
-    with main, builder.set_before_op(main.operations[0]), builder.scope(*_origin()):
+    with main, builder.set_before_op(main.operations[0]), builder.scope(*origin()):
         scaled = builder.mul(x=image, y=factor)
     main.replace_uses_of_var_after_op(anchor_op=scaled.op, old_var=image, new_var=scaled)
 
@@ -71,13 +83,13 @@ def _divide_by_std(main: Any, std: Sequence[float]) -> None:
 def _add_probabilities(main: Any) -> None:
     builder = require("coremltools.converters.mil", extra="coreml").Builder
     (logits,) = main.outputs
-    with main, builder.scope(*_origin()):
+    with main, builder.scope(*origin()):
         main.set_outputs([logits, builder.softmax(x=logits, axis=1, name=PROBABILITIES)])
     # The writer of classifiers counts the outputs that were asked for, and takes no others beside the label's.
     main.set_output_types(None)
 
 
-def _origin() -> list[Any]:
+def origin() -> list[Any]:
     """Say where an operation comes from, which coremltools demands of all in a program from PyTorch."""
     scope = require("coremltools.converters.mil.mil.scope", extra="coreml")
     sources = (scope.ScopeSource.EXIR_STACK_TRACE, scope.ScopeSource.EXIR_DEBUG_HANDLE)

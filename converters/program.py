@@ -18,7 +18,6 @@ import copy
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +28,17 @@ from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precisi
 from fbnet_zoo.converters.calibration import Calibration
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
+from fbnet_zoo.converters.respell import respell
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.walk import walk
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
+MODULE_PREFIX = "network."
+"""Before the names of the deploy form's modules and parameters, in exported programs."""
+
+LAST_OF_BLOCK = "project"
 _MINIMUM_SNR_DB = 110.0
 
 
@@ -44,11 +48,20 @@ class Quantization:
 
     Attributes:
         calibration: images for the ranges of activations, and others for the comparison.
-        kept: layers that stay in a higher precision, by their names in the deploy form.
+        kept: modules that stay in a higher precision, with all below them, by their names in the deploy form.
     """
 
     calibration: Calibration
     kept: frozenset[str] = frozenset()
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether the operators of a module itself stay in a higher precision.
+
+        The sum at the end of a residual block goes with its last layer: rounding it would undo what that keeps.
+        """
+        parts = name.split(".")
+        above = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        return not self.kept.isdisjoint(above | {f"{name}.{LAST_OF_BLOCK}"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,21 +99,6 @@ class Program:
     output_name: str = OUTPUT_NAME
 
 
-class ChannelShuffle(blocks.ChannelShuffle):
-    """The same shuffle without asking for the batch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, c, h, w = x.shape
-        return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
-
-
-class ConvClassifier(blocks.ConvClassifier):
-    """The same classifier without asking for the batch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.Conv2d.forward(self, x).view(-1, self.out_channels)
-
-
 class Flatten(nn.Module):
     """What stands for the classifier of a network without classes: `(N, C, 1, 1)` to `(N, C)`."""
 
@@ -134,7 +132,8 @@ class HalfPrecision(nn.Module):
         return self.network(image.half()).float()
 
 
-_WRAPPERS = {"fp32": FullPrecision, "fp16": HalfPrecision}
+WRAPPERS = {"fp32": FullPrecision, "fp16": HalfPrecision}
+"""What is exported of a network, by the precision inside."""
 
 
 def deploy_form(model: FBNet) -> FBNet:
@@ -144,60 +143,13 @@ def deploy_form(model: FBNet) -> FBNet:
         ConversionError: in float64, the copy is less than 110 dB from the model.
     """
     network = model.fuse()
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            setattr(parent, name, _deployed(child))
-        if isinstance(parent, blocks.SqueezeExcitation) and isinstance(parent.gate, nn.Hardsigmoid):
-            _fold_gate(parent)
-    _lay_out_plainly(network)
+    respell(network)
     if isinstance(network.head, blocks.PoolHead):
         network.set_submodule("pool", nn.Identity())
     if model.plan.num_classes == 0:
         network.classifier = Flatten(model.plan.features)
     _check(model, network)
     return network
-
-
-def _lay_out_plainly(network: nn.Module) -> None:
-    """Undo the channels-last layout of fused weights: XNNPACK refuses it, and pooling would be exported as a gather.
-
-    Copies, since a 1x1 kernel counts as contiguous in either layout and would keep its strides.
-    """
-    for parameter in network.parameters():
-        parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
-
-
-def _deployed(module: nn.Module) -> nn.Module:
-    match module:
-        case nn.ReLU() | nn.ReLU6() | nn.Hardswish() | nn.SiLU():
-            return type(module)()
-        case nn.Dropout() | blocks.DropPath():
-            return nn.Identity()
-        case blocks.ChannelShuffle():
-            return ChannelShuffle(module.groups)
-        case blocks.LinearClassifier() | blocks.ConvClassifier():
-            return _as_convolution(module)
-        case _:
-            return module
-
-
-def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> nn.Module:
-    weight = classifier.weight.detach()
-    conv = ConvClassifier(weight.shape[1], weight.shape[0])
-    conv.weight = nn.Parameter(weight.reshape(*weight.shape[:2], 1, 1), requires_grad=False)
-    conv.bias = classifier.bias
-    return conv
-
-
-@torch.no_grad()
-def _fold_gate(se: blocks.SqueezeExcitation) -> None:
-    """Turn `hard_sigmoid(expand(x))` into a clamp of a scaled `expand`; computed in float64."""
-    dtype = se.expand.weight.dtype
-    for parameter in se.expand.double().parameters():
-        parameter.div_(6)
-    cast(Tensor, se.expand.bias).add_(0.5)
-    se.expand.to(dtype)
-    se.gate = nn.Hardtanh(0.0, 1.0)
 
 
 @torch.no_grad()
@@ -227,10 +179,10 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
     _check_labels(options.labels, model.plan.num_classes)
     preprocess = _preprocess(model, options.input_size)
     deque(walk(model.plan, preprocess.crop), maxlen=0)  # refuses images that are too small
-    module = _WRAPPERS[options.precision](deploy_form(model))
+    module = WRAPPERS[options.precision](deploy_form(model))
     batch = None if options.dynamic_batch else options.batch
     return Program(
-        exported=_export(module, (batch, model.plan.stem.in_channels, preprocess.crop, preprocess.crop)),
+        exported=export_module(module, (batch, model.plan.stem.in_channels, preprocess.crop, preprocess.crop)),
         module=module,
         spec=model.spec,
         precision=options.precision,
@@ -252,14 +204,18 @@ def of_network(program: Program, network: nn.Module, outputs: int) -> Program:
     Raises:
         ConversionError: PyTorch cannot export it.
     """
-    module = _WRAPPERS[program.precision](network)
+    module = WRAPPERS[program.precision](network)
     batch = None if program.dynamic_batch else program.batch
-    exported = _export(module, (batch, program.in_channels, program.input_size, program.input_size))
+    exported = export_module(module, (batch, program.in_channels, program.input_size, program.input_size))
     return replace(program, exported=exported, module=module, num_classes=outputs, labels=None)
 
 
-def _export(module: nn.Module, shape: tuple[int | None, int, int, int]) -> torch.export.ExportedProgram:
-    """Export a module for images `(N, C, H, W)`, where N may be `None`: 1 to 64."""
+def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) -> torch.export.ExportedProgram:
+    """Export a module for images `(N, C, H, W)`, where N may be `None`: 1 to 64.
+
+    Raises:
+        ConversionError: PyTorch cannot export it.
+    """
     batch, *image = shape
     dynamic = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if batch is None else None
     # Of the largest batch: PyTorch picks a convolution for fewer than 16 images or for more, and would bound N by it.

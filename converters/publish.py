@@ -77,8 +77,8 @@ def publish(path: Path, manifest: Path, out: Path) -> tuple[Path, Path]:
     final = out / manifest.name
     final.unlink(missing_ok=True)
     for companion in companions(path, manifest):
-        _replace(companion, out / companion.name)
-    _replace(path, out / path.name)
+        replace_path(companion, out / companion.name)
+    replace_path(path, out / path.name)
     manifest.replace(final)
     return out / path.name, final
 
@@ -88,8 +88,13 @@ def companions(path: Path, manifest: Path) -> list[Path]:
     return sorted(other for other in path.parent.glob(f"{path.stem}.*") if other not in {path, manifest})
 
 
-def _replace(new: Path, final: Path) -> None:
-    """Replace a file in one step, a folder (which cannot be) in two."""
+def replace_path(new: Path, final: Path) -> None:
+    """Replace a file in one step, a folder (which cannot be) in two.
+
+    Args:
+        new: in a folder of its own in a workplace beside `final`, which puts the old one back after a kill.
+        final: what it becomes.
+    """
     if final.exists() and (new.is_dir() or final.is_dir()):
         aside = new.parent / _REPLACED / final.name
         aside.parent.mkdir(exist_ok=True)

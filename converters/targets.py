@@ -34,15 +34,15 @@ class Target:
     module: str
     extra: str
     libraries: tuple[str, ...]
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    precisions: tuple[Precision, ...]
     fp16_from: Precision = "fp16"
     options: frozenset[str]
     checked_by: str
     unchecked: Mapping[str, str] = field(default_factory=dict)
 
     def program_precision(self, precision: Precision) -> Precision:
-        """Return the precision of the program that a file of `precision` is made of."""
-        return self.fp16_from if precision == "fp16" else precision
+        """Return the precision of the program that a file of `precision` is made of: 16 or 32 bits."""
+        return self.fp16_from if precision == "fp16" else "fp32"
 
 
 _TABLE = (
@@ -53,6 +53,7 @@ _TABLE = (
         module="fbnet_zoo.converters.to_onnx",
         extra="onnx",
         libraries=("onnx", "onnxscript", "onnxruntime"),
+        precisions=("fp32", "fp16", "int8", "mixed"),
         options=frozenset({"dynamic_batch", "opset"}),
         checked_by="onnxruntime",
     ),
@@ -63,6 +64,7 @@ _TABLE = (
         module="fbnet_zoo.converters.to_coreml",
         extra="coreml",
         libraries=("coremltools",),
+        precisions=("fp32", "fp16", "int8", "mixed", "w8a16", "palette6", "palette4"),
         fp16_from="fp32",  # coremltools lowers the precision itself
         options=frozenset({"dynamic_batch", "image_input", "deployment_target"}),
         checked_by="Core ML on macOS, elsewhere a reference interpreter of the saved program",
@@ -74,6 +76,7 @@ _TABLE = (
         module="fbnet_zoo.converters.to_executorch",
         extra="executorch",
         libraries=("executorch", "torchao"),
+        precisions=("fp32", "fp16", "int8", "mixed"),
         fp16_from="fp32",  # each backend has fp16 in its own way
         options=frozenset({"dynamic_batch", "bundled", "backend"}),
         checked_by="ExecuTorch's own runtime",
@@ -81,6 +84,17 @@ _TABLE = (
             "coreml": "the Core ML delegate runs on Apple's systems only",
             "vulkan": "the Vulkan delegate runs on Android devices only",
         },
+    ),
+    Target(
+        name="coreai",
+        summary="Core AI, which follows Core ML on Apple's systems of version 27",
+        suffix="aimodel",
+        module="fbnet_zoo.converters.to_coreai",
+        extra="coreai",
+        libraries=("coreai_torch", "coreai_opt"),
+        precisions=("fp32", "fp16", "int8", "mixed", "w8a16"),
+        options=frozenset({"dynamic_batch"}),
+        checked_by="Core AI's own runtime, on Linux too",
     ),
 )
 

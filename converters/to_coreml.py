@@ -1,6 +1,6 @@
 """From an exported program to a Core ML package, and back into Core ML or, off macOS, into the reference interpreter.
 
-coremltools lowers the precision itself, so files of both precisions are made of the float32 program. Hard-swish is
+coremltools lowers the precision itself, so files of all precisions are made of the float32 program. Hard-swish is
 spelled `x * hard_sigmoid(x)`: coremltools' own spelling puts a threshold before it that changes nothing.
 
 Two options add something around the network. With `image_input` the file takes 8-bit images: Core ML scales by 1/255,
@@ -22,8 +22,8 @@ from PIL import Image
 
 import fbnet_zoo
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.converters import mil_interpreter, mil_passes
-from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions
+from fbnet_zoo.converters import compress_coreml, mil_interpreter, mil_passes
+from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.manifest import TensorRecord
 from fbnet_zoo.converters.mil_interpreter import MilModel
 from fbnet_zoo.converters.program import Program
@@ -47,33 +47,37 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
         program: the network, in float32.
         path: of the package, a folder that ends in `.mlpackage`.
         options: `precision`, `image_input`, `deployment_target` and `verbose` are read. The default target, iOS 16, is
-            the oldest one that newer features of a file build on (fp16 arrays, compressed weights).
+            the oldest one that newer features of a file build on (fp16 arrays, compressed weights); 8-bit activations
+            raise it.
 
     Returns:
-        The deployment target, the version of the specification, how often each operator occurs; and inputs and outputs
-        where they are not the program's.
+        The deployment target, the version of the specification, how often each operator occurs; inputs and outputs
+        where they are not the program's; and of a file with 8-bit activations `scheme`, how it was quantized.
 
     Raises:
-        InputError: there is no such deployment target, the network does not take one colour image at a time, or a
-            label occurs twice.
+        InputError: there is no such deployment target, it is too old for the precision, the network does not take one
+            colour image at a time, or a label occurs twice.
         ConversionError: coremltools cannot convert the network.
         MissingExtraError: coremltools is not installed.
     """
     tools = require("coremltools", extra="coreml")
-    asked = options.deployment_target or DEFAULT_TARGET
-    target = _target(tools, asked)
+    asked = options.deployment_target or _default_target(options.precision)
+    target = _target(tools, asked, options.precision)
     _check(program, options)
     try:
         with quiet(verbose=options.verbose or None):
+            exported = respelled(program)
             package = tools.convert(
-                respelled(program),
+                exported,
                 inputs=[_image(tools, program) if options.image_input else _tensor(tools, program)],
                 outputs=[tools.TensorType(name=program.output_name, dtype=np.float32)],
                 classifier_config=_classifier(tools, program),
                 pass_pipeline=mil_passes.pipeline(
-                    std=program.preprocess.std if options.image_input else None, probabilities=_is_classifier(program)
+                    compress=compress_coreml.compression(program, options.precision, exported),
+                    std=program.preprocess.std if options.image_input else None,
+                    probabilities=_is_classifier(program),
                 ),
-                compute_precision=tools.precision.FLOAT16 if options.precision == "fp16" else tools.precision.FLOAT32,
+                compute_precision=tools.precision.FLOAT32 if options.precision == "fp32" else tools.precision.FLOAT16,
                 convert_to="mlprogram",
                 minimum_deployment_target=target,
                 skip_model_load=True,
@@ -83,15 +87,25 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
             (path / _DEBUG_FILE).unlink(missing_ok=True)
     except Exception as error:  # coremltools raises whatever its passes raise
         raise ConversionError(f"{program.spec.name} cannot be converted to Core ML: {error}") from error
-    return _facts(package.get_spec(), asked) | _interface(program, image_input=options.image_input)
+    scheme = {"scheme": compress_coreml.SCHEME} if options.precision in {"int8", "mixed"} else {}
+    return _facts(package.get_spec(), asked) | _interface(program, image_input=options.image_input) | scheme
 
 
-def _target(tools: Any, name: str) -> Any:
+def _default_target(precision: Precision) -> str:
+    return compress_coreml.OLDEST_TARGET.get(precision, (DEFAULT_TARGET, ""))[0]
+
+
+def _target(tools: Any, name: str, precision: Precision) -> Any:
     members = tools.target.__members__
     known = [each for each, target in members.items() if target >= members[OLDEST_TARGET]]
     if name not in known:
         hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
         raise InputError(f"deployment_target cannot be {name!r}{hint}")
+    oldest, feature = compress_coreml.OLDEST_TARGET.get(precision, (OLDEST_TARGET, ""))
+    if members[name] < members[oldest]:
+        raise InputError(
+            f"{precision} needs {feature}, which {name} lacks; leave deployment_target at {oldest} or newer"
+        )
     return members[name]
 
 

@@ -3,13 +3,13 @@
 Whatever a backend does not take runs on portable kernels, which are slow: the whole network on them takes hundreds of
 times as long, and ExecuTorch says nothing. So the facts of a file tell what was left, and a file of which the backend
 took nothing is refused. Every entry of the zoo is taken whole; in fp16 only the two casts between float32 and float16,
-at the ends of the file, stay outside. XNNPACK keeps the weights of convolutions in float32 in the file and rounds them
-when it loads it, so its fp16 files are as large as its fp32 ones.
+at the ends of the file, stay outside, in int8 nothing. XNNPACK keeps the weights of convolutions in float32 in the file
+and rounds them when it loads it, so its fp16 files are as large as its fp32 ones.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,10 @@ from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
+from fbnet_zoo.converters.parity import Tolerances
 from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.quantize_executorch import SCHEME, int8_program
+from fbnet_zoo.converters.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError, ParityError
 
 METHOD = "forward"
@@ -43,29 +46,31 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     `labels` (one text, a label per line).
 
     Args:
-        program: the network, in float32.
+        program: the network, in float32; with `quantization`, the file is in int8.
         path: of the file; with `bundled`, a second one of the same stem ends in `.bpte`.
         options: `backend`, `bundled`, `precision`, the tolerances and `verbose` are read.
 
     Returns:
         The backend; how many subgraphs and operators it took; how often each operator was left outside; the constant
-        methods; and of a bundle, its cases and the tolerance that they were found to keep.
+        methods; of a bundle, its cases and the tolerance that they were found to keep; and of an int8 file `scheme`
+        and `simulation`, which computes in float32 what the file computes.
 
     Raises:
-        InputError: a label has several lines, or the backend does not take a dynamic batch.
+        InputError: a label has several lines, or the backend does not take a dynamic batch or int8.
         ConversionError: ExecuTorch cannot lower the network, or the backend took nothing of it.
         ParityError: the bundle does not pass its own test.
         MissingExtraError: a library is missing.
     """
     constants = _constants(program)
+    program, facts = _quantized(program, options)
     lowered = _lower(program, constants, options)
-    facts = {"backend": options.backend, **_delegation(lowered, program, options), "constant_methods": [*constants]}
+    facts |= {"backend": options.backend, **_delegation(lowered, program, options), "constant_methods": [*constants]}
     with quiet(verbose=options.verbose or None):
         finished = lowered.to_executorch()
         with path.open("wb") as file:
             finished.write_to_file(file)
     if options.bundled:
-        facts["bundled"] = _write_bundle(finished, program, path.with_suffix(BUNDLE_SUFFIX), options)
+        facts["bundled"] = _write_bundle(finished, program, path, options)
     return facts
 
 
@@ -82,6 +87,15 @@ def _constants(program: Program) -> dict[str, Any]:
     return constants | ({"labels": "\n".join(labels)} if labels else {})
 
 
+def _quantized(program: Program, options: ConvertOptions) -> tuple[Program, dict[str, Any]]:
+    if program.quantization is None:
+        return program, {}
+    if options.backend != "xnnpack":
+        raise InputError(f"the backend {options.backend} takes no {options.precision}; only xnnpack does")
+    quantized = int8_program(program, program.quantization, verbose=options.verbose)
+    return quantized, {"scheme": SCHEME, "simulation": GraphSimulation(module=quantized.module)}
+
+
 def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions) -> Any:
     exir = require("executorch.exir", extra="executorch")
     if options.backend == "vulkan" and program.dynamic_batch:
@@ -90,7 +104,11 @@ def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions)
     try:
         with quiet(verbose=options.verbose or None):
             return exir.to_edge_transform_and_lower(
-                _exported(program, options), partitioner=[partitioner], constant_methods=constants
+                _exported(program, options),
+                partitioner=[partitioner],
+                constant_methods=constants,
+                # The check knows none of the operators that int8 is exported with.
+                compile_config=exir.EdgeCompileConfig(_check_ir_validity=program.quantization is None),
             )
     except Exception as error:  # a backend raises whatever its passes raise
         raise ConversionError(f"{program.spec.name} cannot be lowered to {options.backend}: {error}") from error
@@ -99,7 +117,7 @@ def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions)
 def _exported(program: Program, options: ConvertOptions) -> torch.export.ExportedProgram:
     if options.backend == "coreml":  # which lowers the precision itself
         return to_coreml.respelled(program)
-    if options.precision == "fp32":
+    if options.precision != "fp16":
         return program.exported
     return half_program(program, xnnpack=options.backend == "xnnpack").exported
 
@@ -154,26 +172,31 @@ def _name(target: Any) -> str:
 
 
 def _write_bundle(finished: Any, program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
-    """Write the network together with images and the logits that it must give for them."""
+    """Write the network together with images and the logits that it must give for them.
+
+    Of an int8 file these are its own on this machine, as integer kernels alone compute them: with the tolerance of its
+    rounding, the test would pass whatever a device computes.
+    """
     devtools = require("executorch.devtools", extra="executorch")
     config = require("executorch.devtools.bundled_program.config", extra="executorch")
     serialize = require("executorch.devtools.bundled_program.serialize", extra="executorch")
-    tests = _tests(program)
+    answers = GraphSimulation(module=program.module) if program.quantization is None else load(path)
+    tests = _tests(program, answers)
     with quiet(verbose=options.verbose or None):
         cases = [config.MethodTestCase(inputs=(images,), expected_outputs=(logits,)) for images, logits in tests]
         bundle = devtools.BundledProgram(finished, [config.MethodTestSuite(METHOD, cases)])
         content = serialize.serialize_from_bundled_program_to_flatbuffer(bundle)
-    tolerance = options.tolerances.max_error * max(float(logits.abs().max()) for _, logits in tests)
+    share = options.tolerances if program.quantization is None else Tolerances.of("fp16")
+    tolerance = share.max_error * max(float(logits.abs().max()) for _, logits in tests)
     if options.backend == "xnnpack":
-        _run_bundle(content, len(tests), tolerance, path)
-    path.write_bytes(content)
+        _run_bundle(content, len(tests), tolerance, path.with_suffix(BUNDLE_SUFFIX))
+    path.with_suffix(BUNDLE_SUFFIX).write_bytes(content)
     return {"cases": len(tests), "atol": tolerance, "rtol": 0.0}
 
 
-@torch.no_grad()
-def _tests(program: Program) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _tests(program: Program, answers: Callable[[np.ndarray], np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     cases = make_cases(program.preprocess, channels=program.in_channels, batch=program.batch)[:2]  # the photographs
-    return [(images := torch.from_numpy(case.images), program.module(images)) for case in cases]
+    return [(torch.from_numpy(case.images), torch.from_numpy(answers(case.images))) for case in cases]
 
 
 def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> None:

@@ -13,11 +13,11 @@ import torch
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.program import MODULE_PREFIX, Program
+from fbnet_zoo.converters.quantize_onnx import SCHEME, int8_model
 from fbnet_zoo.errors import ConversionError, InputError
 
 DEFAULT_OPSET, OLDEST_OPSET = 20, 18
-_MODULE_PREFIX = "network."
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -28,16 +28,17 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     and gives float32, with one cast at each end.
 
     Args:
-        program: the network.
+        program: the network; with `quantization`, in float32, and the file is in int8.
         path: of the file.
         options: `opset` and `verbose` are read.
 
     Returns:
-        The opset, the IR version and the number of operators by kind.
+        The opset, the IR version and the number of operators by kind; and of an int8 file `scheme` and `simulation`,
+        which computes in float32 what the file computes.
 
     Raises:
         InputError: the opset is older than what the exporter writes.
-        ConversionError: the exporter fails, or its result is not what was asked for.
+        ConversionError: the exporter or the quantizer fails, or its result is not what was asked for.
         MissingExtraError: a library is missing.
     """
     onnx = require("onnx", extra="onnx")
@@ -45,6 +46,8 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     _name_by_modules(model.graph)
     _forget_origin(model)
     _name_batch(model.graph)
+    if program.quantization is not None:
+        model = int8_model(model, program, program.quantization, verbose=options.verbose)
     onnx.helper.set_model_props(model, _properties(program))
     model.producer_name = "fbnet_zoo"
     try:
@@ -53,7 +56,8 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
         raise ConversionError(f"the ONNX file of {program.spec.name} is not valid: {error}") from error
     path.write_bytes(model.SerializeToString(deterministic=True))
     operators = Counter(node.op_type for node in model.graph.node)
-    return {"opset": _opset(model), "ir_version": model.ir_version, "operators": dict(sorted(operators.items()))}
+    facts = {"opset": _opset(model), "ir_version": model.ir_version, "operators": dict(sorted(operators.items()))}
+    return facts if program.quantization is None else facts | {"scheme": SCHEME, "simulation": _simulation(path)}
 
 
 def _export(program: Program, opset: int, *, verbose: bool) -> Any:
@@ -94,16 +98,16 @@ def _name_by_modules(graph: Any) -> None:
         module = _module_of(node)
         taken[module] += 1
         node.name = module if taken[module] == 1 else f"{module}.{taken[module] - 1}"
-        node.input[:] = [name.removeprefix(_MODULE_PREFIX) for name in node.input]
+        node.input[:] = [name.removeprefix(MODULE_PREFIX) for name in node.input]
     for value in (*graph.initializer, *graph.value_info):
-        value.name = value.name.removeprefix(_MODULE_PREFIX)
+        value.name = value.name.removeprefix(MODULE_PREFIX)
 
 
 def _module_of(node: Any) -> str:
     """Return the innermost module around a node; outside of all, its operator."""
     scopes = next((ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES), ())
-    modules = [scope for scope in scopes if scope.startswith(_MODULE_PREFIX)]
-    return modules[-1].removeprefix(_MODULE_PREFIX) if modules else node.op_type.lower()
+    modules = [scope for scope in scopes if scope.startswith(MODULE_PREFIX)]
+    return modules[-1].removeprefix(MODULE_PREFIX) if modules else node.op_type.lower()
 
 
 def _forget_origin(model: Any) -> None:
@@ -165,6 +169,11 @@ class OnnxRunner:
         yield from zip(names, session.run(names, {self.session.get_inputs()[0].name: images}), strict=True)
 
 
+def _simulation(path: Path) -> OnnxRunner:
+    """Return a runner that computes operator by operator, between dequantized values, without integer kernels."""
+    return OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name, optimize=False))
+
+
 def load(path: Path) -> OnnxRunner:
     """Read an ONNX file into onnxruntime.
 
@@ -175,9 +184,11 @@ def load(path: Path) -> OnnxRunner:
     return OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name))
 
 
-def _session(content: bytes, name: str = "the traced file") -> Any:
+def _session(content: bytes, name: str = "the traced file", *, optimize: bool = True) -> Any:
     onnxruntime = require("onnxruntime", extra="onnx")
     options = onnxruntime.SessionOptions()
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # errors
     try:
         with quiet():

@@ -19,11 +19,28 @@ from typing import IO
 
 from fbnet_zoo.errors import MissingExtraError
 
-PURPOSES = {"onnx": "ONNX export", "coreml": "Core ML export", "executorch": "ExecuTorch export"}
+PURPOSES = {
+    "onnx": "ONNX export",
+    "coreml": "Core ML export",
+    "executorch": "ExecuTorch export",
+    "coreai": "Core AI export",
+    "train": "Training",
+}
 """What each extra of the distribution is for, as its error says it."""
 
 _NOISY_LOGGERS = frozenset(
-    {"coremltools", "executorch", "onnx_ir", "onnxruntime", "onnxscript", "root", "torch", "torchao"}
+    {
+        "coreai_opt",
+        "coreai_torch",
+        "coremltools",
+        "executorch",
+        "onnx_ir",
+        "onnxruntime",
+        "onnxscript",
+        "root",
+        "torch",
+        "torchao",
+    }
 )
 _NOTE_LENGTH = 2000
 _keep_alive: list[object] = []

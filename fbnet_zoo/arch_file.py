@@ -39,7 +39,7 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
         DefinitionError: the text is no valid definition.
     """
     root = yaml_reader.read(text, origin)
-    spec = yaml_reader.validate(ArchSpec, _fields(root, origin), root, origin, LETTERS)
+    spec = yaml_reader.validate(ArchSpec, fields(root, origin), root, origin, LETTERS)
     try:
         layers.plan(spec)
     except InputError as error:
@@ -67,18 +67,27 @@ def dump(spec: ArchSpec) -> str:
     return "".join(_lines(spec))
 
 
-def _fields(root: Node, origin: str) -> dict[str, Any]:
-    """Turn the document's layout into the record's: letters spelled out, stages as a sequence."""
+def fields(root: Node, origin: str, row: type[BaseModel] = BlockSpec) -> dict[str, Any]:
+    """Turn the layout of a definition or a search space into the record's: letters spelled out, stages as a sequence.
+
+    Args:
+        root: the document.
+        origin: names it in errors.
+        row: the record of its rows.
+
+    Raises:
+        DefinitionError: the rows or stages are no such things.
+    """
     data = dict(root.plain())
     entries = root.value if isinstance(root.value, dict) else {}
     for key in {"stem", "head"} & entries.keys():
-        data[key] = _row_fields(entries[key], origin)
+        data[key] = row_fields(entries[key], origin, row)
     if "stages" in entries:
-        data["stages"] = tuple(_stages(entries["stages"], origin))
+        data["stages"] = tuple(_stages(entries["stages"], origin, row))
     return data
 
 
-def _stages(node: Node, origin: str) -> Iterator[dict[str, Any]]:
+def _stages(node: Node, origin: str, record: type[BaseModel]) -> Iterator[dict[str, Any]]:
     if not isinstance(node.value, dict):
         yaml_reader.fail(origin, node.line, "'stages' is no mapping; expected output strides, each with its rows")
     for stride, rows in node.value.items():
@@ -86,18 +95,24 @@ def _stages(node: Node, origin: str) -> Iterator[dict[str, Any]]:
             yaml_reader.fail(origin, rows.line, f"stage {stride!r} is no list; expected one '- {{…}}' per row")
         yield {
             "output_stride": _STRIDES.get(stride, stride),
-            "blocks": tuple(_row_fields(row, origin) for row in rows.value),
+            "blocks": tuple(row_fields(row, origin, record) for row in rows.value),
         }
 
 
-def _row_fields(row: Node, origin: str) -> dict[str, Any]:
+def row_fields(row: Node, origin: str, record: type[BaseModel] = BlockSpec) -> dict[str, Any]:
+    """Turn a row into the fields of its record: the letters that it has are spelled out.
+
+    Raises:
+        DefinitionError: it is no mapping, or says a field by its letter and its name.
+    """
     if not isinstance(row.value, dict):
         yaml_reader.fail(origin, row.line, "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}")
     for key in row.value:
         if LETTERS.get(key) in row.value:
             problem = f"a row says both {key!r} and {LETTERS[key]!r}, which are the same; keep one"
             yaml_reader.fail(origin, row.value[key].line, problem)
-    return {LETTERS.get(key, key): child.plain() for key, child in row.value.items()}
+    letters = {letter: field for letter, field in LETTERS.items() if field in record.model_fields}
+    return {letters.get(key, key): child.plain() for key, child in row.value.items()}
 
 
 def _lines(spec: ArchSpec) -> Iterator[str]:
@@ -108,12 +123,12 @@ def _lines(spec: ArchSpec) -> Iterator[str]:
     if "defaults" in said:
         yield f"defaults: {_flow(spec.defaults)}\n"
     yield _LEGEND.lstrip()
-    yield f"stem: {_row(spec.stem)}\n"
+    yield f"stem: {row_text(spec.stem)}\n"
     yield "stages:  # keyed by output stride\n"
     for stage in spec.stages:
         yield f"  {stage.output_stride}:{'' if stage.blocks else ' []'}\n"
-        yield from (f"    - {_row(block)}\n" for block in stage.blocks)
-    yield f"head: {_row(spec.head)}\n"
+        yield from (f"    - {row_text(block)}\n" for block in stage.blocks)
+    yield f"head: {row_text(spec.head)}\n"
     if "classifier" in said:
         yield f"classifier: {spec.classifier}\n"
     for key in ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported"):
@@ -129,7 +144,12 @@ def _entry(key: str, value: Any) -> Iterator[str]:
     yield from (f"  - {_value(item)}\n" for item in value)
 
 
-def _row(row: BlockSpec) -> str:
+def row_text(row: BlockSpec) -> str:
+    """Write a row as definitions have it.
+
+    >>> row_text(BlockSpec(kernel_size=3, expansion=6, out_channels=24))
+    '{k: 3, e: 6, c: 24}'
+    """
     said = {_SPELLED.get(key, key): getattr(row, key) for key in row.model_fields_set}
     order = [key for key in _ROW_ORDER if key in said]
     rest = [key for key in type(row).model_fields if key in said and key not in order]

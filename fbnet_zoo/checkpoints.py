@@ -31,7 +31,7 @@ class Checkpoint:
     """The values of a whole network, under our names; every key and shape is verified.
 
     Attributes:
-        spec: the definition that they fit, with the batch-norm epsilon that they need.
+        spec: the definition that they fit, with the batch-norm epsilon and the preprocessing that they need.
         values: parameters and buffers; those of the classifier may be missing.
         weights: what they are: a tag of the definition, an address, or the name of a file.
         license: that they are under, where it is known.
@@ -247,5 +247,5 @@ def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, st
                 f"{path} was saved from {saved.name}, whose layers have the shapes of {spec.name}'s but differ in "
                 f"paddings, activations or the like; create {saved.name}"
             )
-        spec = spec.model_copy(update={"bn_eps": saved.bn_eps})
+        spec = spec.model_copy(update={"bn_eps": saved.bn_eps, "preprocess": saved.preprocess or spec.preprocess})
     return replace(checkpoint, spec=spec, weights=metadata.get("weights", path.name), license=metadata.get("license"))

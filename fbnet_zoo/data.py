@@ -3,11 +3,13 @@
 import atexit
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -15,6 +17,8 @@ from fbnet_zoo import _require
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
+
+_HELD_OUT = 360
 
 
 @cache
@@ -90,3 +94,61 @@ def imagenet_labels() -> tuple[str, ...]:
     """
     weights = _require.torchvision().models.MobileNet_V2_Weights.IMAGENET1K_V1
     return tuple(weights.meta["categories"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Digits:
+    """Handwritten digits.
+
+    Attributes:
+        pixels: grey levels, float32 `(N, 8, 8)` from 0 (paper) to 1 (ink).
+        classes: the digits, int64 `(N,)`.
+    """
+
+    pixels: Tensor
+    classes: Tensor
+
+    def images(self, preprocess: PreprocessSpec, *, channels: int = 3, limit: int | None = None) -> Tensor:
+        """Return them as a network takes them, scaled to its input: float32 `(N, channels, crop, crop)`, normalised.
+
+        Nothing of a digit is cut off, as resizing and cropping would do.
+
+        Args:
+            preprocess: its `crop`, `mean` and `std` are read.
+            channels: three that are alike, or one, which is normalised by the mean of the three's statistics.
+            limit: only so many, the first ones.
+
+        Raises:
+            InputError: the network takes neither grey nor colour images.
+        """
+        if channels not in {1, 3}:
+            raise InputError(f"digits have 1 or 3 channels, the network takes {channels}; give it other images")
+        size = (preprocess.crop, preprocess.crop)
+        scaled = F.interpolate(self.pixels[:limit, None], size=size, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+        if channels == 1:
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        return (scaled - mean) / std
+
+
+@cache
+def digits() -> tuple[Digits, Digits]:
+    """Return handwritten digits to train on, and others held out: 1,437 and 360 images of 8 x 8 grey levels.
+
+    They come with scikit-learn: the test part of Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI,
+    1998). The last 360 in its order are held out.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+
+    >>> train, held_out = digits()
+    >>> train.pixels.shape, held_out.classes.bincount().min() > 30
+    (torch.Size([1437, 8, 8]), tensor(True))
+    """
+    bunch = _require.require("sklearn.datasets", extra="train").load_digits()
+    pixels, classes = torch.from_numpy(bunch.images).float() / 16, torch.from_numpy(bunch.target).long()
+    cut = len(classes) - _HELD_OUT
+    return (
+        Digits(pixels=pixels[:cut], classes=classes[:cut]),
+        Digits(pixels=pixels[cut:], classes=classes[cut:]),
+    )

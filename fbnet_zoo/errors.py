@@ -7,6 +7,7 @@ FbnetZooError
 │   └── UnknownNameError (KeyError)   a model, weights tag or target that does not exist
 ├── WeightsError                      a checkpoint that does not fit, or cannot be had
 │   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, and is not in the cache
+├── TrainingError                     a training that cannot go on
 ├── ConversionError                   a model that could not be written in a format
 │   └── ParityError                   a file that does not compute what the model computes
 ├── DeviceError                       a device that could not be measured on
@@ -61,6 +62,10 @@ class WeightsError(FbnetZooError):
 
 class WeightsUnavailableError(WeightsError):
     """A checkpoint is not in the cache and cannot be downloaded: no network, no such repository, no permission."""
+
+
+class TrainingError(FbnetZooError):
+    """A training cannot go on: its loss or its weights became infinite or no number."""
 
 
 class ConversionError(FbnetZooError):

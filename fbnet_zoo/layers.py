@@ -62,13 +62,24 @@ def plan(
         blocks = []
         for index, row in enumerate(stage.blocks):
             with _at("stages", position, "blocks", index):
-                for single in _repeat(row):
+                for single in repeated(row):
                     blocks.append(_block(spec, single, channels, place))
                     channels, place = row.out_channels, place.after(single.stride)
         stages.append(StagePlan(name=str(stage.output_stride), output_stride=place.stride, blocks=tuple(blocks)))
     with _at("head"):
         head = _head(spec, channels, place)
     return NetworkPlan(stem=stem, stages=tuple(stages), head=head, classifier=spec.classifier, num_classes=num_classes)
+
+
+def plan_block(spec: ArchSpec, row: BlockSpec, in_channels: int) -> BlockPlan:
+    """Resolve one block of the stages or one head alone; what its row leaves out is as in `spec`.
+
+    Raises:
+        InputError: the row cannot be built on so many channels.
+    """
+    if spec.row_option(row, "op") == "ir_pool":
+        return _pool_head(spec, row, in_channels)
+    return _block(spec, row, in_channels, _Place())
 
 
 @contextmanager
@@ -100,7 +111,8 @@ class _Place:
         return replace(self, stride=self.stride * stride)
 
 
-def _repeat(row: BlockSpec) -> Iterator[BlockSpec]:
+def repeated(row: BlockSpec) -> Iterator[BlockSpec]:
+    """Yield a row once for each of its blocks; only the first has the stride."""
     yield row
     if row.repeats > 1:
         rest = row.model_copy(update={"stride": 1})

@@ -1,6 +1,6 @@
 """For those who edit definitions: `python -m fbnet_zoo.maintain counts NAME…` and `… schema`.
 
-`counts` counts a network and rewrites its file in the canonical layout; `schema` rewrites the JSON Schema.
+`counts` counts a network and rewrites its file in the canonical layout; `schema` rewrites the JSON Schemas.
 """
 
 import argparse
@@ -11,12 +11,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from fbnet_zoo import arch_file
+from fbnet_zoo.benchmarks import table_files
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import FbnetZooError
 from fbnet_zoo.schema import arch_schema
+from fbnet_zoo.space.schema import space_schema
 from fbnet_zoo.spec import CountsSpec
 
-SCHEMA = "arch.schema.json"
+SCHEMAS = {"arch.schema.json": arch_schema, "space.schema.json": space_schema}
+"""What makes each JSON Schema in `arch_defs/`."""
 
 
 def fill_counts(path: Path) -> CountsSpec:
@@ -33,9 +36,9 @@ def fill_counts(path: Path) -> CountsSpec:
     return counts
 
 
-def schema_text() -> str:
-    """Return what the file of the JSON Schema should hold."""
-    return json.dumps(arch_schema(), indent=1, ensure_ascii=False) + "\n"
+def schema_text(name: str) -> str:
+    """Return what the file of a JSON Schema should hold."""
+    return json.dumps(SCHEMAS[name](), indent=1, ensure_ascii=False) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     counts = commands.add_parser("counts", help="fill in 'counts' and write the file canonically")
     counts.add_argument("name", nargs="+", help="name of an entry, or path of its file")
-    commands.add_parser("schema", help=f"rewrite arch_defs/{SCHEMA}")
+    commands.add_parser("schema", help=f"rewrite {', '.join((*SCHEMAS, table_files.SCHEMA))}")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "schema":
-            arch_file.write_whole(folder / SCHEMA, schema_text())
+            for name in SCHEMAS:
+                arch_file.write_whole(folder / name, schema_text(name))
+            table_files.write_schema()
         for name in getattr(chosen, "name", ()):
             path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
             filled = fill_counts(path)

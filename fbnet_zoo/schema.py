@@ -1,14 +1,17 @@
-"""The JSON Schema of definition files, for editors; made from the records and the layout of the files.
+"""The JSON Schemas of files, for editors; made from the records, for definitions also from the layout of the files.
 
-What only the loader can know (output strides that multiply, fields that an op takes) is not in it.
+What only the loader can know (output strides that multiply, fields that an op takes) is not in them.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, get_args
 
-from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
+from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride, Record
 
 Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def arch_schema() -> Schema:
@@ -17,19 +20,40 @@ def arch_schema() -> Schema:
     >>> sorted(arch_schema()["properties"]["stages"]["properties"], key=int)
     ['1', '2', '4', '8', '16', '32']
     """
-    schema = _plain(ArchSpec.model_json_schema())
+    return rows_schema(ArchSpec, {"BlockSpec": BlockSpec}, "StageSpec", "fbnet_zoo definition")
+
+
+def rows_schema(record: type[Record], rows: Mapping[str, type[Record]], stage: str, title: str) -> Schema:
+    """Return the schema of files laid out as definitions are.
+
+    Args:
+        record: what a file holds.
+        rows: the records that may use letters, by the name of their definition in the schema.
+        stage: likewise, the name of the record of a stage.
+        title: of the schema.
+    """
+    schema = _plain(record.model_json_schema())
     records = schema["$defs"]
-    records["StageSpec"] = records["StageSpec"]["properties"]["blocks"]
-    records["BlockSpec"] |= _with_letters(records["BlockSpec"])
+    records[stage] = records[stage]["properties"]["blocks"]
+    for name, row in rows.items():
+        records[name] |= _with_letters(name, row, records[name])
     schema["properties"]["stages"] = {
         "type": "object",
-        "properties": {str(stride): {"$ref": "#/$defs/StageSpec"} for stride in get_args(OutputStride)},
+        "properties": {str(stride): {"$ref": f"#/$defs/{stage}"} for stride in get_args(OutputStride)},
         "additionalProperties": False,
         "minProperties": 1,
     }
-    for record in (schema, *records.values()):
-        _describe(record)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fbnet_zoo definition", **schema}
+    for described in (schema, *records.values()):
+        _describe(described)
+    return {"$schema": _DIALECT, "title": title, **schema}
+
+
+def record_schema(record: type[Record], title: str) -> Schema:
+    """Return the schema of files that hold one record, under the names of its fields."""
+    schema = _plain(record.model_json_schema())
+    for described in (schema, *schema.get("$defs", {}).values()):
+        _describe(described)
+    return {"$schema": _DIALECT, "title": title, **schema}
 
 
 def _plain(node: Any) -> Any:
@@ -46,15 +70,16 @@ def _plain(node: Any) -> Any:
     }
 
 
-def _with_letters(row: Schema) -> Schema:
+def _with_letters(name: str, record: type[Record], row: Schema) -> Schema:
     """Let each field of a row be said by its letter or its name, never by both."""
-    refs = {letter: {"$ref": f"#/$defs/BlockSpec/properties/{field}"} for letter, field in LETTERS.items()}
-    said = {letter: [{"required": [letter]}, {"required": [field]}] for letter, field in LETTERS.items()}
-    needed = [letter for letter, field in LETTERS.items() if BlockSpec.model_fields[field].is_required()]
+    letters = {letter: field for letter, field in LETTERS.items() if field in record.model_fields}
+    refs = {letter: {"$ref": f"#/$defs/{name}/properties/{field}"} for letter, field in letters.items()}
+    said = {letter: [{"required": [letter]}, {"required": [field]}] for letter, field in letters.items()}
+    needed = [letter for letter, field in letters.items() if record.model_fields[field].is_required()]
     return {
         "properties": row["properties"] | refs,
         "required": [],
-        "allOf": [{"oneOf": said[key]} if key in needed else {"not": {"allOf": said[key]}} for key in LETTERS],
+        "allOf": [{"oneOf": said[key]} if key in needed else {"not": {"allOf": said[key]}} for key in letters],
     }
 
 

@@ -59,6 +59,22 @@ def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
         yield layer
 
 
+def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, BlockPlan, int]]:
+    """Yield name, plan and input size (px) of the stem, of every block of the stages and of the head, in this order.
+
+    Raises:
+        InputError: the image is too small for the network, or no size at all.
+    """
+    require_whole("input_size", input_size, low=1, high=MAX_SIZE)
+    size = input_size
+    for name, block in _blocks(network):
+        yield name, block, size
+        for layer in _block_layers(name, block, size):
+            size = layer.size_out
+        if size < 1:
+            raise InputError(f"an image of {input_size} px is too small: {name} has no output; use a larger one")
+
+
 def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
     for name, block in _blocks(network):
         for layer in _block_layers(name, block, size):

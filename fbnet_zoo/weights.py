@@ -20,6 +20,9 @@ from fbnet_zoo.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
 from fbnet_zoo.model import FBNet, changed
 from fbnet_zoo.spec import ArchSpec, Layout, WeightsSpec
 
+RANDOM = "random seed"
+"""What the name of weights starts with that `randomize` drew."""
+
 log = logging.getLogger(__name__)
 
 _CALIBRATION_SHAPE = (8, 128)
@@ -138,7 +141,7 @@ def randomize(model: FBNet, seed: int) -> None:
         if isinstance(module, blocks.ResidualInvertedResidual):
             _scale_gamma(module.project)
     _set_running_statistics(model, _calibration_images(model.plan.stem.in_channels, generator))
-    model.weights, model.license = f"random seed {seed}", None
+    model.weights, model.license = f"{RANDOM} {seed}", None
 
 
 def _check_not_fused(model: FBNet) -> None:

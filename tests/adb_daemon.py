@@ -133,8 +133,11 @@ class Stream:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     buffer: bytes = b""
     closed: bool = False
+    process: asyncio.subprocess.Process | None = None
 
     def close(self) -> None:
+        if self.process and self.process.returncode is None and not self.closed:
+            self.process.send_signal(signal.SIGHUP)
         self.closed = True
         self.ready.set()
         self.inbox.put_nowait(b"")

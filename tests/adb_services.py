@@ -15,7 +15,11 @@ DEVICE_PATH = re.compile(r"(?<![\w/])/(?=data/local/tmp|sys/devices)")
 
 
 async def run_shell(daemon: "AdbDaemon", stream: "Stream", command: str, *, packets: bool) -> None:
-    """Run a command; v2 tells its streams apart and its exit code, v1 does neither and ends lines like a terminal."""
+    """Run a command; v2 tells its streams apart and its exit code, v1 does neither and ends lines like a terminal.
+
+    When the other side goes, v2 hangs up on the shell and nothing else (`PassDataStreams` of adbd's
+    shell_service.cpp). v1 leaves it running, although the terminal of a real one would hang up, too.
+    """
     environment = {"PATH": f"{daemon.root}/bin:/usr/bin:/bin", "SANDBOX": str(daemon.root), "HOME": str(daemon.root)}
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", DEVICE_PATH.sub(f"{daemon.root}/", command)),
@@ -26,6 +30,8 @@ async def run_shell(daemon: "AdbDaemon", stream: "Stream", command: str, *, pack
         start_new_session=True,
     )
     daemon.processes.append(process)
+    if packets:
+        stream.process = process
 
     async def forward(source: asyncio.StreamReader | None, kind: int) -> None:
         while source and (data := await source.read(CHUNK)):

@@ -11,7 +11,15 @@ from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.weights import randomize
 
-pytest_plugins = ["tests.checkpoint_files", "tests.hub_server", "tests.phone"]
+pytest_plugins = [
+    "tests.checkpoint_files",
+    "tests.hub_server",
+    "tests.mac",
+    "tests.phone",
+    "tests.tiny_files",
+    "tests.trained",
+    "tests.training",
+]
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("suite", deadline=None, derandomize=True)

@@ -41,6 +41,12 @@ battery)
 thermalservice)
     printf 'Thermal Status: %s\\nCurrent temperatures from HAL:\\n' "$(cat "$SANDBOX/thermal_status")"
     printf '\\tTemperature{mValue=33.5, mType=3, mName=skin, mStatus=0}\\n' ;;
+deviceidle)
+    case $2 in
+    get) cat "$SANDBOX/forced_idle" ;;
+    force-idle) echo true > "$SANDBOX/forced_idle"; echo "Now forced in to deep idle mode" ;;
+    unforce) echo false > "$SANDBOX/forced_idle"; echo "Light state: ACTIVE, deep state: ACTIVE" ;;
+    esac ;;
 esac""",
     "logcat": 'cat "$SANDBOX/log" 2>/dev/null',
     "taskset": '[ -f "$SANDBOX/no_taskset" ] && exit 1; echo "$1" >> "$SANDBOX/masks"; shift; exec "$@"',
@@ -48,6 +54,7 @@ esac""",
 
 RUNNER = """#!/bin/sh
 echo "$*" >> "$SANDBOX/runs"
+cat "$SANDBOX/forced_idle" >> "$SANDBOX/idle_meanwhile"
 replay=$SANDBOX/replay
 for option in "$@"; do
     case $option in
@@ -85,6 +92,7 @@ class Phone(AdbDaemon):
         self.write("properties", "".join(f"[{name}]: [{value}]\n" for name, value in PROPERTIES.items()))
         self.write("warmth", "312\n")
         self.write("thermal_status", "0\n")
+        self.write("forced_idle", "false\n")
         for first, cores, fastest in ((0, "0 1 2 3", 1_800_000), (4, "4 5 6", 2_400_000), (7, "7", 2_900_000)):
             policy = f"sys/devices/system/cpu/cpufreq/policy{first}"
             values = {"related_cpus": cores, "scaling_governor": "walt", "scaling_cur_freq": "300000"}

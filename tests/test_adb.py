@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo.benchmarks.adb import Output, Server, run_program
+from fbnet_zoo.benchmarks.adb import Server
 from fbnet_zoo.benchmarks.adb_link import Link
+from fbnet_zoo.benchmarks.command import Output, run_program
 from fbnet_zoo.errors import (
     DeviceError,
     DeviceLostError,

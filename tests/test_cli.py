@@ -276,8 +276,9 @@ class TestConvert:
         (record,) = json.loads(done.stdout)["files"]
         assert record.keys() == {
             "model", "target", "path", "manifest", "precision", "weights", "license", "size", "sha256", "checked",
-            "snr_db", "max_abs_error", "top1_agreement", "seconds",
+            "snr_db", "max_abs_error", "top1_agreement", "quantization", "seconds",
         }  # fmt: skip
+        assert record["quantization"] is None
         assert (record["path"], record["manifest"]) == (f"{out}/tiny.onnx", f"{out}/tiny.onnx.json")
         assert sorted(path.name for path in out.iterdir()) == ["tiny.onnx", "tiny.onnx.json"]
         manifest = Manifest.load(out / "tiny.onnx.json")
@@ -297,6 +298,28 @@ class TestConvert:
         assert float(snr_db) >= 100
         assert agreement == "100%"
         assert Manifest.load(tmp_path / "files" / "tiny.onnx.json").inputs[0].shape == (1, 3, 64, 64)
+
+    def test_quantized_file_tells_what_it_lost(self, tiny: Path, tmp_path: Path) -> None:
+        words = ["convert", tiny, "--to", "onnx", "--out", tmp_path, "--weights", "none", "--precision", "mixed"]
+        words += ["--keep", "stem", "--keep", "hea?", "--calibration", "digits", "--min-top1", "0.125", "--json"]
+        result = run(*words)
+        assert result.exit_code == 0
+        (record,) = read_json(result)["files"]
+        manifest = Manifest.load(tmp_path / "tiny.onnx.json").quantization
+        assert manifest is not None
+        assert record["quantization"] == manifest.model_dump(mode="json", exclude={"layers"})
+        assert (manifest.threshold, manifest.evaluated, manifest.images) == (0.125, 360, 128)
+        assert manifest.kept == ("head", "stem")
+
+    def test_table_shows_the_agreement_of_a_quantized_file(self, tiny: Path, tmp_path: Path) -> None:
+        words = ["convert", tiny, "--to", "onnx", "--out", tmp_path, "--weights", "none", "--precision", "int8"]
+        result = run(*words)
+        assert result.exit_code == 0
+        manifest = Manifest.load(tmp_path / "tiny.onnx.json").quantization
+        assert manifest is not None
+        figures = result.stdout.splitlines()[-1].split()
+        assert f"{manifest.sqnr_db:.1f}" in figures
+        assert f"{manifest.top1_agreement:.0%}" in figures
 
     def test_options_reach_the_file(self, tiny: Path, tmp_path: Path) -> None:
         labels = tmp_path / "labels.txt"
@@ -504,7 +527,7 @@ class TestProcess:
         ("line", "offered"),
         [
             ("fbnet-zoo show fbnetv2_f", [f"fbnetv2_f{number}" for number in range(5)]),
-            ("fbnet-zoo convert fbnet_b --to onnx --to c", ["coreml"]),
+            ("fbnet-zoo convert fbnet_b --to onnx --to corem", ["coreml"]),
         ],
     )
     def test_completion(self, line: str, offered: list[str]) -> None:

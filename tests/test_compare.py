@@ -80,6 +80,12 @@ def test_different_conditions_cannot_be_compared(change: dict[str, Any], text: s
         compare([measurement()], [measurement(**change)])
 
 
+def test_files_of_different_formats_have_different_runtimes() -> None:
+    samples = [10.0, 10.1, 9.9, 10.0, 10.0]
+    other = measurement([2 * sample for sample in samples], target="onnx", runtime="onnxruntime")
+    assert compare([measurement(samples)], [other]).ratio.ratio == pytest.approx(2)
+
+
 def test_too_few_timings_cannot_be_compared() -> None:
     """One sample on each side would always show a difference."""
     with pytest.raises(InputError, match="1 timings carry no interval"):

@@ -27,6 +27,7 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.weights import randomize
 
 IMPOSSIBLE_DB = 290
+OR_NOT = "leave out calibration, or say another precision"
 EITHER = "exclude each other; give one of them"
 NAME_FORM = "expected letters, digits, '_', '-' and '.', and no folder"
 
@@ -125,12 +126,13 @@ class TestFiles:
 @pytest.mark.onnx
 @pytest.mark.coreml
 @pytest.mark.executorch
-def test_three_formats_from_one_export(tiny_model: FBNet, tmp_path: Path) -> None:
+@pytest.mark.coreai
+def test_all_formats_from_one_export(tiny_model: FBNet, tmp_path: Path) -> None:
     said: list[str] = []
     artifacts = convert(tiny_model, to=list(TARGETS), out=tmp_path, progress=said.append)
-    assert [artifact.target for artifact in artifacts] == ["onnx", "coreml", "executorch"]
+    assert [artifact.target for artifact in artifacts] == ["onnx", "coreml", "executorch", "coreai"]
     assert said.count("fp32: export") == 1
-    files = ["tiny.mlpackage", "tiny.onnx", "tiny.pte"]
+    files = ["tiny.aimodel", "tiny.mlpackage", "tiny.onnx", "tiny.pte"]
     assert names_in(tmp_path) == sorted([*files, *(f"{file}.json" for file in files)])
     for artifact in artifacts:
         assert artifact.manifest.parity.checked
@@ -242,13 +244,17 @@ class TestOptions:
         ("to", "options", "sentence"),
         [
             ("onxx", {}, "there is no target 'onxx'; did you mean 'onnx'?"),
-            ("tensorrt", {}, "there is no target 'tensorrt'; expected onnx, coreml, executorch"),
-            ([], {}, "there is no target to convert to; expected one or more of onnx, coreml, executorch"),
+            ("tensorrt", {}, "there is no target 'tensorrt'; expected onnx, coreml, executorch, coreai"),
+            ([], {}, "there is no target to convert to; expected one or more of onnx, coreml, executorch, coreai"),
             ("onnx", {"optset": 20}, "there is no option 'optset'; did you mean 'opset'?"),
             ("onnx", {"image_input": True}, "onnx takes no image_input; only coreml does, so leave it out"),
             (["coreml"], {"opset": 20}, "coreml takes no opset; only onnx does, so leave it out"),
             ("onnx", {"precision": "fp61"}, "precision cannot be 'fp61'; did you mean 'fp16'?"),
-            ("onnx", {"precision": "int8"}, "precision cannot be 'int8'; expected fp32 or fp16"),
+            ("onnx", {"precision": "w8a16"}, "onnx has no w8a16; expected fp32 or fp16 or int8 or mixed"),
+            ("onnx", {"calibration": "digits"}, f"fp32 is not quantized; {OR_NOT}"),
+            ("onnx", {"precision": "int8", "keep": ["stem"]}, "int8 keeps no layers; leave out keep, or say mixed"),
+            ("onnx", {"precision": "mixed", "keep": "stem"}, "keep cannot be the text 'stem'; expected a sequence"),
+            ("onnx", {"precision": "mixed", "keep": ["stm"]}, "the network has no layer 'stm'; did you mean 'stem'?"),
             ("onnx", {"batch": 0}, "batch cannot be 0; expected a whole number from 1 to 64"),
             ("onnx", {"batch": "2"}, "batch cannot be '2'; expected a whole number from 1 to 64"),
             ("onnx", {"batch": 2, "dynamic_batch": True}, f"batch 2 and dynamic_batch {EITHER}"),

@@ -47,7 +47,10 @@ def test_commands_exist(text: str) -> None:
             assert name in targets
         else:
             assert program == "fbnet-zoo"
-            known = {option for parameter in subcommands[name].params for option in parameter.opts}
+            command = subcommands[name]
+            while hasattr(command, "commands"):
+                command = command.commands[words.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= known
 
 

@@ -79,7 +79,22 @@ def as_logcat_with_times(line: str) -> str:
     return re.sub(r"^([IEF]) \S+ \S+\] ", r"11-21 02:27:23.512  4711  4711 \1 ExecuTorch: ", line)
 
 
-@pytest.fixture(params=[as_stderr, as_logcat_brief, as_logcat_with_times])
+def as_logcat_with_time(line: str) -> str:
+    return re.sub(r"^([IEF]) \S+ \S+\] ", r"11-21 02:27:23.512 \1/ExecuTorch( 4711): ", line)
+
+
+def as_logcat_tag(line: str) -> str:
+    return re.sub(r"^([IEF]) \S+ \S+\] ", r"\1/ExecuTorch: ", line)
+
+
+def as_logcat_of_a_user(line: str) -> str:
+    return re.sub(r"^([IEF]) \S+ \S+\] ", r"2026-11-21 02:27:23.512345 shell  4711  4711 \1 ExecuTorch: ", line)
+
+
+FORMS = [as_stderr, as_logcat_brief, as_logcat_with_times, as_logcat_with_time, as_logcat_tag, as_logcat_of_a_user]
+
+
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest) -> Callable[[str], str]:
     chosen: Callable[[str], str] = request.param
     return chosen

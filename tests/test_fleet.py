@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,17 @@ def test_leaving_a_device_cleans_it_and_keeps_the_first_error() -> None:
     with pytest.raises(ValueError, match="first") as caught, Pretender(clean=clean):
         raise ValueError("first")
     assert caught.value.__notes__ == ["cleaning up failed too: no way"]
+
+
+def test_each_may_have_tasks_of_its_own() -> None:
+    devices = {"one": Pretender(name="one"), "two": Pretender(name="two")}
+    measure_all(devices, {"one": TASKS[:1], "two": TASKS[1:]}, lambda _: None)
+    assert (devices["one"].ran, devices["two"].ran) == (["a"], ["b", "c", "d"])
+
+
+def test_threads_see_what_the_caller_has_set() -> None:
+    where: ContextVar[str] = ContextVar("where")
+    seen: list[str] = []
+    where.set("here")
+    measure_all({"one": Pretender()}, TASKS[:1], lambda _: seen.append(where.get()))
+    assert seen == ["here"]

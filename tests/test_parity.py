@@ -16,7 +16,7 @@ from fbnet_zoo import registry
 from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_onnx
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.converters.cases import make_cases
+from fbnet_zoo.converters.cases import Case, make_cases
 from fbnet_zoo.converters.parity import Runner, Tolerances, check, compare, first_divergence, snr_db
 from fbnet_zoo.converters.program import deploy_form, export
 from fbnet_zoo.data import load_batch, photographs
@@ -26,6 +26,7 @@ from fbnet_zoo.weights import randomize
 
 PREPROCESS = PreprocessSpec(resize=40, crop=32)
 FP32 = Tolerances.of("fp32")
+NAMES = ["coffee.jpg", "rocket.jpg", "zeros", "saturated coffee.jpg", "saturated rocket.jpg"]
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,19 @@ class TestCompare:
         assert not result.max_error <= 1
 
 
+def _flat_and_not() -> Iterator[tuple[str, np.ndarray]]:
+    image = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    yield "flat", np.broadcast_to(image[..., :1, :1], image.shape).copy()
+    yield "not flat", image
+
+
 class TestReport:
     def test_equal_networks_pass(self, tiny_model: FBNet) -> None:
         report = check(tiny_model, NetworkRunner(copy.deepcopy(tiny_model)), make_cases(PREPROCESS), FP32)
         assert report.passed
         assert report.worst.snr_db == 300
         assert report.runtime == "PyTorch"
-        assert [case.name for case in report.cases] == ["coffee.jpg", "rocket.jpg", "zeros", "black", "white"]
+        assert [case.name for case in report.cases] == NAMES
 
     def test_each_tolerance_is_held(self, tiny_model: FBNet) -> None:
         noisy = copy.deepcopy(tiny_model)
@@ -115,14 +122,28 @@ class TestReport:
             assert not failed.passed
             assert "expected at" in failed.failures()[0]
 
+    def test_ten_decibels_less_will_do_for_an_image_of_one_colour(self, tiny_model: FBNet) -> None:
+        noisy = copy.deepcopy(tiny_model)
+        noisy.classifier.bias.data[3] += 1e-3
+        flat, photograph = (Case(name=name, images=images) for name, images in _flat_and_not())
+        for case, leniency_db in ((flat, 10), (photograph, 0)):
+            snr_db = check(tiny_model, NetworkRunner(noisy), [case], FP32).worst.snr_db
+            for margin_db, passes in ((0.1, True), (-0.1, False)):
+                asked = Tolerances(min_snr_db=snr_db + leniency_db - margin_db, max_error=1)
+                assert check(tiny_model, NetworkRunner(noisy), [case], asked).passed == passes
+
     def test_reference_is_the_network_in_evaluation_whatever_its_mode(self, tiny_model: FBNet) -> None:
         runner = NetworkRunner(copy.deepcopy(tiny_model))
         assert check(tiny_model.train(), runner, make_cases(PREPROCESS), FP32).passed
         assert tiny_model.training
 
-    @pytest.mark.parametrize(("precision", "decibels", "error"), [("fp32", 100, 1e-4), ("fp16", 40, 3e-2)])
-    def test_defaults(self, precision: str, decibels: float, error: float) -> None:
-        assert Tolerances.of(precision) == Tolerances(min_snr_db=decibels, max_error=error, min_top1_agreement=1)
+    @pytest.mark.parametrize(
+        ("precision", "decibels", "error", "agreement"),
+        [("fp32", 100, 1e-4, 1), ("fp16", 40, 3e-2, 1), ("int8", 0, 1, 0.9), ("palette4", 0, 1, 0.9)],
+    )
+    def test_defaults(self, precision: str, decibels: float, error: float, agreement: float) -> None:
+        expected = Tolerances(min_snr_db=decibels, max_error=error, min_top1_agreement=agreement)
+        assert Tolerances.of(precision) == expected
         own = Tolerances.of(precision, min_snr_db=7, max_error=0.5, min_top1_agreement=0.25)
         assert own == Tolerances(min_snr_db=7, max_error=0.5, min_top1_agreement=0.25)
 
@@ -133,9 +154,13 @@ class TestCases:
         prepared = load_batch(photographs(), PREPROCESS).numpy()
         np.testing.assert_array_equal(np.concatenate([cases["coffee.jpg"], cases["rocket.jpg"]]), prepared)
         assert not cases["zeros"].any()
-        for name, pixel in (("black", 0), ("white", 1)):
+        for name in ("coffee.jpg", "rocket.jpg"):
             for channel, (mean, std) in enumerate(zip(PREPROCESS.mean, PREPROCESS.std, strict=True)):
-                np.testing.assert_allclose(cases[name][0, channel], (pixel - mean) / std, rtol=1e-6)
+                pixels, picture = cases[f"saturated {name}"][0, channel] * std + mean, cases[name][0, channel]
+                white = np.isclose(pixels, 1, atol=1e-6)
+                assert (white | np.isclose(pixels, 0, atol=1e-6)).all()
+                assert 0.4 < white.mean() <= 0.5
+                assert picture[white].min() > picture[~white].max()
         assert {(images.shape, images.dtype.name) for images in cases.values()} == {((1, 3, 32, 32), "float32")}
 
     def test_dynamic_batch_is_tried_with_one_and_with_three(self) -> None:
@@ -145,7 +170,7 @@ class TestCases:
     def test_fixed_batch_is_filled_up(self, batch: int) -> None:
         cases = make_cases(PREPROCESS, batch=batch)
         assert {len(case.images) for case in cases} == {batch}
-        assert ", ".join(case.name for case in cases) == "coffee.jpg, rocket.jpg, zeros, black, white"
+        assert ", ".join(case.name for case in cases) == ", ".join(NAMES)
 
     @pytest.mark.parametrize("channels", [1, 2, 5])
     def test_other_channels(self, channels: int) -> None:

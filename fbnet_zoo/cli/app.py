@@ -9,7 +9,22 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fbnet_zoo.cli import convert, network, options, predict, screen, show
+from fbnet_zoo.cli import (
+    bench,
+    convert,
+    deploy,
+    evaluate,
+    lint,
+    lut,
+    network,
+    options,
+    predict,
+    screen,
+    show,
+    space,
+    train,
+    verify,
+)
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.registry import get_spec, list_models, resolve
@@ -43,6 +58,14 @@ class _ConvertCommand(TyperCommand):
 app = typer.Typer(
     cls=_Commands, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
+app.add_typer(bench.app, name="bench")
+app.add_typer(lut.app, name="lut")
+app.add_typer(space.app, name="space")
+app.command("deploy", cls=deploy.Command, epilog=deploy.EPILOG)(deploy.command)
+app.command("lint", epilog=lint.EPILOG)(lint.command)
+app.command("eval", epilog=evaluate.EPILOG)(evaluate.command)
+app.command("train", epilog=train.EPILOG)(train.command)
+app.command("verify", epilog=verify.EPILOG)(verify.command)
 
 
 def main() -> None:
@@ -134,6 +157,8 @@ def predict_(  # noqa: PLR0913 - one per option
     epilog=options.examples(
         "convert fbnet_b --to onnx coreml executorch --out build",
         "convert fbnet_a fbnet_b --to coreml --precision fp16 --image-input --out build",
+        "convert fbnet_b --to onnx executorch --precision int8 --calibration my_photos --out build",
+        "convert fbnetv3_a --to executorch --precision mixed --keep stem --keep '*.se' --out build",
         "convert my.yaml --weights none --seed 0 --to onnx --dynamic-batch --out build --json",
     ),
 )
@@ -145,6 +170,9 @@ def convert_(  # noqa: PLR0913 - one per option
     weights: options.Weights = None,
     seed: options.Seed = None,
     precision: options.Precision = None,
+    calibration: options.Calibration = None,
+    keep: options.Keep = None,
+    allow_degraded: options.AllowDegraded = False,
     batch: options.Batch = None,
     dynamic_batch: options.DynamicBatch = False,
     input_size: options.InputSize = None,
@@ -176,4 +204,5 @@ def _conversion_options(params: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `ConvertOptions` among the options, those that were given."""
     given = {field.name: params.get(field.name) for field in fields(ConvertOptions)}
     given["labels"] = network.read_labels(Path(given["labels"])) if given["labels"] else None
+    given["keep"] = tuple(given["keep"]) if given["keep"] else None
     return {name: value for name, value in given.items() if value is not None and value is not False}

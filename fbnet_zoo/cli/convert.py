@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo.cli import network, screen
+from fbnet_zoo.cli import choose, network, screen
 from fbnet_zoo.converters import targets
+from fbnet_zoo.converters.artifact import FLOATING
 from fbnet_zoo.converters.targets import TARGETS, Target
+from fbnet_zoo.deploy.options import AUTO, PrecisionOrAuto
 from fbnet_zoo.errors import FbnetZooError, InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,18 +42,19 @@ class Request:
     options: Mapping[str, Any]
 
 
-def spread(words: Sequence[str], flag: str) -> list[str]:
-    """Repeat `flag` before each of the targets that follow it, since an option takes one value at a time.
+def spread(words: Sequence[str], flag: str, belongs: Callable[[str], bool] | None = None) -> list[str]:
+    """Repeat `flag` before each of the values that follow it, since an option takes one at a time.
 
-    What follows belongs to the flag while it is a target, or nearly one.
+    What follows belongs to the flag while `belongs` says so: if not said otherwise, while it is a target or nearly one.
 
     >>> spread(["fbnet_b", "--to", "onnx", "coreml", "fbnet_c", "--seed", "0"], "--to")
     ['fbnet_b', '--to', 'onnx', '--to', 'coreml', 'fbnet_c', '--seed', '0']
     """
     result: list[str] = []
+    belongs = belongs or _is_target
     previous, open_flag = "", False
     for word in words:
-        if open_flag and previous != flag and _is_target(word):
+        if open_flag and previous != flag and belongs(word):
             result.append(flag)
         elif previous != flag:
             open_flag = word.partition("=")[0] == flag
@@ -80,7 +83,10 @@ def run(request: Request) -> list[dict[str, Any]]:
         InputError: something does not exist or does not go together; nothing was done yet.
     """
     chosen = targets.find(request.to)
-    targets.make_options(chosen, request.options)
+    if _is_auto(request):
+        choose.check(chosen, request.options)
+    else:
+        targets.make_options(chosen, request.options)
     _check_names(request)
     return [record for name in request.names for record in _convert(request, name, chosen)]
 
@@ -100,7 +106,8 @@ def _convert(request: Request, name: str, chosen: Sequence[Target]) -> Iterator[
     try:
         labels = request.options.get("labels")
         model = network.load(name, weights=request.weights, seed=request.seed, labels=labels)
-        with screen.steps(model.spec.name, _count_steps(request, chosen)) as progress:
+        precision = request.options.get("precision", "fp32")
+        with screen.steps(model.spec.name, count_steps(precision, chosen)) as progress:
             yield from _files(request, model, chosen, progress)
     except FbnetZooError as error:
         yield _failure(name, None, error)
@@ -112,7 +119,10 @@ def _files(
     from fbnet_zoo.converters.convert import convert_each
 
     names, started = [target.name for target in chosen], time.perf_counter()
-    outcomes = convert_each(model, to=names, out=request.out, progress=progress, **request.options)
+    if _is_auto(request):
+        outcomes = choose.convert(model, chosen, out=request.out, options=request.options, progress=progress)
+    else:
+        outcomes = convert_each(model, to=names, out=request.out, progress=progress, **request.options)
     said = set()
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, Exception):
@@ -123,10 +133,16 @@ def _files(
         started = time.perf_counter()
 
 
-def _count_steps(request: Request, chosen: Sequence[Target]) -> int:
-    """Count an export for each precision, and writing, checking and being done for each target."""
-    precision = request.options.get("precision", "fp32")
-    return len({target.program_precision(precision) for target in chosen}) + 3 * len(chosen)
+def _is_auto(request: Request) -> bool:
+    return request.options.get("precision") == AUTO
+
+
+def count_steps(precision: PrecisionOrAuto, chosen: Sequence[Target]) -> int:
+    """Count what is announced: an export and perhaps a calibration for each program, write, check and done of files."""
+    if precision == AUTO:
+        return sum(choose.count_steps(target) for target in chosen)
+    programs = {target.program_precision(precision) for target in chosen}
+    return len(programs) * (1 if precision in FLOATING else 2) + 3 * len(chosen)
 
 
 def _failure(model: str, target: str | None, error: Exception, *, quietly: bool = False) -> dict[str, Any]:
@@ -137,6 +153,7 @@ def _failure(model: str, target: str | None, error: Exception, *, quietly: bool 
 
 def _record(artifact: "Artifact") -> dict[str, Any]:
     manifest, worst = artifact.manifest, artifact.manifest.parity.worst
+    quantized = manifest.quantization
     return {
         "model": manifest.model,
         "target": artifact.target,
@@ -151,6 +168,7 @@ def _record(artifact: "Artifact") -> dict[str, Any]:
         "snr_db": worst and worst.snr_db,
         "max_abs_error": worst and worst.max_abs_error,
         "top1_agreement": worst and worst.top1_agreement,
+        "quantization": quantized and quantized.model_dump(mode="json", exclude={"layers"}),
     }
 
 
@@ -180,5 +198,7 @@ def _passed(record: dict[str, Any]) -> tuple[Text | str, ...]:
     file, size = Text(record["path"], style="bold"), f"{record['size'] / 1e6:.1f}"
     if not record["checked"]:
         return file, size, Text("unchecked", style="yellow"), "", "", f"{record['seconds']:.1f}"
-    figures = f"{record['snr_db']:.1f}", f"{record['max_abs_error']:.1e}", f"{record['top1_agreement']:.0%}"
-    return file, size, *figures, f"{record['seconds']:.1f}"
+    quantized = record["quantization"] or record
+    style = "yellow" if quantized.get("degraded") else ""
+    snr, same = quantized.get("sqnr_db", record["snr_db"]), Text(f"{quantized['top1_agreement']:.0%}", style=style)
+    return file, size, f"{snr:.1f}", f"{record['max_abs_error']:.1e}", same, f"{record['seconds']:.1f}"

@@ -9,6 +9,7 @@ from fbnet_zoo import __version__
 from fbnet_zoo.cli import predict, screen
 from fbnet_zoo.converters import artifact
 from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.deploy.options import AUTO, PRECISIONS, PrecisionOrAuto
 from fbnet_zoo.registry import list_models
 from fbnet_zoo.spec import Family
 
@@ -83,7 +84,23 @@ To = Annotated[
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files; made where needed.")]
 Precision = Annotated[
-    artifact.Precision | None, typer.Option(metavar="fp32|fp16", help="Of weights and arithmetic; fp32 if not said.")
+    PrecisionOrAuto | None,
+    typer.Option(
+        metavar="NAME", help=f"{', '.join(PRECISIONS[:-1])}; or {AUTO}: the fastest that passes; fp32 if not said."
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|digits", help="Images to quantize with; crops of two shipped photographs if not said."),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER", help="Layer that mixed leaves alone, or a pattern such as '*.se'; it finds them if not said."
+    ),
+]
+AllowDegraded = Annotated[
+    bool, typer.Option("--allow-degraded", help="Keep a quantized file that has lost the network's answers.")
 ]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Images per run; 1 if not said.")]
 DynamicBatch = Annotated[
@@ -107,15 +124,18 @@ Backend = Annotated[
 MinSnr = Annotated[
     float | None,
     typer.Option(
-        "--min-snr", metavar="DB", help="Smallest signal-to-noise ratio of the logits; else 100, for fp16 40."
+        "--min-snr",
+        metavar="DB",
+        help="Smallest signal-to-noise ratio of the logits; else 100, for fp16 40, for fewer bits 0.",
     ),
 ]
 MaxError = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Largest error of a logit, as a share of the largest; else 1e-4, for fp16 0.03."),
+    typer.Option(metavar="X", help="Largest error of a logit, as a share of the largest; else 1e-4, 0.03 and 1."),
 ]
 MinTop1 = Annotated[
-    float | None, typer.Option("--min-top1", metavar="X", help="Smallest share of images with the same best class.")
+    float | None,
+    typer.Option("--min-top1", metavar="X", help="Smallest share of images of the same best class; else 1, 1 and 0.9."),
 ]
 AllowUnchecked = Annotated[
     bool, typer.Option("--allow-unchecked", help="Also write files that no runtime here can check.")

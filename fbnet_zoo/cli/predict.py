@@ -86,7 +86,7 @@ def _classifier(model: "FBNet", device: Device) -> Callable[[Path], "Tensor"]:
 
     if model.plan.stem.in_channels != _COLOURS:
         raise InputError(f"these weights are for {model.plan.stem.in_channels} channels; predict reads colour images")
-    _check_device(device)
+    check_device(device)
     transform, model = transforms(model), model.to(device)
 
     @torch.inference_mode()
@@ -97,7 +97,12 @@ def _classifier(model: "FBNet", device: Device) -> Callable[[Path], "Tensor"]:
     return probabilities
 
 
-def _check_device(device: Device) -> None:
+def check_device(device: Device) -> None:
+    """Make sure that this machine has a device.
+
+    Raises:
+        InputError: PyTorch finds no such one.
+    """
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -13,7 +13,7 @@ from typing import Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from fbnet_zoo.errors import FbnetZooError, InputError
@@ -129,7 +129,8 @@ def track(items: Sequence[ItemT], title: str) -> Iterator[ItemT]:
 
 
 def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), *times)
     return Progress(*columns, console=stderr(), transient=True, redirect_stdout=False, redirect_stderr=False)
 
 

@@ -1,0 +1,74 @@
+"""The manifest of a file that has just been written and checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fbnet_zoo.converters import manifest
+from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.manifest import FileRecord, Manifest, ParityRecord, QuantizationRecord, TensorRecord
+from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.targets import Target
+
+
+def describe(
+    program: Program,
+    target: Target,
+    precision: Precision,
+    files: Sequence[Path],
+    *,
+    parity: ParityRecord,
+    quantization: QuantizationRecord | None,
+    facts: dict[str, Any],
+) -> Manifest:
+    """Return the manifest of a file.
+
+    Args:
+        program: that it was made of.
+        target: its format.
+        precision: of the file.
+        files: the file itself, and those written along with it.
+        parity: how it compares with the model.
+        quantization: of a quantized file.
+        facts: what its writer tells; `inputs` and `outputs` stand for those of the program.
+    """
+    main, *others = (FileRecord.of(path) for path in files)
+    told = {name: fact for name, fact in facts.items() if name not in {"inputs", "outputs"}}
+    return Manifest(
+        model=program.spec.name,
+        target=target.name,
+        precision=precision,
+        weights=program.weights,
+        license=program.license,
+        created=manifest.now(),
+        file=main,
+        companions=tuple(others),
+        inputs=facts.get("inputs") or (_input(program),),
+        outputs=facts.get("outputs") or (_output(program),),
+        preprocess=program.preprocess,
+        parity=parity,
+        quantization=quantization,
+        facts=told,
+        versions=manifest.versions(target.libraries),
+    )
+
+
+def _input(program: Program) -> TensorRecord:
+    size = program.input_size
+    return TensorRecord(
+        name=program.input_name,
+        shape=(_batch(program), program.in_channels, size, size),
+        dtype="float32",
+        layout="NCHW",
+        channel_order=program.preprocess.order if program.in_channels == 3 else None,
+    )
+
+
+def _output(program: Program) -> TensorRecord:
+    return TensorRecord(
+        name=program.output_name, shape=(_batch(program), program.num_classes), dtype="float32", layout="NC"
+    )
+
+
+def _batch(program: Program) -> int | str:
+    return "batch" if program.dynamic_batch else program.batch

@@ -1,0 +1,75 @@
+"""How the layers of a network are spelled in its deploy form; `fbnet_zoo.converters.program` tells why."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fbnet_zoo import blocks
+
+
+class ChannelShuffle(blocks.ChannelShuffle):
+    """The same shuffle without asking for the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, c, h, w = x.shape
+        return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
+
+
+class ConvClassifier(blocks.ConvClassifier):
+    """The same classifier without asking for the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.Conv2d.forward(self, x).view(-1, self.out_channels)
+
+
+def respell(network: nn.Module) -> None:
+    """Spell the layers inside a network, or a part of one, as the converters need them; batch norm is folded before."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            setattr(parent, name, _deployed(child))
+        if isinstance(parent, blocks.SqueezeExcitation) and isinstance(parent.gate, nn.Hardsigmoid):
+            _fold_gate(parent)
+    _lay_out_plainly(network)
+
+
+def _lay_out_plainly(network: nn.Module) -> None:
+    """Undo the channels-last layout of fused weights: XNNPACK refuses it, and pooling would be exported as a gather.
+
+    Copies, since a 1x1 kernel counts as contiguous in either layout and would keep its strides.
+    """
+    for parameter in network.parameters():
+        parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _deployed(module: nn.Module) -> nn.Module:
+    match module:
+        case nn.ReLU() | nn.ReLU6() | nn.Hardswish() | nn.SiLU():
+            return type(module)()
+        case nn.Dropout() | blocks.DropPath():
+            return nn.Identity()
+        case blocks.ChannelShuffle():
+            return ChannelShuffle(module.groups)
+        case blocks.LinearClassifier() | blocks.ConvClassifier():
+            return _as_convolution(module)
+        case _:
+            return module
+
+
+def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> nn.Module:
+    weight = classifier.weight.detach()
+    conv = ConvClassifier(weight.shape[1], weight.shape[0])
+    conv.weight = nn.Parameter(weight.reshape(*weight.shape[:2], 1, 1), requires_grad=False)
+    conv.bias = classifier.bias
+    return conv
+
+
+@torch.no_grad()
+def _fold_gate(se: blocks.SqueezeExcitation) -> None:
+    """Turn `hard_sigmoid(expand(x))` into a clamp of a scaled `expand`; computed in float64."""
+    dtype = se.expand.weight.dtype
+    for parameter in se.expand.double().parameters():
+        parameter.div_(6)
+    cast(Tensor, se.expand.bias).add_(0.5)
+    se.expand.to(dtype)
+    se.gate = nn.Hardtanh(0.0, 1.0)

@@ -1,0 +1,72 @@
+"""`fbnet-zoo eval`: how many held-out images of a data set a network gets right."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fbnet_zoo._require import quiet
+from fbnet_zoo.cli import network, options, predict, screen, train
+from fbnet_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from fbnet_zoo.datasets import ImageDataset
+    from fbnet_zoo.model import FBNet
+
+EPILOG = options.examples(
+    "eval fbnet_b --data digits --weights runs/fbnet_b_digits/weights.safetensors",
+    "eval fbnet_c --data imagenet/ --json",
+)
+
+Weights = Annotated[
+    str,
+    typer.Option(metavar="auto|TAG|PATH|none", help="auto is the definition's default; none is random ones, seed 0."),
+]
+
+
+def command(
+    name: options.Name,
+    data: train.Data,
+    weights: Weights = train.AUTO,
+    data_root: train.DataRoot = None,
+    download: train.Download = False,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Classify the held-out images of a data set, and print the share that is right, top-1 in percent."""
+    predict.check_device(device)
+    network.resolve(name, weights=_said(weights), seed=None)
+    dataset = train.open_data(data, data_root, download=download)
+    model = network.load(name, weights=_said(weights), seed=None, labels=dataset.classes)
+    _check_classes(model, dataset)
+    with quiet():
+        from fbnet_zoo.train import evaluate, inputs_of
+    result = evaluate(model.to(device), dataset.held_out, inputs_of(model, dataset), device=device)
+    record = {
+        "model": model.spec.name,
+        "weights": model.weights,
+        "license": model.license,
+        "data": dataset.name,
+        "split": dataset.split,
+        "images": result.images,
+        "correct": result.correct,
+        "top1": result.top1,
+    }
+    if as_json:
+        screen.show_json(record)
+    else:
+        about = f"{model.spec.name} ({model.weights}) on {dataset.name}"
+        screen.show(f"{about}: top-1 {result.top1:.2f} %, {result.correct} of {result.images} held-out images")
+
+
+def _said(weights: str) -> str | None:
+    return None if weights == train.AUTO else weights
+
+
+def _check_classes(model: "FBNet", dataset: "ImageDataset") -> None:
+    has, wanted = model.plan.num_classes, len(dataset.classes)
+    if has != wanted:
+        raise InputError(
+            f"weights {model.weights} have {has} classes, {dataset.name} has {wanted}; give weights that were trained "
+            "on it, such as those that 'fbnet-zoo train' writes"
+        )

@@ -1,0 +1,142 @@
+"""`fbnet-zoo train`: train a network of the zoo on a data set, from scratch or from weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fbnet_zoo import registry
+from fbnet_zoo._require import quiet
+from fbnet_zoo.cli import network, options, predict, screen
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.spec import ArchSpec
+
+if TYPE_CHECKING:
+    from fbnet_zoo.datasets import ImageDataset
+    from fbnet_zoo.train import EpochMetrics, Recipe, Trained
+
+EPILOG = options.examples(
+    "train fbnet_b --data digits --epochs 5 --out runs/b",
+    "train fbnet_b --data photos/ --weights auto --recipe recipe.yaml",
+    "train my_network.yaml --data cifar10 --data-root data --out runs/mine --resume",
+)
+AUTO = "auto"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="D", help="digits, digits_cluttered, cifar10, cifar100, or a folder of train/ and val/ or of classes."
+    ),
+]
+DataRoot = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds CIFAR.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR into --data-root where it is missing.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Folder of the run; runs/NAME_DATA if not said.", show_default=False)
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Passes over the images; the recipe's if not said.")
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="What else is trained how, as YAML.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="auto|TAG|PATH", help="Start from these; auto is the default ones. From scratch if not said."),
+]
+Qat = Annotated[
+    bool, typer.Option("--qat", help="Fine-tune with simulated 8-bit arithmetic, so that the weights bear int8.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the training; else the recipe's.")]
+
+
+def command(  # noqa: PLR0913 - one per option
+    name: options.Name,
+    data: Data,
+    out: Out = None,
+    epochs: Epochs = None,
+    recipe: RecipeFile = None,
+    seed: Seed = None,
+    weights: Weights = None,
+    qat: Qat = False,
+    data_root: DataRoot = None,
+    download: Download = False,
+    resume: Resume = False,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a network on a data set, from scratch or from weights; an interrupted run can be resumed."""
+    predict.check_device(device)
+    spec, pretrained = _source(name, weights)
+    dataset = open_data(data, data_root, download=download)
+    chosen = _recipe(dataset, recipe, {"epochs": epochs, "seed": seed}, qat=qat)
+    folder = out or Path("runs") / f"{spec.name}_{dataset.name}"
+    with quiet():
+        from fbnet_zoo.train import train
+    with screen.steps(spec.name, chosen.epochs) as step:
+        progress = _told(step, chosen.epochs)
+        trained = train(
+            name,
+            dataset,
+            chosen,
+            folder,
+            pretrained=pretrained,
+            qat=qat,
+            resume=resume,
+            device=device,
+            progress=progress,
+        )
+    record = _record(spec.name, dataset, trained)
+    if as_json:
+        screen.show_json(record)
+    else:
+        screen.show(f"{record['weights']}: top-1 {record['top1']:.2f} % of {record['held_out']} held-out images")
+
+
+def open_data(name: str, root: Path | None, *, download: bool) -> "ImageDataset":
+    """Return the data set of `--data`."""
+    with quiet():
+        from fbnet_zoo.datasets import open_dataset
+    return open_dataset(name, root=root, download=download)
+
+
+def _source(name: str, weights: str | None) -> tuple[ArchSpec, bool | str]:
+    """Return the definition, and where its training starts as `create` takes it."""
+    spec, tag = registry.resolve(name)
+    if weights is None or (weights == network.NO_WEIGHTS and tag is None):
+        return spec, False
+    if weights == network.NO_WEIGHTS:
+        raise InputError(f"{name} names weights, and --weights says none; say one of the two")
+    return spec, True if weights == AUTO else weights
+
+
+def _recipe(dataset: "ImageDataset", path: Path | None, said: dict[str, Any], *, qat: bool) -> "Recipe":
+    from fbnet_zoo.train import default_recipe, load_recipe, qat_recipe
+
+    base = qat_recipe(dataset.kind) if qat else default_recipe(dataset.kind)
+    recipe = load_recipe(path, base) if path else base
+    return recipe.model_copy(update={key: value for key, value in said.items() if value is not None})
+
+
+def _record(name: str, dataset: "ImageDataset", trained: "Trained") -> dict[str, Any]:
+    metrics = trained.metrics
+    return {
+        "model": name,
+        "data": dataset.name,
+        "run": str(trained.weights.parent),
+        "weights": str(trained.weights),
+        "license": trained.network.license,
+        "epochs": metrics.epoch,
+        "steps": metrics.step,
+        "loss": metrics.loss,
+        "top1": metrics.top1,
+        "held_out": len(dataset.held_out.labels),
+    }
+
+
+def _told(step: Callable[[str], None], epochs: int) -> "Callable[[EpochMetrics], None]":
+    def tell(metrics: "EpochMetrics") -> None:
+        top1 = "" if metrics.top1 is None else f", held out {metrics.top1:.2f} %"
+        step(f"epoch {metrics.epoch} of {epochs}: loss {metrics.loss:.3f}{top1}")
+
+    return tell

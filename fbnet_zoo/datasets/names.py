@@ -1,0 +1,49 @@
+"""From a name to a data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fbnet_zoo.datasets.cifar import READERS, cifar
+from fbnet_zoo.datasets.digits import cluttered_digits, plain_digits
+from fbnet_zoo.datasets.folder import folder
+from fbnet_zoo.datasets.records import ImageDataset
+from fbnet_zoo.errors import InputError, did_you_mean
+
+_EMBEDDED: dict[str, Callable[[], ImageDataset]] = {"digits": plain_digits, "digits_cluttered": cluttered_digits}
+
+NAMES = (*_EMBEDDED, *READERS)
+"""Data sets that have a name; every other one is a folder."""
+
+
+def open_dataset(name: str | Path, *, root: Path | None = None, download: bool = False) -> ImageDataset:
+    """Return a data set.
+
+    Args:
+        name: `digits`, `digits_cluttered`, `cifar10`, `cifar100`, or the path of a folder: `train/` and `val/`, or one
+            sub-folder per class.
+        root: the folder that holds CIFAR.
+        download: fetch CIFAR into `root` where it is missing; nothing is ever downloaded unasked.
+
+    Raises:
+        InputError: there is no such data set, or it is not whole.
+        MissingExtraError: scikit-learn is needed for digits, and is not installed.
+
+    >>> open_dataset("digits").held_out.labels.shape
+    torch.Size([360])
+    """
+    if name not in READERS and (root is not None or download):
+        raise InputError(f"a folder of data or a download is for {' and '.join(READERS)}; leave it out for {name}")
+    if isinstance(name, Path) or name not in NAMES:
+        return _folder(name)
+    if name in _EMBEDDED:
+        return _EMBEDDED[name]()
+    if root is None:
+        raise InputError(f"{name} is read from a folder of this machine; say which: `root`, or --data-root")
+    return cifar(name, root, download=download)
+
+
+def _folder(name: str | Path) -> ImageDataset:
+    if isinstance(name, str) and not Path(name).exists():
+        hint = did_you_mean(name, NAMES) or f"; expected {', '.join(NAMES)} or a folder"
+        raise InputError(f"no data set is named {name!r}{hint}")
+    return folder(Path(name))

@@ -1,0 +1,103 @@
+"""Where networks are deployed to: one table for the command line, the bundle, its check and the docs. No torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """A kind of app.
+
+    Attributes:
+        name: as the user says it.
+        title: as people write it.
+        target: of `fbnet_zoo.converters.targets`, that its file is converted to.
+        folder: of the bundle, for everything that goes into the app.
+        file: name of the network in it.
+        snippets: files that run the network, each made of the template `<name>.jinja`.
+        devices: kinds of device that can run the file, by the names of `fbnet_zoo.benchmarks.devices`.
+        variants: precisions among which `auto` chooses, the highest first.
+    """
+
+    name: str
+    title: str
+    target: str
+    folder: str
+    file: str
+    snippets: tuple[str, ...]
+    devices: tuple[str, ...]
+    variants: tuple[Precision, ...]
+
+    @property
+    def path(self) -> str:
+        """Of the network inside the bundle."""
+        return f"{self.folder}/{self.file}"
+
+
+_TABLE = (
+    Platform(
+        name="iphone",
+        title="iPhone",
+        target="coreml",
+        folder="ios",
+        file="Model.mlpackage",
+        snippets=("Classifier.swift",),
+        devices=("ios", "mac"),
+        variants=("fp16", "w8a16", "int8"),  # the Neural Engine does not compute in fp32
+    ),
+    Platform(
+        name="android",
+        title="Android",
+        target="executorch",
+        folder="android",
+        file="model.pte",
+        snippets=("Classifier.kt",),
+        devices=("android", "host"),
+        variants=("fp32", "fp16", "mixed", "int8"),
+    ),
+    Platform(
+        name="onnx",
+        title="ONNX Runtime, also in browsers",
+        target="onnx",
+        folder="onnx",
+        file="model.onnx",
+        snippets=("classify.py", "classify.mjs", "classify.html"),
+        devices=("host",),
+        variants=("fp32", "mixed", "int8"),  # onnxruntime's processor kernels cast fp16 to fp32
+    ),
+)
+
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in _TABLE}
+"""Every platform by its name."""
+
+
+def find(names: Iterable[str]) -> tuple[Platform, ...]:
+    """Return the platforms of these names, each once, in the order of the table.
+
+    Raises:
+        UnknownNameError: there is no such platform.
+        InputError: there is no name at all.
+    """
+    asked = list(names)
+    for name in asked:
+        if name not in PLATFORMS:
+            hint = did_you_mean(name, PLATFORMS) or f"; expected {', '.join(PLATFORMS)}"
+            raise UnknownNameError(f"there is no target {name!r} to deploy to{hint}")
+    if not asked:
+        raise InputError(f"there is no target to deploy to; expected one or more of {', '.join(PLATFORMS)}")
+    return tuple(platform for platform in _TABLE if platform.name in asked)
+
+
+def of_target(target: str) -> Platform:
+    """Return the platform that takes files of a target.
+
+    Raises:
+        InputError: none does.
+    """
+    for platform in _TABLE:
+        if platform.target == target:
+            return platform
+    raise InputError(f"precision auto knows nothing of {target}; it chooses for {', '.join(p.target for p in _TABLE)}")

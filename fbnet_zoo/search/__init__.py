@@ -1,0 +1,1 @@
+"""Search: predictors of cost, and one module for each method."""

@@ -1,0 +1,125 @@
+"""Networks sampled from P(theta), compared with the weights that they have in the supernet."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import nn
+
+from fbnet_zoo.search.batches import SearchData
+from fbnet_zoo.search.config import DnasConfig
+from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.points import choices_at, definition_at
+from fbnet_zoo.search.sampling import Positions, draw_positions, excess, log_probabilities, log_probability, project
+from fbnet_zoo.search.supernet import Supernet
+from fbnet_zoo.space import Choices
+from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.train.batches import Batch, seed_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledNetwork:
+    """A network of the space, with the weights that it has in the supernet.
+
+    Attributes:
+        choices: in the space.
+        definition: of the network.
+        log_probability: under P(theta).
+        projected: whether it was drawn otherwise, and changed to keep the limits.
+        costs: of each metric, in its unit.
+        within_limits: whether it keeps all.
+        top1: on theta's images, percent, with the supernet's weights.
+        recalibrated_images: on which batch norm was set anew before.
+    """
+
+    choices: Choices
+    definition: ArchSpec
+    log_probability: float
+    projected: bool
+    costs: dict[str, float]
+    within_limits: bool
+    top1: float
+    recalibrated_images: int
+
+
+def compare_networks(
+    supernet: Supernet, data: SearchData, metrics: Sequence[CostMetric], config: DnasConfig, *, device: str = "cpu"
+) -> tuple[SampledNetwork, ...]:
+    """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
+
+    Args:
+        supernet: after the search.
+        data: batch norm is recalibrated on images of the weights, accuracy is that on theta's.
+        metrics: that the limits name; all are reported.
+        config: of the search.
+        device: where the supernet is.
+
+    Returns:
+        First those within the limits, the most accurate of them first.
+    """
+    known = {metric.name: metric for metric in metrics}
+    logs = log_probabilities(supernet.theta)
+    found = []
+    for positions, projected in _drawn(supernet, known, config).items():
+        network = supernet.extract(positions)
+        used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
+        each = SampledNetwork(
+            choices=choices_at(supernet.space, positions),
+            definition=definition_at(supernet.space, positions, supernet.input_size),
+            log_probability=log_probability(logs, positions),
+            projected=projected,
+            costs={name: metric.of(positions) for name, metric in known.items()},
+            within_limits=not excess(positions, known, config.limits),
+            top1=top1(network, data.theta.batches(0, 0), device=device),
+            recalibrated_images=used,
+        )
+        found.append(each)
+    return tuple(sorted(found, key=lambda each: (not each.within_limits, -each.top1, -each.log_probability)))
+
+
+def _drawn(supernet: Supernet, metrics: dict[str, CostMetric], config: DnasConfig) -> dict[Positions, bool]:
+    """Return different networks, and whether each was changed to keep the limits."""
+    logs = log_probabilities(supernet.theta)
+    generator = torch.Generator().manual_seed(seed_of(config.seed))
+    drawn = [tuple(layer.index(max(layer)) for layer in logs)]
+    drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
+    kept: dict[Positions, bool] = {}
+    for positions in drawn:
+        found = positions
+        if excess(positions, metrics, config.limits):
+            found = project(logs, positions, metrics, config.limits) or positions
+        kept.setdefault(found, found != positions)
+    return kept
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Batch], *, device: str = "cpu") -> int:
+    """Set the statistics of batch norm anew, to their means over some batches; return the number of images.
+
+    Those of the supernet are of mixtures, and wrong for a single network. The network is left in evaluation mode.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # which averages over all batches
+    network.train()
+    images = 0
+    for batch, _ in batches:
+        network(batch.to(device))
+        images += len(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+    return images
+
+
+@torch.inference_mode()
+def top1(network: nn.Module, batches: Iterable[Batch], *, device: str = "cpu") -> float:
+    """Return the share of images whose most probable class is theirs, percent, of a network in evaluation mode."""
+    correct = images = 0
+    for batch, classes in batches:
+        correct += int((network(batch.to(device)).argmax(1).cpu() == classes.cpu()).sum())
+        images += len(classes)
+    return 100 * correct / images

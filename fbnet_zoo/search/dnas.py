@@ -1,0 +1,236 @@
+"""DNAS: the search of FBNet (Wu et al., arXiv:1812.03443), from images and costs to networks.
+
+In every epoch the weights of the supernet learn from one part of the images and then, after a warm-up, theta from the
+other. At the end networks are drawn from P(theta), brought within the limits, and compared.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbnet_zoo.errors import InputError, TrainingError
+from fbnet_zoo.search import mixing
+from fbnet_zoo.search.batches import SearchData
+from fbnet_zoo.search.compare import SampledNetwork, compare_networks
+from fbnet_zoo.search.config import DnasConfig
+from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
+from fbnet_zoo.search.health import SearchEpoch, epoch_record, warn_of_collapse
+from fbnet_zoo.search.objective import Objective
+from fbnet_zoo.search.state import SearchState, Tally
+from fbnet_zoo.search.supernet import Supernet
+from fbnet_zoo.train.batches import Batch, seed_of
+from fbnet_zoo.train.run_folder import RunFolder
+
+Progress = Callable[[SearchEpoch], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnasResult:
+    """What a search found.
+
+    Attributes:
+        networks: the most probable one and those drawn, each once; within the limits first, then by accuracy.
+        theta: of each layer, of each candidate.
+        epochs: one record for each.
+    """
+
+    networks: tuple[SampledNetwork, ...]
+    theta: tuple[tuple[float, ...], ...]
+    epochs: tuple[SearchEpoch, ...]
+
+    @property
+    def best(self) -> SampledNetwork:
+        """The first of the networks."""
+        return self.networks[0]
+
+    @property
+    def met(self) -> bool:
+        """Whether the best network keeps all limits."""
+        return self.best.within_limits
+
+
+def search(
+    supernet: Supernet,
+    data: SearchData,
+    metrics: Sequence[CostMetric],
+    config: DnasConfig,
+    *,
+    folder: RunFolder | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> DnasResult:
+    """Search a space; the supernet is trained in place.
+
+    Equal arguments and numbers of threads give an equal theta, to the bit on a CPU, also after a resume. PyTorch's
+    random state is put back.
+
+    Args:
+        supernet: of the space, with its first weights.
+        data: what weights and theta learn from.
+        metrics: costs that the penalty and the limits name; all are reported.
+        config: how.
+        folder: where checkpoints and one record for each epoch go; a checkpoint that is there is gone on from.
+        device: where to compute, such as `cpu` or `cuda`; the supernet is there afterwards.
+        progress: called after every epoch.
+
+    Raises:
+        InputError: a limit cannot be kept by any network of the space, a metric is missing, or the folder's
+            checkpoint is of another search.
+        TrainingError: a value became infinite or no number; the text names it, the last good checkpoint stays.
+    """
+    names = [metric.name for metric in metrics]
+    if len(set(names)) < len(names):
+        raise InputError(f"metrics need different names, but are {', '.join(names)}")
+    objective = Objective(metrics, config.penalty, config.limits, config.multipliers)
+    supernet.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = SearchState(supernet, config, (data.weights.steps, data.theta.steps))
+    run = _Search(state=state, data=data, metrics=metrics, objective=objective, folder=folder, device=device)
+    with torch.random.fork_rng():
+        epochs = run.run(progress or (lambda _: None))
+        networks = compare_networks(supernet, data, metrics, config, device=device)
+    theta = tuple(tuple(each.tolist()) for each in supernet.theta)
+    return DnasResult(networks=networks, theta=theta, epochs=epochs)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Search:
+    state: SearchState
+    data: SearchData
+    metrics: Sequence[CostMetric]
+    objective: Objective
+    folder: RunFolder | None
+    device: str
+
+    @property
+    def supernet(self) -> Supernet:
+        return self.state.supernet
+
+    @property
+    def config(self) -> DnasConfig:
+        return self.state.config
+
+    def run(self, progress: Progress) -> tuple[SearchEpoch, ...]:
+        done, started = self.resume(), time.perf_counter()
+        self.supernet.train()
+        while self.state.step < self.state.total:
+            epoch, position = self.state.place
+            self.run_epoch(epoch, position)
+            done.append(self.finish(epoch, time.perf_counter() - started))
+            progress(done[-1])
+        return tuple(done)
+
+    def resume(self) -> list[SearchEpoch]:
+        """Go back to the checkpoint; return the records of the epochs that are done."""
+        if self.folder is None:
+            return []
+        saved = self.folder.load()
+        if saved is not None:
+            self.state.load_state_dict(saved)
+        self.folder.forget_after(self.state.step)
+        return [SearchEpoch.model_validate_json(json.dumps(record)) for record in self.folder.records()]
+
+    def run_epoch(self, epoch: int, position: int) -> None:
+        """Make the steps of an epoch, from a position on."""
+        own, temperature = self.state.steps[0], self.config.temperature.at(epoch)
+        for batch in self.data.weights.batches(epoch, position) if position < own else ():
+            self.step_weights(self.moved(batch), temperature)
+            self.after_step()
+        if epoch >= self.config.warmup_epochs:
+            self.state.weights.zero_grad()  # frees their memory
+            with self.supernet.frozen_weights():
+                for batch in self.data.theta.batches(epoch, max(0, position - own)):
+                    self.step_theta(self.moved(batch), temperature)
+                    self.after_step()
+
+    def moved(self, batch: Batch) -> Batch:
+        images = batch[0].to(self.device).contiguous(memory_format=torch.channels_last)
+        return images, batch[1].to(self.device)
+
+    def step_weights(self, batch: Batch, temperature: float) -> None:
+        self.state.set_weight_lr()
+        masks = [mask.detach() for mask in self.masks(len(batch[0]), temperature)]
+        loss = F.cross_entropy(self.forward(batch[0], masks), batch[1])
+        self.state.tally.weight_loss += self.checked(loss, batch)
+        self.state.tally.weight_steps += 1
+        self.state.weights.zero_grad()
+        loss.backward()
+        self.state.weights.step()
+
+    def step_theta(self, batch: Batch, temperature: float) -> None:
+        masks = self.masks(len(batch[0]), temperature)
+        logits = self.forward(batch[0], masks)
+        costs = {metric.name: metric.expected(masks) for metric in self.metrics}
+        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, self.state.multipliers)
+        self.note(self.checked(loss, batch), logits, batch[1], costs)
+        self.state.theta.zero_grad()
+        loss.backward()
+        self.state.theta.step()
+        self.state.multipliers = self.objective.updated(costs, self.state.multipliers)
+
+    def masks(self, images: int, temperature: float) -> tuple[Tensor, ...]:
+        """Draw the masks of this step: what mixes the outputs and weighs the costs."""
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.state.step))
+        rows = images if self.config.mask_per == "image" else None
+        noise = gumbel_noise(self.supernet.theta, generator, images=rows)
+        return draw_masks(self.supernet.theta, noise, temperature, mode=self.config.mode)
+
+    def forward(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        soft = mixing.fused_saving if self.config.save_memory else mixing.fused
+        return self.supernet(images, masks, mixing.drawn if self.config.mode == "sampled" else soft)
+
+    def note(self, loss: float, logits: Tensor, classes: Tensor, costs: Mapping[str, Tensor]) -> None:
+        tally = self.state.tally
+        tally.theta_loss += loss
+        tally.theta_steps += 1
+        tally.correct += int((logits.argmax(1) == classes).sum())
+        tally.images += len(classes)
+        tally.costs = {name: tally.costs.get(name, 0.0) + cost.item() for name, cost in costs.items()}
+
+    def checked(self, loss: Tensor, batch: Batch) -> float:
+        """Return the value of a loss; stop where it is none, and tell what is the cause."""
+        value = loss.item()
+        if not math.isfinite(value):
+            images = None if bool(batch[0].isfinite().all()) else "the images"
+            raise self.error(images or self.state.not_finite() or "the loss")
+        return value
+
+    def error(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"the search stopped after {self.state.step} steps: {what} became infinite or no number; "
+            "lower weight_lr or theta_lr, or look at the images"
+        )
+
+    def after_step(self) -> None:
+        """Save where it is time for it; the end of an epoch is saved with its record."""
+        self.state.step += 1
+        if self.state.step % self.config.checkpoint_steps == 0 and self.state.place[1]:
+            self.save()
+
+    def require_finite(self) -> None:
+        broken = self.state.not_finite()
+        if broken is not None:
+            raise self.error(broken)
+
+    def save(self) -> None:
+        """Write a checkpoint, of a sound state only."""
+        self.require_finite()
+        if self.folder is not None:
+            self.folder.save(self.state.state_dict())
+
+    def finish(self, epoch: int, seconds: float) -> SearchEpoch:
+        """Log an epoch and save."""
+        self.require_finite()
+        record = epoch_record(self.state, epoch, self.metrics, seconds)
+        warn_of_collapse(record)
+        self.state.tally = Tally()
+        if self.folder is not None:
+            self.folder.log(record.model_dump(mode="json"))
+        self.save()
+        return record

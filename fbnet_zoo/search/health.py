@@ -1,0 +1,93 @@
+"""How a search goes: one record for each epoch, and a warning where it collapses."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.state import SearchState
+from fbnet_zoo.spec import Record
+
+log = logging.getLogger(__name__)
+
+_SURE, _MOST = 0.9, 0.5
+
+
+class SearchEpoch(Record):
+    """One epoch of a search.
+
+    Attributes:
+        epoch: from 1.
+        step: steps made since the beginning.
+        temperature: of the Gumbel-softmax.
+        weight_loss: mean cross-entropy of the steps of the weights.
+        theta_loss: mean loss of the steps of theta; `None` in the warm-up.
+        top1: of theta's images under the masks, percent; likewise.
+        entropy: of each layer's softmax(theta), nats: from log(candidates) down to 0.
+        skip: of each layer, the probability of its skip; `None` where it has none.
+        probable: of each layer, the position of its most probable candidate.
+        expected: of each metric, the expectation over P(theta).
+        sampled: of each metric, the mean over the masks that were drawn for theta; empty in the warm-up.
+        multipliers: of the limits.
+        seconds: since the search was begun or gone on with.
+    """
+
+    epoch: int
+    step: int
+    temperature: float
+    weight_loss: float
+    theta_loss: float | None
+    top1: float | None
+    entropy: tuple[float, ...]
+    skip: tuple[float | None, ...]
+    probable: tuple[int, ...]
+    expected: dict[str, float]
+    sampled: dict[str, float]
+    multipliers: tuple[float, ...]
+    seconds: float
+
+
+@torch.no_grad()
+def epoch_record(state: SearchState, epoch: int, metrics: Sequence[CostMetric], seconds: float) -> SearchEpoch:
+    """Return the record of an epoch, from 0, that has just been made."""
+    tally, shares = state.tally, [theta.double().softmax(0) for theta in state.supernet.theta]
+    learnt = tally.theta_steps > 0
+    return SearchEpoch(
+        epoch=epoch + 1,
+        step=state.step,
+        temperature=state.config.temperature.at(epoch),
+        weight_loss=tally.weight_loss / max(1, tally.weight_steps),
+        theta_loss=tally.theta_loss / tally.theta_steps if learnt else None,
+        top1=100 * tally.correct / tally.images if learnt else None,
+        entropy=tuple(float(torch.special.entr(share).sum()) for share in shares),
+        skip=_skips(state, shares),
+        probable=tuple(int(share.argmax()) for share in shares),
+        expected={metric.name: float(metric.expected(shares)) for metric in metrics},
+        sampled={name: total / tally.theta_steps for name, total in tally.costs.items()},
+        multipliers=tuple(state.multipliers.tolist()),
+        seconds=seconds,
+    )
+
+
+def warn_of_collapse(record: SearchEpoch) -> None:
+    """Warn where most layers that may skip do so almost surely: what is left of the network is then hardly searched."""
+    shares = [share for share in record.skip if share is not None]
+    sure = sum(share > _SURE for share in shares)
+    if shares and sure > _MOST * len(shares):
+        log.warning(
+            "epoch %d: %d of the %d layers that may skip do so with a probability above %g; lower alpha of the "
+            "penalty, raise the limits, or lengthen the warm-up",
+            record.epoch,
+            sure,
+            len(shares),
+            _SURE,
+        )
+
+
+def _skips(state: SearchState, shares: Sequence[Tensor]) -> tuple[float | None, ...]:
+    ops = [list(layer.ops.values()) for layer in state.supernet.space.layers]
+    return tuple(
+        float(share[own.index("skip")]) if "skip" in own else None for own, share in zip(ops, shares, strict=True)
+    )

@@ -1,0 +1,155 @@
+"""How a layer of the supernet computes y = sum_i m_i b_i(x) over its candidates b with the mask m.
+
+`plain` is the sum as the paper writes it (Wu et al., arXiv:1812.03443). The other forms give the same
+values and gradients in less time or memory; `benchmarks/bench_search.py` compares them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
+
+Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
+"""Takes the candidates, their input (N, C, H, W), and the mask: (candidates,), or (N, candidates) for each image."""
+
+
+def plain(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
+    """Run all candidates and add up their outputs times their masks."""
+    weights = mask.unbind(-1)  # each () or (N,)
+    return torch.stack([_per_image(weight) * b(x) for weight, b in zip(weights, candidates, strict=True)]).sum(0)
+
+
+def fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
+    """Do the same with one multiplication of images in all: m scales the last batch norm of each candidate.
+
+    m (gamma z + beta) = (m gamma) z + m beta; inputs that candidates add back are multiplied together. A mask for
+    each image is no scale of a batch norm, and falls back to multiplying outputs.
+    """
+    return _fused(candidates, x, mask, _branch)
+
+
+def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
+    """Do the same, keeping only the input of the candidates: each runs again for its gradient, alone.
+
+    Running again leaves the statistics of batch norm alone, so they move once for each step.
+    """
+    return _fused(candidates, x, mask, _branch_again)
+
+
+def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
+    """Run only the candidate with the largest mask, for masks that are 1 there and 0 elsewhere.
+
+    The gradient reaches that mask alone; those of the candidates that do not run are left out, as in ProxylessNAS's
+    and GDAS's single paths (arXiv:1812.00332, 1910.04465), so this form is cheaper and noisier, not equal.
+    """
+    position = int(mask.argmax())
+    return fused([candidates[position]], x, mask[position : position + 1])
+
+
+def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:
+    weights = mask.unbind(-1)
+    passed, branches = [], []
+    for weight, candidate in zip(weights, candidates, strict=True):
+        if isinstance(candidate, ResidualInvertedResidual | nn.Identity):
+            passed.append(weight)
+        if not isinstance(candidate, nn.Identity):
+            branches.append((candidate, weight))
+    y = x * _per_image(torch.stack(passed).sum(0)) if passed else None
+    for candidate, weight in branches:
+        branch = run(candidate, x, weight)
+        y = branch if y is None else y.add_(branch)
+    assert y is not None  # noqa: S101 - a layer has a candidate
+    return y
+
+
+_Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def _branch_again(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """Return what `_branch` does, of which only the inputs are kept."""
+    return _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
+
+
+class _Again(torch.autograd.Function):
+    """Runs a branch once more for its gradient.
+
+    `torch.utils.checkpoint` does so too, but with a call of Python for every tensor that is kept, which costs more time
+    here than running again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, candidate: nn.Module, x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
+        ctx.candidate = candidate
+        ctx.save_for_backward(x, weight)
+        return _branch(candidate, x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[1:]
+        x, weight = (
+            kept.detach().requires_grad_(is_needed)
+            for kept, is_needed in zip(ctx.saved_tensors, needed[:2], strict=True)
+        )
+        with torch.enable_grad(), _statistics_kept(ctx.candidate):
+            y = _branch(ctx.candidate, x, weight)
+        inputs = (x, weight, *ctx.candidate.parameters())
+        wanted = [value for value, is_needed in zip(inputs, needed, strict=True) if is_needed]
+        found = iter(torch.autograd.grad(y, wanted, gradient))
+        return None, *(next(found) if is_needed else None for is_needed in needed)
+
+
+def _per_image(weight: Tensor) -> Tensor:
+    """Return a mask in the shape that multiplies images: () or (N, 1, 1, 1)."""
+    return weight if weight.dim() == 0 else weight.view(-1, 1, 1, 1)
+
+
+def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """Return a candidate's output without the input that it adds back, times its mask."""
+    if weight.dim() == 0 and isinstance(candidate, InvertedResidual) and isinstance(candidate.project, ConvBNAct):
+        y = candidate.depthwise(candidate.shuffle(_expanded(candidate.expand, x)))  # (N, C*e, H/s, W/s)
+        return _scaled(candidate.project, candidate.se(y), weight)
+    y = candidate.branch(x) if isinstance(candidate, InvertedResidual) else candidate(x)
+    return y * _per_image(weight)
+
+
+def _expanded(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer.act(layer.bn(_convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
+
+
+def _convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return the output of a convolution; where images have one pixel, CPUs make the product of matrices faster."""
+    if x.is_cpu and x.shape[2:] == (1, 1) and conv.kernel_size == (1, 1) and conv.groups == 1:
+        return F.linear(x.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
+    return conv(x)
+
+
+def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:
+    """Return a layer's output times a number."""
+    y, bn = _convolved(layer.conv, x), layer.bn
+    if not isinstance(bn, nn.BatchNorm2d) or not isinstance(layer.act, nn.Identity) or bn.momentum is None:
+        return layer.act(bn(y)) * weight
+    if bn.training and bn.num_batches_tracked is not None:
+        bn.num_batches_tracked.add_(1)
+    gamma, beta = weight * bn.weight, weight * bn.bias
+    return F.batch_norm(y, bn.running_mean, bn.running_var, gamma, beta, bn.training, bn.momentum, bn.eps)
+
+
+@contextmanager
+def _statistics_kept(candidate: nn.Module) -> Iterator[None]:
+    """Let batch norms take note of a batch with a momentum of 0: the statistics stay what they are."""
+    norms = [each for each in candidate.modules() if isinstance(each, nn.BatchNorm2d)]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, batches

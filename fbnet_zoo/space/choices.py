@@ -1,0 +1,83 @@
+"""What was chosen in a search space: records that print in one line and travel as JSON."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from fbnet_zoo.spec import LETTERS, Channels, Name, Record, Size
+
+_LETTER = {field: letter for letter, field in LETTERS.items()}
+
+
+def short(field: str) -> str:
+    """Return a field of a choice with the literature's letter.
+
+    >>> short("kernel_size"), short("rest_expansion")
+    ('k', 'rest e')
+    """
+    return f"rest {_LETTER[field[5:]]}" if field.startswith("rest_") else _LETTER[field]
+
+
+class LayerChoice(Record):
+    """What one layer chose; `None` where the space leaves nothing to choose.
+
+    Attributes:
+        candidate: name of the block.
+        kernel_size: of the block, or of the first of several.
+        expansion: likewise.
+        out_channels: of the block or blocks.
+        repeats: number of equal blocks.
+        rest_kernel_size: of the blocks after the first.
+        rest_expansion: likewise.
+    """
+
+    candidate: Name | None = None
+    kernel_size: int | None = None
+    expansion: float | None = None
+    out_channels: int | None = None
+    repeats: int | None = None
+    rest_kernel_size: int | None = None
+    rest_expansion: float | None = None
+
+    def __str__(self) -> str:
+        return " ".join(self._words()) or "-"
+
+    def _words(self) -> Iterator[str]:
+        if self.candidate is not None:
+            yield self.candidate
+        for field, value in self:
+            if field != "candidate" and value is not None:
+                yield f"{short(field)}{value:g}"
+
+
+class Choices(Record):
+    """One point of a search space.
+
+    Attributes:
+        space: name of the space.
+        input_size: side of the image, px.
+        layers: what each layer chose, in order.
+        stem_channels: where the space leaves them open.
+        head_channels: likewise.
+        variant: which of the space's variants the network has, if any.
+
+    >>> point = Choices(space="mine", input_size=32, layers=(LayerChoice(candidate="k3_e6"), LayerChoice(repeats=2)))
+    >>> print(point)
+    mine at 32 px: k3_e6, r2
+    >>> Choices.model_validate_json(point.model_dump_json()) == point
+    True
+    """
+
+    space: Name
+    input_size: Size
+    layers: Annotated[tuple[LayerChoice, ...], Field(max_length=4096)]
+    stem_channels: Channels | None = None
+    head_channels: Channels | None = None
+    variant: Name | None = None
+
+    def __str__(self) -> str:
+        variant = f" ({self.variant})" if self.variant else ""
+        stem = f"stem c{self.stem_channels}, " if self.stem_channels else ""
+        head = f", head c{self.head_channels}" if self.head_channels else ""
+        return f"{self.space}{variant} at {self.input_size} px: {stem}{', '.join(map(str, self.layers))}{head}"

@@ -1,0 +1,159 @@
+"""The layers of a search space: what each leaves open, and the rows of a definition that a choice makes of it."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.space.choices import LayerChoice
+from fbnet_zoo.space.records import CandidateSpec, SpaceRow, SpaceSpec
+from fbnet_zoo.spec import FIELDS_OF_OP, BlockSpec, Op, RowOptions
+
+Pick = Callable[[Sequence[Any]], Any]
+"""Takes one of several options."""
+
+_MANY = 9
+"""More options than that are not all told."""
+
+_OWN = ("kernel_size", "expansion", "out_channels", "repeats")
+_REST = {"rest_kernel_size": "kernel_size", "rest_expansion": "expansion"}
+_SAID = (*RowOptions.model_fields, "groups", "se_ratio", "depthwise_repeats", "depthwise_groups")
+"""What rows and candidates say and none leaves open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLayer:
+    """One layer that chooses.
+
+    Attributes:
+        name: of the layer, `stages.<output stride>.<number in the stage>`.
+        output_stride: of its stage.
+        location: of the row in the space's record.
+        row: what the space's file says of it.
+        stride: of its first block.
+        ops: the candidates' ops by name; of a layer without candidates, its own by `None`.
+        candidates: what it chooses from, by name.
+    """
+
+    name: str
+    output_stride: int
+    location: tuple[str | int, ...]
+    row: SpaceRow
+    stride: int
+    ops: dict[str | None, Op]
+    candidates: dict[str, CandidateSpec]
+
+    def options(self, candidate: str | None = None) -> dict[str, tuple[Any, ...]]:
+        """Return the fields of a `LayerChoice` that are open with a candidate, each with its values.
+
+        `options()` of a layer with candidates tells what is open with one that takes every field.
+        """
+        takes = FIELDS_OF_OP[self.ops[candidate]] if candidate in self.ops else set(_OWN)
+        fields = {field: getattr(self.row, field) for field in _OWN if field in {*takes, "out_channels", "repeats"}}
+        fields |= {field: getattr(self.row.rest, own, None) for field, own in _REST.items()}
+        return {field: values for field, values in fields.items() if values is not None and len(values) > 1}
+
+    def size(self) -> int:
+        """Return the number of choices."""
+        return sum(math.prod(map(len, self.options(candidate).values())) for candidate in self.ops)
+
+    def draw(self, pick: Pick) -> LayerChoice:
+        """Choose: the candidate, then each value that it leaves open."""
+        candidate = pick(tuple(self.ops))
+        return LayerChoice(
+            candidate=candidate, **{field: pick(values) for field, values in self.options(candidate).items()}
+        )
+
+    def rows(self, choice: LayerChoice) -> tuple[BlockSpec, ...]:
+        """Return the rows that a choice makes of the layer: one, or two where the blocks after the first differ.
+
+        Raises:
+            InputError: the layer does not offer that choice.
+        """
+        self._check(choice)
+        repeats = self._value(choice, "repeats")
+        first = self._said(choice.candidate) | self._values(choice)
+        start = first | ({"stride": self.stride} if self.stride > 1 else {})
+        if self.row.rest is None:
+            return (BlockSpec(**start | ({"repeats": repeats} if repeats > 1 else {})),)
+        rest = first | {own: values[0] for own in _REST.values() if (values := getattr(self.row.rest, own))}
+        rest |= {own: value for field, own in _REST.items() if (value := getattr(choice, field)) is not None}
+        return (BlockSpec(**start), BlockSpec(**rest | ({"repeats": repeats - 1} if repeats > 2 else {})))
+
+    def _check(self, choice: LayerChoice) -> None:
+        if choice.candidate not in self.ops:
+            raise InputError(f"{self.name} cannot choose {choice.candidate!r}; expected {self.offer()}")
+        options = self.options(choice.candidate)
+        for field, value in choice:
+            if field != "candidate" and (value not in options[field] if field in options else value is not None):
+                expected = words(options[field]) if field in options else "nothing"
+                raise InputError(f"{self.name} cannot choose {value!r} for {field!r}; expected {expected}")
+
+    def offer(self) -> str:
+        """Return, for an error, what can be chosen."""
+        letters = {"k": "kernel_size", "e": "expansion", "c": "out_channels"}
+        said = {letter: getattr(self.row, field) for letter, field in letters.items()}
+        values = ", ".join(f"{letter} {words(options)}" for letter, options in said.items() if options)
+        return f"{words(tuple(self.candidates)) if self.candidates else 'a block'} with {values}, s {self.stride}"
+
+    def _value(self, choice: LayerChoice, field: str) -> Any:
+        chosen, options = getattr(choice, field), getattr(self.row, field)
+        return options[0] if chosen is None and options else chosen
+
+    def _values(self, choice: LayerChoice) -> dict[str, Any]:
+        """Return the values of the first block that the row says or leaves open."""
+        takes = {*FIELDS_OF_OP[self.ops[choice.candidate]], "out_channels"}
+        values = {field: self._value(choice, field) for field in _OWN if field in takes and field != "repeats"}
+        return {field: value for field, value in values.items() if value is not None}
+
+    def _said(self, candidate: str | None) -> dict[str, Any]:
+        """Return what the row and the candidate say, the candidate's word first; of the row what its op takes."""
+        said = {field: getattr(self.row, field) for field in _SAID}
+        if candidate is not None:
+            chosen = self.candidates[candidate]
+            said = {field: value for field, value in said.items() if field in FIELDS_OF_OP[self.ops[candidate]]}
+            own = {field: getattr(chosen, field) for field in ("kernel_size", "expansion", *_SAID)}
+            said |= {field: value for field, value in own.items() if value is not None}
+        return {field: value for field, value in said.items() if value is not None}
+
+
+def open_layers(spec: SpaceSpec) -> tuple[OpenLayer, ...]:
+    """Return the layers of a space, in order."""
+    return tuple(_open_layers(spec))
+
+
+def _open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
+    for position, stage in enumerate(spec.stages):
+        count = 0
+        for index, row in enumerate(stage.blocks):
+            candidates = {each.name: each for each in spec.candidates_of(row)}
+            for number in range(row.layers):
+                yield OpenLayer(
+                    name=f"stages.{stage.output_stride}.{count}",
+                    output_stride=stage.output_stride,
+                    location=("stages", position, "blocks", index),
+                    row=row,
+                    stride=1 if number else row.stride,
+                    ops={name: spec.op_of(each) for name, each in candidates.items()} or {None: spec.op_of(row)},
+                    candidates=candidates,
+                )
+                count += 1
+
+
+def single_row(row: SpaceRow, channels: int | None) -> BlockSpec:
+    """Return the row of a stem or head; `channels` where they are open."""
+    said = {field: getattr(row, field) for field in (*_SAID, "stride") if field in row.model_fields_set}
+    said |= {field: values[0] for field in ("kernel_size", "expansion") if (values := getattr(row, field))}
+    return BlockSpec(out_channels=channels or row.out_channels[0], **said)
+
+
+def words(values: tuple[Any, ...]) -> str:
+    """Return options as a person tells them.
+
+    >>> words((3, 5)), words((0.75,)), words(tuple(range(100)))
+    ('3 or 5', '0.75', '0, 1, 2, … or 99')
+    """
+    said = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    said = said if len(said) <= _MANY else [*said[:3], "…", said[-1]]
+    return " or ".join(filter(None, (", ".join(said[:-1]), said[-1])))

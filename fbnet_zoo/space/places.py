@@ -1,0 +1,137 @@
+"""The blocks of a search space with their shapes: what a supernet holds and what a latency table measures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from fbnet_zoo.space.choices import LayerChoice
+from fbnet_zoo.space.encode import resolve
+from fbnet_zoo.space.layers import OpenLayer
+from fbnet_zoo.space.records import SpaceSpec
+from fbnet_zoo.spec import ArchSpec, BlockSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedBlock:
+    """One block on an input `(N, in_channels, size_in, size_in)`.
+
+    `row` says all of it: op, kernel, stride, groups, expansion, output channels, activation, squeeze-excite.
+    `Space.plan` resolves it further, to the layers that are built.
+    """
+
+    in_channels: int
+    size_in: int
+    row: BlockSpec
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether it is a skip that returns its input."""
+        return self.row.op == "skip" and self.row.stride == 1 and self.row.out_channels == self.in_channels
+
+    def having(self, in_channels: int, **fields: Any) -> "PlacedBlock":
+        """Return the block with other channels in front, and other values in its row."""
+        return replace(self, in_channels=in_channels, row=self.row.model_copy(update=fields))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one block stands, and what can stand there.
+
+    Attributes:
+        name: of the layer; with `.rest` for its blocks after the first, where the depth is open.
+        channels: every pair of input and output channels that is possible; the last is the widest.
+        size_in: side of the input, px.
+        size_out: side of the output, px.
+        stride: of the block.
+        repeats: how many of it may follow each other.
+        expansions: those that are open; none where the blocks say theirs.
+        blocks: what can stand here by name, the widest of each.
+    """
+
+    name: str
+    channels: tuple[tuple[int, int], ...]
+    size_in: int
+    size_out: int
+    stride: int
+    repeats: tuple[int, ...]
+    expansions: tuple[float, ...]
+    blocks: Mapping[str, PlacedBlock]
+
+    def narrowed(self) -> Iterator[PlacedBlock]:
+        """Yield every block that can stand here, with all channels and expansions, but for what does nothing."""
+        for (before, after), block in product(self.channels, self.blocks.values()):
+            for expansion in (self.expansions if block.row.expansion else ()) or (block.row.expansion,):
+                narrow = block.having(before, out_channels=after, expansion=expansion)
+                if not narrow.does_nothing:
+                    yield narrow
+
+
+def places(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, input_size: int) -> Iterator[Place]:
+    """Yield the places of a space's layers, for images of `input_size` px."""
+    size, before = _after(input_size, spec.stem.stride), spec.stem.out_channels
+    for layer in layers:
+        after = layer.row.out_channels
+        yield _place(layer, frame, size, tuple(product(before, after)))
+        size, before = _after(size, layer.stride), after
+        if layer.row.repeats[-1] > 1:
+            yield _place(layer, frame, size, tuple(zip(after, after, strict=True)), rest=True)
+
+
+def placed_blocks(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, size: int) -> Iterator[PlacedBlock]:
+    """Yield the blocks of a space from stem to head, for colour images of `size` px; some more than once."""
+    stem = PlacedBlock(in_channels=3, size_in=size, row=resolve(frame, frame.stem))
+    for channels in spec.stem.out_channels:
+        yield stem.having(3, out_channels=channels)
+    last, size_out = spec.stem.out_channels, _after(size, spec.stem.stride)
+    for place in places(layers, frame, spec, size):
+        yield from place.narrowed()
+        last, size_out = tuple(dict.fromkeys(after for _, after in place.channels)), place.size_out
+    head = PlacedBlock(in_channels=last[0], size_in=size_out, row=resolve(frame, frame.head))
+    for before, after in product(last, spec.head.out_channels):
+        yield head.having(before, out_channels=after)
+
+
+def _place(
+    layer: OpenLayer, frame: ArchSpec, size: int, channels: tuple[tuple[int, int], ...], *, rest: bool = False
+) -> Place:
+    stride, widest = 1 if rest else layer.stride, channels[-1][0]
+    return Place(
+        name=f"{layer.name}.rest" if rest else layer.name,
+        channels=channels,
+        size_in=size,
+        size_out=_after(size, stride),
+        stride=stride,
+        repeats=tuple(count - 1 for count in layer.row.repeats if count > 1) if rest else (1,),
+        expansions=layer.options().get(_field(layer, "expansion", rest=rest), ()),
+        blocks={
+            name: PlacedBlock(in_channels=widest, size_in=size, row=resolve(frame, row))
+            for name, row in _widest(layer, rest=rest)
+        },
+    )
+
+
+def _widest(layer: OpenLayer, *, rest: bool) -> Iterator[tuple[str, BlockSpec]]:
+    """Yield each candidate, or each kernel where that is open, with its widest row."""
+    kernel = _field(layer, "kernel_size", rest=rest)
+    for candidate in layer.ops:
+        options = layer.options(candidate)
+        chosen = {field: values[-1] for field, values in options.items()}
+        for size in options.get(kernel, (None,)):
+            choice = LayerChoice(candidate=candidate, **chosen | ({} if size is None else {kernel: size}))
+            row = layer.rows(choice)[-1 if rest else 0]
+            if rest:
+                row = row.model_copy(update={"stride": 1})
+            parts = (candidate, f"k{row.kernel_size}" if candidate is None or size is not None else None)
+            yield "_".join(filter(None, parts)), row
+
+
+def _field(layer: OpenLayer, field: str, *, rest: bool) -> str:
+    """Return the field of a choice that tells a value of the first block, or of those after it."""
+    own = rest and getattr(layer.row.rest, field, None) is not None
+    return f"rest_{field}" if own else field
+
+
+def _after(size: int, stride: int) -> int:
+    """Return the side of a block's output: kernels are odd and padded by half."""
+    return -(-size // stride)

@@ -1,0 +1,25 @@
+"""Training and evaluation of networks on data sets."""
+
+from fbnet_zoo.train.batches import Inputs
+from fbnet_zoo.train.evaluate import Evaluation, evaluate
+from fbnet_zoo.train.loop import EpochMetrics, fit
+from fbnet_zoo.train.recipe import Augmentation, Recipe, default_recipe, load_recipe, qat_recipe
+from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.train.runs import Trained, inputs_of, train
+
+__all__ = [
+    "Augmentation",
+    "EpochMetrics",
+    "Evaluation",
+    "Inputs",
+    "Recipe",
+    "RunFolder",
+    "Trained",
+    "default_recipe",
+    "evaluate",
+    "fit",
+    "inputs_of",
+    "load_recipe",
+    "qat_recipe",
+    "train",
+]

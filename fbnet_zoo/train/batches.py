@@ -1,0 +1,167 @@
+"""From a set of images to batches.
+
+Nothing is drawn from a state that goes on: the order of an epoch follows from the seed and the epoch, what happens to
+an image from these and its index. So any batch can be made alone, which is what lets a run resume anywhere, and it is
+the same with any number of processes.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fbnet_zoo import _require
+from fbnet_zoo.datasets import ImageSet, normalised
+from fbnet_zoo.spec import PreprocessSpec
+from fbnet_zoo.train.recipe import Augmentation
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a network takes.
+
+    Attributes:
+        preprocess: how an image becomes the input.
+        channels: of the input.
+    """
+
+    preprocess: PreprocessSpec
+    channels: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise `(N, C, crop, crop)` images from 0 to 1."""
+        channels_last = torch.channels_last  # the faster layout on CPUs; it changes no value
+        return normalised(images, self.preprocess, self.channels).contiguous(memory_format=channels_last)
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that follows from several numbers."""
+    return zlib.crc32(repr(numbers).encode())
+
+
+def training_batches(
+    images: ImageSet,
+    inputs: Inputs,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield the augmented batches of an epoch, in its random order.
+
+    Args:
+        images: to train on, at least as many as a batch has.
+        inputs: of the network.
+        augmentation: what happens to an image.
+        batch_size: images per batch; the rest is left out.
+        seed: of order and augmentation.
+        epoch: from 0.
+        first: the first batch to yield.
+        workers: processes that read images.
+
+    Yields:
+        Normalised images `(N, C, crop, crop)` and classes `(N,)`.
+    """
+    count = len(images.labels)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
+    whole = order[: count // batch_size * batch_size].view(-1, batch_size)
+    items = _Augmented(images, train_transform(augmentation, inputs.preprocess), (seed, epoch))
+    yield from _load(items, images.labels, inputs, whole[first:].tolist(), workers)
+
+
+def evaluation_batches(images: ImageSet, inputs: Inputs, *, batch_size: int, workers: int = 0) -> Iterator[Batch]:
+    """Yield all images as they are evaluated, in order: normalised `(N, C, crop, crop)`, and classes `(N,)`."""
+    indices = list(range(len(images.labels)))
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    yield from _load(_Fitted(images, inputs.preprocess), images.labels, inputs, batches, workers)
+
+
+class _Fitted(Dataset[tuple[int, Tensor]]):
+    def __init__(self, images: ImageSet, preprocess: PreprocessSpec) -> None:
+        self.images, self.preprocess = images, preprocess
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+        return index, self.images.fitted(index, self.preprocess)
+
+
+class _Augmented(Dataset[tuple[int, Tensor]]):
+    def __init__(self, images: ImageSet, transform: "Transform", seed: tuple[int, int]) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+        before = torch.get_rng_state()  # what torchvision draws from, and the caller may, too
+        torch.default_generator.manual_seed(seed_of(*self.seed, index))
+        try:
+            return index, self.transform(self.images, index)
+        finally:
+            torch.set_rng_state(before)
+
+
+def _load(
+    items: Dataset[tuple[int, Tensor]], labels: Tensor, inputs: Inputs, batches: list[list[int]], workers: int
+) -> Iterator[Batch]:
+    loader = DataLoader(items, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+    for indices, images in loader:
+        yield inputs(images), labels[indices]
+
+
+Transform = Callable[[ImageSet, int], Tensor]
+
+
+def train_transform(augmentation: Augmentation, preprocess: PreprocessSpec) -> Transform:
+    """Return what makes the image of an index, augmented: float32 `(C, crop, crop)` from 0 to 1."""
+    change = _changes(augmentation, preprocess.crop)
+    if augmentation.resized_crop is None:
+        return _Scaled(change, preprocess)
+    return _Cut(change, preprocess, augmentation.resized_crop)
+
+
+class _Scaled:
+    """Scales an image as it is evaluated, then changes it."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], preprocess: PreprocessSpec) -> None:
+        self.change, self.preprocess = change, preprocess
+
+    def __call__(self, images: ImageSet, index: int) -> Tensor:
+        return self.change(images.fitted(index, self.preprocess))
+
+
+class _Cut:
+    """Cuts a part out of an image, scales that, then changes it."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], preprocess: PreprocessSpec, smallest: float) -> None:
+        v2 = _require.torchvision("torchvision.transforms.v2")
+        mode = v2.InterpolationMode(preprocess.interpolation)
+        self.cut = v2.RandomResizedCrop(preprocess.crop, scale=(smallest, 1), interpolation=mode, antialias=True)
+        self.read = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+        self.change = change
+
+    def __call__(self, images: ImageSet, index: int) -> Tensor:
+        image = self.cut(images.image(index))
+        return self.change(self.read(image) if isinstance(image, Image.Image) else image)
+
+
+def _changes(augmentation: Augmentation, crop: int) -> Callable[[Tensor], Tensor]:
+    v2 = _require.torchvision("torchvision.transforms.v2")
+    ask, steps = augmentation, []
+    if ask.pad:
+        steps.append(v2.RandomCrop(crop, padding=round(ask.pad * crop)))
+    if ask.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if ask.degrees or ask.shift or ask.zoom or ask.shear:
+        shift, zoom, mode = (ask.shift, ask.shift), (1 - ask.zoom, 1 + ask.zoom), v2.InterpolationMode.BILINEAR
+        steps.append(
+            v2.RandomAffine(ask.degrees, translate=shift, scale=zoom, shear=ask.shear or None, interpolation=mode)
+        )
+    if ask.brightness or ask.contrast or ask.saturation:
+        steps.append(v2.ColorJitter(brightness=ask.brightness, contrast=ask.contrast, saturation=ask.saturation))
+    return v2.Compose(steps or [v2.Identity()])

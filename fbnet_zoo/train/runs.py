@@ -1,0 +1,133 @@
+"""A whole training, in a folder: from the name of a network to weights that `create` loads."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fbnet_zoo import __version__, arch_file, checkpoints
+from fbnet_zoo.datasets import ImageDataset
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.train.batches import Inputs
+from fbnet_zoo.train.loop import EpochMetrics, Progress, fit
+from fbnet_zoo.train.qat import adopt, prepare
+from fbnet_zoo.train.recipe import Recipe
+from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.zoo import create
+
+WEIGHTS = "weights.safetensors"
+"""What a run makes, in its folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        network: with the trained weights, in evaluation mode.
+        metrics: of the last epoch.
+        weights: the file that holds them.
+    """
+
+    network: FBNet
+    metrics: EpochMetrics
+    weights: Path
+
+
+def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
+    """Return what a network takes of a data set: as its weights or its definition say, small images whole."""
+    preprocess = network.spec.eval_preprocess(network.weights)
+    if dataset.size is not None:
+        preprocess = preprocess.model_copy(update={"resize": preprocess.crop})
+    return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
+
+
+def train(  # noqa: PLR0913 - what the command line offers
+    name: str | Path,
+    dataset: ImageDataset,
+    recipe: Recipe,
+    out: Path,
+    *,
+    pretrained: bool | str | Path = False,
+    qat: bool = False,
+    resume: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Trained:
+    """Train an entry of the zoo, from scratch or from weights, and write the run to a folder.
+
+    The folder holds `config.json`, `metrics.jsonl` with a line per epoch, `checkpoint.pt` and `weights.safetensors`.
+
+    Args:
+        name: as `create` takes it.
+        dataset: to train on; the network has its classes.
+        recipe: how.
+        out: the folder.
+        pretrained: weights to start from, as `create` takes them.
+        qat: simulate the rounding of int8 files while training, so that the weights bear it; the metrics then tell the
+            accuracy with rounding.
+        resume: go on with a run that the folder may hold; the result is the same as without the interruption.
+        device: where to train.
+        progress: called after every epoch.
+
+    Raises:
+        InputError: a value makes no sense, or the folder holds another run.
+        ConversionError: the libraries cannot quantize the network.
+        MissingExtraError: a library that `qat` needs is missing.
+        WeightsError: the weights to start from cannot be had, or do not fit.
+        TrainingError: loss or weights became infinite or no number; the last good checkpoint stays.
+    """
+    recipe = recipe.model_copy(update={"threads": recipe.threads or torch.get_num_threads()})
+    network = _start(name, pretrained, dataset, recipe)
+    start, inputs = network.weights, inputs_of(network, dataset)
+    if qat and (start is None or recipe.ema_decay is not None):
+        raise InputError("qat goes on from trained weights, without a moving average; give weights, and ema_decay null")
+    folder, config = RunFolder(out), {**_config(network, dataset, recipe, device), "qat": qat}
+    folder.begin(config, _versions(), resume=resume)
+    trained = prepare(network) if qat else network
+    metrics = fit(trained, dataset, recipe, inputs, folder=folder, device=device, progress=progress)
+    if qat:
+        adopt(network, trained)
+    network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
+    network.weights = f"trained{' for int8' if qat else ''} on {dataset.name}" + (f" from {start}" if start else "")
+    told = {key: value for key, value in config.items() if key != "definition"}
+    notes = {"weights": network.weights, "license": network.license, "training": json.dumps(told)}
+    checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
+    return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
+
+
+def _start(name: str | Path, pretrained: bool | str | Path, dataset: ImageDataset, recipe: Recipe) -> FBNet:
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(recipe.seed)
+        return create(
+            name,
+            pretrained,
+            num_classes=len(dataset.classes),
+            drop_rate=recipe.drop_rate,
+            drop_path_rate=recipe.drop_path_rate,
+        )
+
+
+def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return what the result depends on."""
+    return {
+        "network": network.spec.name,
+        "weights": network.weights,
+        "data": {
+            "name": dataset.name,
+            "classes": len(dataset.classes),
+            "train": len(dataset.train.labels),
+            "held_out": len(dataset.held_out.labels),
+            "split": dataset.split,
+        },
+        "device": device,
+        "recipe": recipe.model_dump(mode="json"),
+        "definition": arch_file.dump(network.spec),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {"fbnet_zoo": __version__, "torch": torch.__version__}

@@ -1,0 +1,143 @@
+"""The state of a training: everything that the next step depends on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fbnet_zoo.train.recipe import Recipe
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+_FIRST_LR = 0.01
+"""Share of the learning rate that a warm-up starts with."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What the steps of an epoch came to so far.
+
+    Attributes:
+        loss: sum over images.
+        correct: images that were right when they were trained on.
+        images: that were seen.
+    """
+
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+
+    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
+        """Count one batch."""
+        self.loss += loss * len(labels)
+        self.correct += int((logits.argmax(1) == labels).sum())
+        self.images += len(labels)
+
+
+class TrainingState:
+    """A network with its moving average, optimiser and schedule, at a step.
+
+    Random numbers are no part of it: every step draws its own from the seed and its number.
+
+    Args:
+        network: to be trained, in place.
+        recipe: how.
+        steps_per_epoch: batches of an epoch.
+
+    Attributes:
+        step: steps that were made.
+        tally: of those that belong to the epoch under way.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
+        self.network = network
+        self.average = _average(network, recipe)
+        self.optimizer = _optimizer(network, recipe)
+        self.schedule = _schedule(self.optimizer, recipe, steps_per_epoch)
+        self.step, self.tally = 0, Tally()
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to evaluate and to keep: the moving average where there is one."""
+        return self.average.module if self.average else self.network
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def update(self, loss: Tensor) -> None:
+        """Make one step down the gradient of a loss."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        self.step += 1
+
+    def is_finite(self) -> bool:
+        """Return whether no parameter and no statistic has become infinite or no number."""
+        return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it as tensors and plain values, for `torch.save`."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        tally = {"loss": self.tally.loss, "correct": self.tally.correct, "images": self.tally.images}
+        return {**parts, "step": self.step, "tally": tally}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state_dict` returned."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.tally = state["step"], Tally(**state["tally"])
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
+        return parts | ({"average": self.average} if self.average else {})
+
+
+def _average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    if recipe.ema_decay is None:
+        return None
+    average = AveragedModel(network, multi_avg_fn=_averaging(recipe.ema_decay), use_buffers=True)
+    return average.requires_grad_(False)
+
+
+def _averaging(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """Return torch's moving average, but quicker at first, or short runs would keep much of the random weights."""
+
+    @torch.no_grad()
+    def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+        early = (1 + int(count)) / (10 + int(count))
+        get_ema_multi_avg_fn(min(decay, early))(averaged, current, count)
+
+    return average
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(groups, lr=recipe.lr)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
+    main: LRScheduler = (
+        CosineAnnealingLR(optimizer, T_max=total - warmup)
+        if recipe.schedule == "cosine"
+        else ConstantLR(optimizer, factor=1, total_iters=1)
+    )
+    if not warmup:
+        return main
+    rising = LinearLR(optimizer, start_factor=_FIRST_LR, total_iters=warmup)
+    return SequentialLR(optimizer, [rising, main], milestones=[warmup])

@@ -1,0 +1,22 @@
+"""The tiny network in every format that this machine runs."""
+
+import pytest
+import torch
+
+from fbnet_zoo.benchmarks.measure import ModelFile
+from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.program import export
+from fbnet_zoo.model import FBNet
+
+
+@pytest.fixture(scope="session")
+def tiny_files(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFile]:
+    """A file for each target; those of converters have their manifests beside them. Leave them as they are."""
+    folder = tmp_path_factory.mktemp("tiny_files")
+    artifacts = convert(shared_tiny_model, to=["onnx", "executorch"], out=folder)
+    files = {each.target: each.path for each in artifacts} | {"torch": folder / "tiny.pt2"}
+    torch.export.save(export(shared_tiny_model, ConvertOptions()).exported, files["torch"])
+    return {
+        target: ModelFile(path=path, name="tiny", target=target, precision="fp32") for target, path in files.items()
+    }
