@@ -66,7 +66,7 @@ class Answer:
         baseline_mb: largest resident memory until the model was loaded, 2^20 bytes.
         peak_mb: the same at the end; `None` where the system does not tell.
         others: of each further file, what `load_ms`, `warmup_ms` and `samples_ms` tell of the first.
-        failed: position of the file that was not loaded.
+        failed: position of the file where it failed.
         failure: where it failed, one of `extra`, `inputs`, `load`, `run`; everything else is then empty.
         message: why.
     """
@@ -157,7 +157,7 @@ def _measure(runtime: Runtime, job: Job) -> Answer:
     sys.stderr.write(f"{LOADING}\n")
     sys.stderr.flush()
     loaded = [_load(copy.copy(runtime), job, position) for position in range(1 + len(job.others))]
-    times_ms = _stage("run", lambda: _time([each.run for each in loaded], job.warmup + job.runs))
+    times_ms = _time([each.run for each in loaded], job.warmup + job.runs)
     if job.trace:
         loaded[0].runtime.finish(Path(job.trace))
     first, *others = (
@@ -205,12 +205,16 @@ def _stage(name: str, action: Callable[[], Any], position: int = 0) -> Any:
 def _time(runs: Sequence[Callable[[], object]], count: int) -> list[list[float]]:
     """Return what each takes, ms: all once, then all once more, and so on."""
     times: list[list[float]] = [[] for _ in runs]
+    position = 0
     gc.disable()
-    for _ in range(count):
-        for run, taken in zip(runs, times, strict=True):
-            started = perf_counter_ns()
-            run()
-            taken.append(_milliseconds(started))
+    try:
+        for _ in range(count):
+            for position, run in enumerate(runs):
+                started = perf_counter_ns()
+                run()
+                times[position].append(_milliseconds(started))
+    except Exception as error:  # runtimes raise whatever they like
+        raise _FailedError("run", f"{error}" or type(error).__name__, position) from error
     return times
 
 

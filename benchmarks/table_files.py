@@ -19,8 +19,8 @@ SCHEMA = "table.schema.json"
 def list_tables(folder: Path = TABLES) -> list[str]:
     """Return the names of the tables in a folder: the shipped ones if not said otherwise.
 
-    >>> list_tables()
-    ['eyeriss', 'fpga', 'pixel3', 'raspi4']
+    >>> "pixel3" in list_tables()
+    True
     """
     return sorted(path.stem for path in folder.glob("*.json") if path.name != SCHEMA)
 

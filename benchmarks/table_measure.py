@@ -29,6 +29,9 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.space import Space
 from fbnet_zoo.spec import ArchSpec
 
+_DIGITS = 7
+"""Of times in ms; no clock tells more."""
+
 _Shape = tuple[int, int]
 """Channels, and side in px."""
 
@@ -65,7 +68,7 @@ def _is_in(space: Space, spec: ArchSpec) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TableJob:
     """What shall be measured for a table.
 
@@ -114,10 +117,12 @@ class TableJob:
             for spec, time_ms, sum_ms in zip(self.networks, measured, sums, strict=True)
         )
 
-    @property
+    @functools.cached_property
     def operators(self) -> tuple[Operator, ...]:
-        """All that take time in some network of the space."""
-        return space_operators(self.space, num_classes=self.num_classes)
+        """All that take time in some network of the space, and those that its variants in the zoo have besides."""
+        networks = (network_operators(spec, num_classes=self.num_classes) for spec in self.networks)
+        others = (each for network in networks for each in network if not each.is_free)
+        return tuple(dict.fromkeys((*space_operators(self.space, num_classes=self.num_classes), *others)))
 
     def subjects(self) -> Iterator[Subject]:
         """Yield everything that is measured: the operators, then what is taken off, then the networks."""
@@ -176,7 +181,9 @@ _Found = Mapping[str, Floats]
 def _figures(operator: Operator, found: _Found) -> OperatorLatency:
     samples = found[_operator_key(operator)]
     nothing = sum(_without_layers_ms(shape, found) for shape in _shapes(operator)) / 2
-    own = [max(0.0, float(each) - nothing) for each in (samples[0], *np.percentile(samples, (10, 50, 90)))]
+    own = [
+        round(max(0.0, float(each) - nothing), _DIGITS) for each in (samples[0], *np.percentile(samples, (10, 50, 90)))
+    ]
     return OperatorLatency(
         operator=operator, minimum_ms=own[0], p10_ms=own[1], median_ms=own[2], p90_ms=own[3], samples=len(samples)
     )

@@ -1,6 +1,7 @@
 """Fixtures that all tests may use."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ pytest_plugins = [
     "tests.trained",
     "tests.training",
 ]
+
+# pytest-xdist tells its workers that the terminal has 80 columns; what is tested writes into a pipe.
+os.environ.pop("COLUMNS", None)
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("suite", deadline=None, derandomize=True)

@@ -9,11 +9,16 @@ from jsonschema import Draft202012Validator
 
 from fbnet_zoo.benchmarks import published_tables, table_files
 from fbnet_zoo.benchmarks.latency_table import Calibration, LatencyTable, OperatorLatency, network_ms
+from fbnet_zoo.benchmarks.operators import space_operators
 from fbnet_zoo.benchmarks.table_files import find_table, list_tables, load_table, save_table, table_text
 from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.layers import plan
 from fbnet_zoo.registry import get_spec
+from fbnet_zoo.space import load_space
 from tests.latency_tables import DEVICES, conv, network, operators_of, published, table
+
+MEASURED = {"host_xnnpack_digits_tiny": ("digits_tiny", 10), "host_xnnpack_fbnet": ("fbnet", 1000)}
+"""Tables that this project measured itself, with their search space and its classes."""
 
 PRINTED = {
     "0000000000000000000000": (17.618579145142576, 7.788973100000002, 3.9408960000000004, 10.739520000000002),
@@ -126,8 +131,18 @@ def test_wrong_figures_are_refused() -> None:
         OperatorLatency(operator=conv(), median_ms=1.0, p90_ms=0.5)
 
 
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_table_has_all_of_its_space(name: str) -> None:
+    space, num_classes = MEASURED[name]
+    measured = find_table(name)
+    assert set(measured.by_operator) >= set(space_operators(load_space(space), num_classes=num_classes))
+    assert measured.calibration is not None
+    assert measured.calibration.mape < 10
+    assert measured.calibration.spearman > 0.97
+
+
 def test_names() -> None:
-    assert list_tables() == sorted(DEVICES)
+    assert list_tables() == sorted((*DEVICES, *MEASURED))
     assert {find_table(name).kind for name in ("eyeriss", "fpga")} == {"estimate"}
     with pytest.raises(UnknownNameError, match="did you mean 'pixel3'"):
         find_table("pixel4")

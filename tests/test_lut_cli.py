@@ -27,7 +27,8 @@ def read(*words: object) -> dict[str, Any]:
 
 def test_list(tmp_path: Path) -> None:
     assert all(name in run("list").stdout for name in DEVICES)
-    assert {entry["name"]: entry["operators"] for entry in read("list")["tables"]} == dict.fromkeys(DEVICES, 96)
+    sizes = {entry["name"]: entry["operators"] for entry in read("list")["tables"]}
+    assert sizes.items() >= dict.fromkeys(DEVICES, 96).items()
     save_table(table(1.0), tmp_path / "small.json")
     assert [entry["name"] for entry in read("list", tmp_path)["tables"]] == ["small"]
     assert run("list", tmp_path / "nowhere").exit_code == 2

@@ -244,6 +244,16 @@ class TestTable:
         assert {"fbnet_a", "fbnet_b", "fbnet_c"} <= {spec.name for spec in found[5:]}
         assert len({network_operators(spec) for spec in found}) == len(found)
 
+    def test_the_zoo_has_variants_with_operators_of_their_own(self, tmp_path: Path) -> None:
+        space, variant = load_space("fbnet"), registry.get_spec("fbnet_b")
+        writer = Writer(target="torch", precision="fp32", frame=space.frame, folder=tmp_path)
+        job = TableJob(
+            name="t", space=space, num_classes=1000, networks=(variant,), writer=writer, rounds=Rounds(count=1)
+        )
+        needed = {operator for operator in network_operators(variant) if not operator.is_free}
+        assert not needed <= set(space_operators(space))
+        assert set(job.operators) == needed | set(space_operators(space))
+
     def test_stored_measurements_of_something_else(self, space: Space, tmp_path: Path) -> None:
         writer = Writer(target="torch", precision="fp32", frame=space.frame, folder=tmp_path)
         job = TableJob(name="t", space=space, num_classes=3, networks=(), writer=writer, rounds=Rounds(count=1))
@@ -258,7 +268,7 @@ class TestTable:
 @pytest.mark.onnx
 @pytest.mark.executorch
 class TestInTurn:
-    @pytest.mark.parametrize("target", ["onnx", "executorch", "torch"])
+    @pytest.mark.parametrize("target", ["onnx", "executorch"])
     def test_one_process(self, target: str, tiny_files: Files) -> None:
         files = [replace(tiny_files[target], name=name) for name in "ab"]
         found = HostDevice().run_in_turn(files, runs=4, warmup=2)

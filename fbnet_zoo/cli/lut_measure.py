@@ -152,7 +152,7 @@ def _show(table: "LatencyTable", networks: "Sequence[NetworkLatency]", out: Path
         screen.say("warning", warning, "yellow")
     if networks:
         screen.show(_networks(networks), Text())
-    screen.show(f"{out}: {len(table.operators)} operators of {table.device.id}, {len(warnings)} warnings")
+    screen.show(f"{out}: {len(table.operators)} operators of {lut_show.device_of(table)}, {len(warnings)} warnings")
     if table.calibration:
         screen.show(lut_show.fitted(table.calibration))
 

@@ -39,7 +39,7 @@ def listing(tables: Iterable[LatencyTable]) -> Table:
         runtime, precision = table.runtime or "not told", table.precision or "not told"
         count = str(len(table.operators))
         lines.add_row(
-            Text(table.name, style="bold"), _device(table), runtime, precision, count, table.level, table.kind
+            Text(table.name, style="bold"), device_of(table), runtime, precision, count, table.level, table.kind
         )
     return lines
 
@@ -59,7 +59,7 @@ def page(table: LatencyTable, entries: Iterable[OperatorLatency]) -> tuple[Rende
 def _facts(table: LatencyTable) -> dict[str, str]:
     base = f"{table.base_ms:.6g} ms is the network of skips, to which differences are added" if table.base_ms else ""
     facts = {
-        "device": _device(table),
+        "device": device_of(table),
         "runtime": " ".join(filter(None, (table.runtime, table.precision))),
         "threads": "" if table.threads is None else str(table.threads),
         "batch": str(table.batch),
@@ -73,9 +73,10 @@ def _facts(table: LatencyTable) -> dict[str, str]:
     return {label: value for label, value in facts.items() if value}
 
 
-def _device(table: LatencyTable) -> str:
+def device_of(table: LatencyTable) -> str:
+    """Return what a table's device is called."""
     device = table.device
-    return " ".join(filter(None, (device.manufacturer, device.model))) or device.id
+    return " ".join(filter(None, (device.manufacturer, device.model))) or device.soc or device.id
 
 
 def fitted(fit: Calibration) -> str:

@@ -14,11 +14,9 @@ from fbnet_zoo.deploy.platforms import PLATFORMS
 from fbnet_zoo.deploy.record import Deployed
 from fbnet_zoo.deploy.snippets import fill
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, WeightsSpec
+from fbnet_zoo.weights import RANDOM
 
 CARD, LICENCE = "MODEL_CARD.md", "LICENSE-weights.txt"
-
-_RANDOM = "random seed"
-"""How the name of weights begins that `fbnet_zoo.weights.randomize` drew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,7 +52,7 @@ class Facts:
     @property
     def random(self) -> bool:
         """Whether the weights say nothing."""
-        return not self.weights or self.weights.startswith(_RANDOM)
+        return not self.weights or self.weights.startswith(RANDOM)
 
     @property
     def notes(self) -> tuple[str, ...]:
