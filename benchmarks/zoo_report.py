@@ -150,7 +150,7 @@ def _latency(measurement: Measurement) -> Latency:
         runs=summary.count,
         threads=measurement.threads,
         runtime=measurement.runtime,
-        device=", ".join(part for part in (info.soc, info.system) if part),
+        device=f"{info.soc or 'an unknown processor'}, {info.cores} cores",
         versions=measurement.versions,
         date=measurement.date,
     )

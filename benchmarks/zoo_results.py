@@ -28,7 +28,7 @@ class Latency(Record):
         low_ms: lower end of the 95 % interval of the median.
         high_ms: upper end.
         runtime: what ran it.
-        device: processor and system.
+        device: processor.
         versions: of the runtime among others.
     """
 

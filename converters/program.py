@@ -139,25 +139,27 @@ WRAPPERS = {"fp32": FullPrecision, "fp16": HalfPrecision}
 def deploy_form(model: FBNet) -> FBNet:
     """Return a copy of a network, spelled as the converters need it.
 
+    It is made and checked in float64, where neither the order of the sums shows nor the rounding of folded weights,
+    and a wrong rewrite does; then it gets the precision of the model.
+
     Raises:
         ConversionError: in float64, the copy is less than 110 dB from the model.
     """
-    network = model.fuse()
+    exact = copy.deepcopy(model).eval().double()
+    network = exact.fuse()
     respell(network)
     if isinstance(network.head, blocks.PoolHead):
         network.set_submodule("pool", nn.Identity())
     if model.plan.num_classes == 0:
         network.classifier = Flatten(model.plan.features)
-    _check(model, network)
-    return network
+    _check(exact, network)
+    return network.to(next(model.parameters()).dtype)
 
 
 @torch.no_grad()
-def _check(model: FBNet, network: nn.Module) -> None:
-    """Compare in float64, where the order of the sums does not show and a wrong rewrite does."""
+def _check(model: FBNet, network: FBNet) -> None:
     images = photograph_batch(model.spec.eval_preprocess(), model.plan.stem.in_channels).double()
-    expected = copy.deepcopy(model).eval().double()(images)
-    snr = snr_db(expected, copy.deepcopy(network).double()(images))
+    snr = snr_db(model(images), network(images))
     if not snr >= _MINIMUM_SNR_DB:
         raise ConversionError(
             f"{model.spec.name}: the form for deployment is {snr:.1f} dB from the model, expected at least "

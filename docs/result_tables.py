@@ -13,9 +13,11 @@ INTRODUCTION = """# Every file of the zoo
 
 `make zoo-report` converts every entry to ONNX, Core ML and ExecuTorch (XNNPACK), with seeded random weights, checks
 each file against PyTorch and times it on the machine that runs the command. "dB" is the signal-to-noise ratio of the
-logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. "ms" is the median of
-{runs} runs of one image on {threads} thread{plural}, in a process of its own. Core ML files are evaluated by the
-reference interpreter off macOS, which tells no latency. "outside" counts the operators that XNNPACK did not take.
+logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. The worst one is often
+the image of zeros: where all pixels have one colour they carry the same rounding error, so 10 dB less are asked there
+than on photographs. "ms" is the median of {runs} runs of one image on {threads} thread{plural}, in an own process.
+Core ML files are evaluated by the reference interpreter off macOS, which tells no latency. "outside" counts the
+operators that XNNPACK did not take.
 
 {conditions}
 """

@@ -167,7 +167,6 @@ def test_input_that_is_too_small_is_refused(tiny_spec: ArchSpec) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", registry.list_models())
 def test_every_network_has_a_deploy_form(name: str) -> None:
-    model = network(registry.get_spec(name)).eval()
+    model = network(registry.get_spec(name)).eval().double()
     batch = images(1, size=model.spec.input_size).double()
-    deployed = deploy_form(model).double()
-    assert decibels(model.double()(batch), deployed(batch)) > 110
+    assert decibels(model(batch), deploy_form(model)(batch)) > 200
