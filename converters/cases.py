@@ -40,10 +40,8 @@ def make_cases(
 ) -> list[Case]:
     """Return the shipped photographs and edge inputs, in batches that a file takes.
 
-    The edge inputs are zeros and the photographs saturated: in each channel, black where they are darker than half of
-    it, white elsewhere. (Images that are white or black all over would tell less: every pixel has the same rounding
-    error, and their sum is that of no real image.) A dynamic batch is tried with one image and with three; a fixed one
-    is filled up by repeating images.
+    The edge inputs are zeros and the normalised black and white image. A dynamic batch is tried with one image and with
+    three; a fixed one is filled up by repeating images.
 
     Args:
         preprocess: how an image becomes the input.
@@ -52,11 +50,10 @@ def make_cases(
         dynamic_batch: the file takes any number of images.
         image_input: the file takes 8-bit images, so that only their values can be tried.
 
-    >>> [case.name for case in make_cases(PreprocessSpec(resize=32, crop=32), batch=3)]
-    ['coffee.jpg, rocket.jpg, zeros', 'saturated coffee.jpg, saturated rocket.jpg']
+    >>> [case.name for case in make_cases(PreprocessSpec(resize=32, crop=32), batch=4)]
+    ['coffee.jpg, rocket.jpg, zeros, black', 'white']
     """
-    images = _photographs(preprocess, channels)
-    images |= _edges(images, preprocess)
+    images = _images(preprocess, channels)
     if image_input:
         images = {name: _rounded(image, preprocess) for name, image in images.items()}
     names = list(images)
@@ -71,23 +68,18 @@ def _case(names: list[str], images: dict[str, np.ndarray], size: int) -> Case:
     return Case(name=", ".join(names), images=np.stack([images[name] for name in filled]))
 
 
-def _photographs(preprocess: PreprocessSpec, channels: int) -> dict[str, np.ndarray]:
+def _images(preprocess: PreprocessSpec, channels: int) -> dict[str, np.ndarray]:
     prepared = photograph_batch(preprocess, channels).numpy()
-    return {path.name: image for path, image in zip(photographs(), prepared, strict=True)}
+    images = {path.name: image for path, image in zip(photographs(), prepared, strict=True)}
+    images["zeros"] = np.zeros_like(prepared[0])
+    for name, pixel in (("black", 0.0), ("white", 1.0)):
+        images[name] = np.broadcast_to(_normalised(pixel, preprocess, channels), prepared[0].shape)
+    return images
 
 
-def _edges(images: dict[str, np.ndarray], preprocess: PreprocessSpec) -> dict[str, np.ndarray]:
-    saturated = {f"saturated {name}": _saturated(image, preprocess) for name, image in images.items()}
-    return {"zeros": np.zeros_like(next(iter(images.values()))), **saturated}
-
-
-def _saturated(image: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-    return _normalised(image > np.median(image, axis=(1, 2), keepdims=True), preprocess, len(image))
-
-
-def _normalised(pixels: np.ndarray, preprocess: PreprocessSpec, channels: int) -> np.ndarray:
+def _normalised(pixel: float | np.ndarray, preprocess: PreprocessSpec, channels: int) -> np.ndarray:
     mean, std = _statistics(preprocess, channels)
-    return ((pixels - mean) / std).astype(np.float32)
+    return ((pixel - mean) / std).astype(np.float32)
 
 
 def _statistics(preprocess: PreprocessSpec, channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,9 @@ INTRODUCTION = """# Every file of the zoo
 `make zoo-report` converts every entry to ONNX, Core ML and ExecuTorch (XNNPACK), with seeded random weights, checks
 each file against PyTorch and times it on the machine that runs the command. "dB" is the signal-to-noise ratio of the
 logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. The worst one is often
-the image of zeros: where all pixels have one colour they carry the same rounding error, so 10 dB less are asked there
-than on photographs. "ms" is the median of {runs} runs of one image on {threads} thread{plural}, in an own process.
-Core ML files are evaluated by the reference interpreter off macOS, which tells no latency. "outside" counts the
+an image of one colour, all pixels of which carry the same rounding error: 10 dB less are asked there than on
+photographs. "ms" is the median of {runs} runs of one image on {threads} thread{plural}, each file in
+a process of its own. Core ML files are evaluated by the reference interpreter off macOS, which tells no latency. "outside" counts the
 operators that XNNPACK did not take.
 
 {conditions}
@@ -46,7 +46,7 @@ def _introduction(results: Results) -> str:
     days = sorted({result.date.date().isoformat() for result in results.values()})
     versions = dict(sorted(set(chain.from_iterable(result.versions.items() for result in results.values()))))
     conditions = (
-        f"Written on {days[0]} to {days[-1]} on {'; '.join(devices)}, with "
+        f"Written on {' to '.join(sorted({days[0], days[-1]}))} on {'; '.join(devices)}, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
