@@ -16,8 +16,8 @@ each file against PyTorch and times it on the machine that runs the command. "dB
 logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. The worst one is often
 an image of one colour, all pixels of which carry the same rounding error: 10 dB less are asked there than on
 photographs. "ms" is the median of {runs} runs of one image on {threads} thread{plural}, each file in a
-process of its own. Core ML files are evaluated by the reference interpreter off macOS, which tells no latency. "outside" counts the
-operators that XNNPACK did not take.
+process of its own. Core ML files are evaluated by the reference interpreter off macOS, which tells no latency.
+"outside" counts the operators that XNNPACK did not take.
 
 {conditions}
 """
