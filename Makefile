@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: install ## build two networks, convert them to three formats, check every file on photographs
+demo: install ## build two networks, convert them to every format, check every file on photographs
 	$(BIN)/python examples/demo.py
 
 adb: ## install Debian's adb for the tests of phones, where it is missing and that is possible
