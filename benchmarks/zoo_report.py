@@ -120,6 +120,7 @@ def describe(artifact: Artifact) -> ZooResult:
         snr_db=quantized.sqnr_db if quantized else (worst.snr_db if worst else None),
         max_error=worst.max_error if worst else None,
         top1_agreement=quantized.top1_agreement if quantized else (worst.top1_agreement if worst else None),
+        cases=tuple(case.name for case in record.parity.cases),
         checked_by=record.parity.runtime,
         subgraphs=facts.get("subgraphs"),
         delegated=facts.get("delegated"),

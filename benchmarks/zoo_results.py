@@ -53,6 +53,7 @@ class ZooResult(Record):
         snr_db: of the logits against PyTorch's, the worst case.
         max_error: of a logit, as a share of the largest.
         top1_agreement: share of images with the same best class; of an int8 file, on the images of its evaluation.
+        cases: images that it was compared on.
         checked_by: what ran the file for that.
         subgraphs: of a delegate.
         delegated: operators that it took.
@@ -73,6 +74,7 @@ class ZooResult(Record):
     snr_db: float | None = None
     max_error: float | None = None
     top1_agreement: float | None = None
+    cases: tuple[str, ...] = ()
     checked_by: str | None = None
     subgraphs: int | None = None
     delegated: int | None = None

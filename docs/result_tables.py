@@ -1,6 +1,7 @@
 """The page of `docs/results.md`: every file of the zoo, from `benchmarks/results/zoo.jsonl`."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 import fbnet_zoo
@@ -13,11 +14,11 @@ INTRODUCTION = """# Every file of the zoo
 
 `make zoo-report` converts every entry to ONNX, Core ML and ExecuTorch (XNNPACK), with seeded random weights, checks
 each file against PyTorch and times it on the machine that runs the command. "dB" is the signal-to-noise ratio of the
-logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. The worst one is often
-an image of one colour, all pixels of which carry the same rounding error: 10 dB less are asked there than on
-photographs. "ms" is the median of {runs} runs of one image on {threads} thread{plural}, each file in a
-process of its own. Core ML files are evaluated by the reference interpreter off macOS, which tells no latency.
-"outside" counts the operators that XNNPACK did not take.
+logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. 10 dB less are asked
+of an image of one colour than of photographs, since all pixels carry the same rounding error. "ms" is the median of
+{runs} runs of one image on {threads} thread{plural}, each file in a process of its own. Core ML files are evaluated by
+the reference interpreter off macOS, which tells no latency. "outside" counts the operators that XNNPACK did not take.
+A saturated photograph is one whose pixels have been turned black or white.
 
 {conditions}
 """
@@ -50,7 +51,19 @@ def _introduction(results: Results) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
+    conditions += "\n\n" + "\n".join(_cases(results))
     return INTRODUCTION.format(runs=runs, threads=threads, plural="s" * (threads > 1), conditions=conditions)
+
+
+def _cases(results: Results) -> Iterator[str]:
+    """Yield on which images the fp32 files were compared, where that differs with their names."""
+    files = defaultdict(list)
+    for result in results.values():
+        if result.precision == "fp32" and not result.failed:
+            files[result.cases].append(f"`{result.model}` ({result.target})")
+    most, *others = sorted(files, key=lambda cases: -len(files[cases]))
+    yield from (f"- Compared on {', '.join(cases)}: {', '.join(files[cases])}." for cases in others)
+    yield f"- Compared on {', '.join(most)}: {'all other files' if others else 'all files'}."
 
 
 def _fp32_table(results: Results) -> str:
