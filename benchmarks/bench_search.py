@@ -21,7 +21,7 @@ from torch import Tensor
 from fbnet_zoo.benchmarks.figures import Versus
 from fbnet_zoo.benchmarks.live_memory import peak_bytes
 from fbnet_zoo.search import mixing
-from fbnet_zoo.search.config import DnasConfig
+from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.gumbel import Mode, draw_masks, gumbel_noise
 from fbnet_zoo.search.state import SearchState
 from fbnet_zoo.search.supernet import Supernet
@@ -45,7 +45,7 @@ class Steps:
         if not self.plain:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.images = self.images.contiguous(memory_format=torch.channels_last)
-        state = SearchState(self.net, DnasConfig(), (1, 1))
+        state = SearchState(self.net, SearchConfig(), (1, 1))
         simple = torch.optim.SGD(self.net.weight_parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
         self.weights = simple if self.plain else state.weights
         self.theta = state.theta

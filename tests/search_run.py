@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo.search.batches import SearchData
-from fbnet_zoo.search.config import DnasConfig
+from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.cost import CostMetric, macs_cost
-from fbnet_zoo.search.dnas import DnasResult, search
+from fbnet_zoo.search.loop import SearchResult, search
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.search_spaces import nano_space, nano_supernet
 
-CONFIG = DnasConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
+CONFIG = SearchConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
 THETA = "theta.pt"
 
 
@@ -45,7 +45,7 @@ def metric() -> CostMetric:
     return macs_cost(nano_space(), num_classes=4)
 
 
-def run(config: DnasConfig = CONFIG, **options: Any) -> DnasResult:
+def run(config: SearchConfig = CONFIG, **options: Any) -> SearchResult:
     return search(nano_supernet(), options.pop("data", None) or data(), [metric()], config, **options)
 
 

@@ -8,11 +8,9 @@ import torch
 from torch import nn
 
 from fbnet_zoo.search.batches import SearchData
-from fbnet_zoo.search.config import DnasConfig
-from fbnet_zoo.search.cost import CostMetric
-from fbnet_zoo.search.points import choices_at, definition_at
-from fbnet_zoo.search.sampling import Positions, draw_positions, excess, log_probabilities, log_probability, project
-from fbnet_zoo.search.supernet import Supernet
+from fbnet_zoo.search.config import SearchConfig
+from fbnet_zoo.search.networks import Metric, Positions, SearchNetwork
+from fbnet_zoo.search.sampling import draw_positions, excess, log_probabilities, log_probability, project
 from fbnet_zoo.space import Choices
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train.batches import Batch, seed_of
@@ -44,7 +42,7 @@ class SampledNetwork:
 
 
 def compare_networks(
-    supernet: Supernet, data: SearchData, metrics: Sequence[CostMetric], config: DnasConfig, *, device: str = "cpu"
+    supernet: SearchNetwork, data: SearchData, metrics: Sequence[Metric], config: SearchConfig, *, device: str = "cpu"
 ) -> tuple[SampledNetwork, ...]:
     """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
 
@@ -65,8 +63,8 @@ def compare_networks(
         network = supernet.extract(positions)
         used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
         each = SampledNetwork(
-            choices=choices_at(supernet.space, positions),
-            definition=definition_at(supernet.space, positions, supernet.input_size),
+            choices=supernet.choices(positions),
+            definition=supernet.definition(positions),
             log_probability=log_probability(logs, positions),
             projected=projected,
             costs={name: metric.of(positions) for name, metric in known.items()},
@@ -78,7 +76,7 @@ def compare_networks(
     return tuple(sorted(found, key=lambda each: (not each.within_limits, -each.top1, -each.log_probability)))
 
 
-def _drawn(supernet: Supernet, metrics: dict[str, CostMetric], config: DnasConfig) -> dict[Positions, bool]:
+def _drawn(supernet: SearchNetwork, metrics: dict[str, Metric], config: SearchConfig) -> dict[Positions, bool]:
     """Return different networks, and whether each was changed to keep the limits."""
     logs = log_probabilities(supernet.theta)
     generator = torch.Generator().manual_seed(seed_of(config.seed))

@@ -1,11 +1,11 @@
-"""What a search by DNAS depends on, with the paper's values as defaults."""
+"""What a search by gradients depends on, with the papers' values as defaults."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.gumbel import Mode, Temperature
+from fbnet_zoo.search.gumbel import Form, Mode, Temperature
 from fbnet_zoo.search.objective import Multipliers, Penalty, ProductPenalty
 from fbnet_zoo.spec import Name, Positive, Record
 
@@ -14,8 +14,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class DnasConfig(Record):
-    """How FBNet's search is done (Wu et al., arXiv:1812.03443); what the paper leaves open is said.
+class SearchConfig(Record):
+    """How a search by FBNet's method is done (Wu et al., arXiv:1812.03443); what the paper leaves open is said.
+
+    FBNetV2 (Wan et al., arXiv:2004.05565) has the same schedule, mask and penalty.
 
     Attributes:
         epochs: 90 in the paper.
@@ -40,7 +42,7 @@ class DnasConfig(Record):
         seed: of weights, masks and samples; equal seeds give equal searches on the same machine.
         checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
 
-    >>> DnasConfig().temperature.start, DnasConfig().penalty.beta
+    >>> SearchConfig().temperature.start, SearchConfig().penalty.beta
     (5.0, 0.6)
     """
 
@@ -69,3 +71,10 @@ class DnasConfig(Record):
         if self.mode == "sampled" and self.mask_per == "image":
             raise InputError("mode 'sampled' runs one candidate for the whole batch; say mask_per 'batch'")
         return self
+
+    @property
+    def form(self) -> Form:
+        """How the supernet computes a layer."""
+        if self.mode == "sampled":
+            return "drawn"
+        return "saving" if self.save_memory else "soft"

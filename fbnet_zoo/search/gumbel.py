@@ -15,6 +15,8 @@ from torch import Tensor
 from fbnet_zoo.spec import Positive, Record
 
 Mode = Literal["soft", "sampled"]
+Form = Literal["soft", "saving", "drawn"]
+"""How a supernet computes a layer: all candidates, the same with less memory, or only the drawn one."""
 
 
 class Temperature(Record):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.networks import Metric
 from fbnet_zoo.search.state import SearchState
 from fbnet_zoo.spec import Record
 
@@ -25,9 +25,9 @@ class SearchEpoch(Record):
         weight_loss: mean cross-entropy of the steps of the weights.
         theta_loss: mean loss of the steps of theta; `None` in the warm-up.
         top1: of theta's images under the masks, percent; likewise.
-        entropy: of each layer's softmax(theta), nats: from log(candidates) down to 0.
-        skip: of each layer, the probability of its skip; `None` where it has none.
-        probable: of each layer, the position of its most probable candidate.
+        entropy: of each decision's softmax(theta), nats: from log(options) down to 0.
+        skip: of each decision, the probability that it leaves its layer out; `None` where it cannot.
+        probable: of each decision, the position of its most probable option.
         expected: of each metric, the expectation over P(theta).
         sampled: of each metric, the mean over the masks that were drawn for theta; empty in the warm-up.
         multipliers: of the limits.
@@ -50,7 +50,7 @@ class SearchEpoch(Record):
 
 
 @torch.no_grad()
-def epoch_record(state: SearchState, epoch: int, metrics: Sequence[CostMetric], seconds: float) -> SearchEpoch:
+def epoch_record(state: SearchState, epoch: int, metrics: Sequence[Metric], seconds: float) -> SearchEpoch:
     """Return the record of an epoch, from 0, that has just been made."""
     tally, shares = state.tally, [theta.double().softmax(0) for theta in state.supernet.theta]
     learnt = tally.theta_steps > 0
@@ -87,7 +87,5 @@ def warn_of_collapse(record: SearchEpoch) -> None:
 
 
 def _skips(state: SearchState, shares: Sequence[Tensor]) -> tuple[float | None, ...]:
-    ops = [list(layer.ops.values()) for layer in state.supernet.space.layers]
-    return tuple(
-        float(share[own.index("skip")]) if "skip" in own else None for own, share in zip(ops, shares, strict=True)
-    )
+    pairs = zip(shares, state.supernet.skips, strict=True)
+    return tuple(None if position is None else float(share[position]) for share, position in pairs)

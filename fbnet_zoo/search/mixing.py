@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
+from fbnet_zoo.search.gumbel import Form
 
 Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
 """Takes the candidates, their input (N, C, H, W), and the mask: (candidates,), or (N, candidates) for each image."""
@@ -50,6 +51,9 @@ def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
     """
     position = int(mask.argmax())
     return fused([candidates[position]], x, mask[position : position + 1])
+
+
+FORMS: dict[Form, Mix] = {"soft": fused, "saving": fused_saving, "drawn": drawn}
 
 
 def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:

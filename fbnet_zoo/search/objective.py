@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.networks import Metric
 from fbnet_zoo.spec import Name, Positive, Record
 
 
@@ -105,7 +105,7 @@ class Objective:
 
     def __init__(
         self,
-        metrics: Sequence[CostMetric],
+        metrics: Sequence[Metric],
         penalty: ProductPenalty | SumPenalty | None,
         limits: Mapping[str, float],
         keeping: Multipliers,
@@ -141,7 +141,7 @@ class Objective:
         return self.keeping.updated(self.excess(costs), multipliers) if self.limits else multipliers
 
 
-def require_reachable(metrics: Mapping[str, CostMetric], limits: Mapping[str, float]) -> None:
+def require_reachable(metrics: Mapping[str, Metric], limits: Mapping[str, float]) -> None:
     """Refuse a limit that no network of the space keeps, or that is on a metric that is not there.
 
     Raises:
@@ -157,12 +157,12 @@ def require_reachable(metrics: Mapping[str, CostMetric], limits: Mapping[str, fl
             )
 
 
-def _require_metric(metrics: Mapping[str, CostMetric], name: str, what: str) -> None:
+def _require_metric(metrics: Mapping[str, Metric], name: str, what: str) -> None:
     if name not in metrics:
         raise InputError(f"{what} on {name!r}, which is not measured; expected {' or '.join(metrics) or 'no metric'}")
 
 
-def _require_unit(penalty: ProductPenalty | SumPenalty, metric: CostMetric) -> None:
+def _require_unit(penalty: ProductPenalty | SumPenalty, metric: Metric) -> None:
     if isinstance(penalty, ProductPenalty) and not metric.base > penalty.unit:
         raise InputError(
             f"the {metric.name} of the cheapest network is {metric.base:g} {metric.unit}, not above the penalty's unit "

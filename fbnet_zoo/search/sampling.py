@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.networks import Metric, Positions
 
-Positions = tuple[int, ...]
 LogProbabilities = Sequence[Sequence[float]]
 """Of each layer, of each candidate."""
 
@@ -29,7 +28,7 @@ def log_probability(logs: LogProbabilities, positions: Sequence[int]) -> float:
     return sum(layer[position] for layer, position in zip(logs, positions, strict=True))
 
 
-def excess(positions: Sequence[int], metrics: Mapping[str, CostMetric], limits: Mapping[str, float]) -> float:
+def excess(positions: Sequence[int], metrics: Mapping[str, Metric], limits: Mapping[str, float]) -> float:
     """Return by how much a network exceeds its limits in all, as shares of them; 0 where it keeps them."""
     return sum(max(0.0, metrics[name].of(positions) / limit - 1) for name, limit in limits.items())
 
@@ -37,7 +36,7 @@ def excess(positions: Sequence[int], metrics: Mapping[str, CostMetric], limits: 
 def project(
     logs: LogProbabilities,
     positions: Sequence[int],
-    metrics: Mapping[str, CostMetric],
+    metrics: Mapping[str, Metric],
     limits: Mapping[str, float],
 ) -> Positions | None:
     """Return a probable network near some positions that keeps the limits.

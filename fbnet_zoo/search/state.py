@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.config import DnasConfig
-from fbnet_zoo.search.supernet import Supernet
+from fbnet_zoo.search.config import SearchConfig
+from fbnet_zoo.search.networks import SearchNetwork
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class SearchState:
         tally: of those that belong to the epoch under way.
     """
 
-    def __init__(self, supernet: Supernet, config: DnasConfig, steps: tuple[int, int]) -> None:
+    def __init__(self, supernet: SearchNetwork, config: SearchConfig, steps: tuple[int, int]) -> None:
         self.supernet, self.config, self.steps = supernet, config, steps
         self.weights = torch.optim.SGD(
             supernet.weight_parameters(),
@@ -131,7 +131,7 @@ class SearchState:
         self.multipliers = state["multipliers"].to(self.multipliers)
         self.step, self.tally = state["step"], Tally(**state["tally"])
 
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer]:
         return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta}
 
     def _identity(self) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.search import mixing
-from fbnet_zoo.search.points import definition_at, positions_of, require_candidates
+from fbnet_zoo.search.gumbel import Form
+from fbnet_zoo.search.networks import Masks
+from fbnet_zoo.search.points import candidates, choices_at, definition_at, positions_of, require_candidates
 from fbnet_zoo.space import Choices, Space
-
-Masks = Sequence[Tensor]
-"""One for each layer: (candidates,) for the whole batch, or (N, candidates), one row for each image."""
+from fbnet_zoo.spec import ArchSpec
 
 
 class MixedLayer(nn.Module):
@@ -101,6 +101,22 @@ class Supernet(nn.Module):
         """Theta of each layer, (candidates,)."""
         return tuple(layer.theta for layer in self.mixed)
 
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """Names of the layers that choose."""
+        return tuple(layer.name for layer in self.space.layers)
+
+    @property
+    def options(self) -> tuple[tuple[str, ...], ...]:
+        """Names of each layer's candidates."""
+        return candidates(self.space)
+
+    @property
+    def skips(self) -> tuple[int | None, ...]:
+        """Of each layer, the position of its skip; `None` where it has none."""
+        ops = [list(layer.ops.values()) for layer in self.space.layers]
+        return tuple(own.index("skip") if "skip" in own else None for own in ops)
+
     def weight_parameters(self) -> tuple[nn.Parameter, ...]:
         """Return all parameters but theta."""
         theta = set(self.theta)
@@ -112,6 +128,10 @@ class Supernet(nn.Module):
         for layer, mask in zip(self.mixed, masks, strict=True):
             x = layer(x, mask, mix)
         return self.classifier(self.pool(self.head(x)))
+
+    def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
+        """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
+        return self(images, masks, mixing.FORMS[form])
 
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
@@ -125,6 +145,14 @@ class Supernet(nn.Module):
             for parameter in learning:
                 parameter.requires_grad_(True)
 
+    def choices(self, positions: Sequence[int]) -> Choices:
+        """Return the point of the space at some positions."""
+        return choices_at(self.space, positions)
+
+    def definition(self, positions: Sequence[int], *, name: str | None = None) -> ArchSpec:
+        """Return the definition of the network at some positions."""
+        return definition_at(self.space, positions, self.input_size, name=name)
+
     def extract(self, chosen: Choices | Sequence[int], *, name: str | None = None) -> FBNet:
         """Return the stand-alone network of some choices, with copies of the supernet's weights and statistics.
 
@@ -136,8 +164,9 @@ class Supernet(nn.Module):
             InputError: the space does not offer these choices.
         """
         positions = positions_of(self.space, chosen) if isinstance(chosen, Choices) else tuple(chosen)
-        spec = definition_at(self.space, positions, self.input_size, name=name)
-        network = FBNet(spec, num_classes=self.num_classes, in_chans=self.in_channels, init=False)
+        network = FBNet(
+            self.definition(positions, name=name), num_classes=self.num_classes, in_chans=self.in_channels, init=False
+        )
         network.load_state_dict(self._values(positions))
         weight = next(self.stem.parameters())
         return network.to(device=weight.device, dtype=weight.dtype).train(self.training)

@@ -1,4 +1,4 @@
-"""DNAS: the search of FBNet (Wu et al., arXiv:1812.03443), from images and costs to networks.
+"""The loop of a search by gradients (Wu et al., arXiv:1812.03443), from images and costs to networks.
 
 In every epoch the weights of the supernet learn from one part of the images and then, after a warm-up, theta from the
 other. At the end networks are drawn from P(theta), brought within the limits, and compared.
@@ -15,16 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbnet_zoo.errors import InputError, TrainingError
-from fbnet_zoo.search import mixing
 from fbnet_zoo.search.batches import SearchData
 from fbnet_zoo.search.compare import SampledNetwork, compare_networks
-from fbnet_zoo.search.config import DnasConfig
-from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.search.health import SearchEpoch, epoch_record, warn_of_collapse
+from fbnet_zoo.search.networks import Metric, SearchNetwork
 from fbnet_zoo.search.objective import Objective
 from fbnet_zoo.search.state import SearchState, Tally
-from fbnet_zoo.search.supernet import Supernet
 from fbnet_zoo.train.batches import Batch, seed_of
 from fbnet_zoo.train.run_folder import RunFolder
 
@@ -32,12 +30,12 @@ Progress = Callable[[SearchEpoch], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DnasResult:
+class SearchResult:
     """What a search found.
 
     Attributes:
         networks: the most probable one and those drawn, each once; within the limits first, then by accuracy.
-        theta: of each layer, of each candidate.
+        theta: of each decision, of each option.
         epochs: one record for each.
     """
 
@@ -57,15 +55,15 @@ class DnasResult:
 
 
 def search(
-    supernet: Supernet,
+    supernet: SearchNetwork,
     data: SearchData,
-    metrics: Sequence[CostMetric],
-    config: DnasConfig,
+    metrics: Sequence[Metric],
+    config: SearchConfig,
     *,
     folder: RunFolder | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> DnasResult:
+) -> SearchResult:
     """Search a space; the supernet is trained in place.
 
     Equal arguments and numbers of threads give an equal theta, to the bit on a CPU, also after a resume. PyTorch's
@@ -89,31 +87,31 @@ def search(
     if len(set(names)) < len(names):
         raise InputError(f"metrics need different names, but are {', '.join(names)}")
     objective = Objective(metrics, config.penalty, config.limits, config.multipliers)
-    supernet.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet.to(device=device, memory_format=torch.channels_last)
     state = SearchState(supernet, config, (data.weights.steps, data.theta.steps))
     run = _Search(state=state, data=data, metrics=metrics, objective=objective, folder=folder, device=device)
     with torch.random.fork_rng():
         epochs = run.run(progress or (lambda _: None))
         networks = compare_networks(supernet, data, metrics, config, device=device)
     theta = tuple(tuple(each.tolist()) for each in supernet.theta)
-    return DnasResult(networks=networks, theta=theta, epochs=epochs)
+    return SearchResult(networks=networks, theta=theta, epochs=epochs)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
     state: SearchState
     data: SearchData
-    metrics: Sequence[CostMetric]
+    metrics: Sequence[Metric]
     objective: Objective
     folder: RunFolder | None
     device: str
 
     @property
-    def supernet(self) -> Supernet:
+    def supernet(self) -> SearchNetwork:
         return self.state.supernet
 
     @property
-    def config(self) -> DnasConfig:
+    def config(self) -> SearchConfig:
         return self.state.config
 
     def run(self, progress: Progress) -> tuple[SearchEpoch, ...]:
@@ -156,7 +154,7 @@ class _Search:
     def step_weights(self, batch: Batch, temperature: float) -> None:
         self.state.set_weight_lr()
         masks = [mask.detach() for mask in self.masks(len(batch[0]), temperature)]
-        loss = F.cross_entropy(self.forward(batch[0], masks), batch[1])
+        loss = F.cross_entropy(self.supernet.logits(batch[0], masks, self.config.form), batch[1])
         self.state.tally.weight_loss += self.checked(loss, batch)
         self.state.tally.weight_steps += 1
         self.state.weights.zero_grad()
@@ -165,7 +163,7 @@ class _Search:
 
     def step_theta(self, batch: Batch, temperature: float) -> None:
         masks = self.masks(len(batch[0]), temperature)
-        logits = self.forward(batch[0], masks)
+        logits = self.supernet.logits(batch[0], masks, self.config.form)
         costs = {metric.name: metric.expected(masks) for metric in self.metrics}
         loss = self.objective(F.cross_entropy(logits, batch[1]), costs, self.state.multipliers)
         self.note(self.checked(loss, batch), logits, batch[1], costs)
@@ -180,10 +178,6 @@ class _Search:
         rows = images if self.config.mask_per == "image" else None
         noise = gumbel_noise(self.supernet.theta, generator, images=rows)
         return draw_masks(self.supernet.theta, noise, temperature, mode=self.config.mode)
-
-    def forward(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        soft = mixing.fused_saving if self.config.save_memory else mixing.fused
-        return self.supernet(images, masks, mixing.drawn if self.config.mode == "sampled" else soft)
 
     def note(self, loss: float, logits: Tensor, classes: Tensor, costs: Mapping[str, Tensor]) -> None:
         tally = self.state.tally

@@ -15,22 +15,22 @@ from torch.utils.data import DataLoader, TensorDataset
 from fbnet_zoo.errors import InputError, TrainingError
 from fbnet_zoo.search.batches import Part, SearchData
 from fbnet_zoo.search.compare import recalibrate, top1
-from fbnet_zoo.search.config import DnasConfig
+from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.cost import CostMetric
-from fbnet_zoo.search.dnas import DnasResult, search
 from fbnet_zoo.search.health import SearchEpoch
+from fbnet_zoo.search.loop import SearchResult, search
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.search_run import CONFIG, THETA, data, metric, run, squares
 from tests.search_spaces import nano_space, nano_supernet
 
 
 @pytest.fixture(scope="module")
-def found() -> DnasResult:
+def found() -> SearchResult:
     return run()
 
 
-def changed(**fields: object) -> DnasConfig:
-    return DnasConfig.model_validate(CONFIG.model_dump() | fields)
+def changed(**fields: object) -> SearchConfig:
+    return SearchConfig.model_validate(CONFIG.model_dump() | fields)
 
 
 def without_times(records: Sequence[SearchEpoch]) -> list[SearchEpoch]:
@@ -38,7 +38,7 @@ def without_times(records: Sequence[SearchEpoch]) -> list[SearchEpoch]:
 
 
 class TestResult:
-    def test_networks_keep_the_limit(self, found: DnasResult) -> None:
+    def test_networks_keep_the_limit(self, found: SearchResult) -> None:
         assert found.met
         for network in found.networks:
             assert network.within_limits == (network.costs["macs"] <= 45_000)
@@ -46,20 +46,20 @@ class TestResult:
         assert found.best.top1 == max(network.top1 for network in found.networks)
         assert found.best.top1 > 80
 
-    def test_networks_differ(self, found: DnasResult) -> None:
+    def test_networks_differ(self, found: SearchResult) -> None:
         assert len({network.choices for network in found.networks}) == len(found.networks) > 1
 
-    def test_comparison_tells_of_recalibration(self, found: DnasResult) -> None:
+    def test_comparison_tells_of_recalibration(self, found: SearchResult) -> None:
         assert {network.recalibrated_images for network in found.networks} == {96}
 
-    def test_theta_stays_in_the_warm_up(self, found: DnasResult) -> None:
+    def test_theta_stays_in_the_warm_up(self, found: SearchResult) -> None:
         warm, *learning = found.epochs
         assert warm.theta_loss is None
         assert warm.sampled == {}
         assert warm.entropy == pytest.approx([math.log(3), math.log(3), math.log(2)])
         assert all(record.theta_loss is not None for record in learning)
 
-    def test_records(self, found: DnasResult) -> None:
+    def test_records(self, found: SearchResult) -> None:
         last, shares = found.epochs[-1], [torch.tensor(each).double().softmax(0) for each in found.theta]
         assert [record.epoch for record in found.epochs] == [1, 2, 3, 4, 5, 6]
         assert [record.step for record in found.epochs] == [8, 18, 28, 38, 48, 58]
@@ -69,7 +69,7 @@ class TestResult:
         assert last.sampled["macs"] > metric().base
         assert last.weight_loss < found.epochs[0].weight_loss / 2
 
-    def test_equal_seeds_give_equal_searches(self, found: DnasResult) -> None:
+    def test_equal_seeds_give_equal_searches(self, found: SearchResult) -> None:
         state = torch.get_rng_state()
         again = run()
         assert torch.equal(torch.get_rng_state(), state)
@@ -82,17 +82,17 @@ class TestResult:
         [{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "macs"}}],
         ids=str,
     )
-    def test_other_ways(self, found: DnasResult, fields: dict[str, object]) -> None:
+    def test_other_ways(self, found: SearchResult, fields: dict[str, object]) -> None:
         other = run(changed(**fields))
         assert other.theta != found.theta
         assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
 
-    def test_saving_memory_changes_rounding_only(self, found: DnasResult) -> None:
+    def test_saving_memory_changes_rounding_only(self, found: SearchResult) -> None:
         saving = run(changed(save_memory=True))
         for own, expected in zip(saving.theta, found.theta, strict=True):
             assert own == pytest.approx(expected, abs=1e-4)
 
-    def test_harder_limit_is_cheaper(self, found: DnasResult) -> None:
+    def test_harder_limit_is_cheaper(self, found: SearchResult) -> None:
         tight = run(changed(limits={"macs": metric().base * 1.02}))
         assert tight.met
         assert tight.best.costs["macs"] < found.best.costs["macs"]
@@ -238,7 +238,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 
 class TestResume:
     @pytest.mark.parametrize("after", [1, 8, 13, 17, 18, 30])
-    def test_stopped_search_goes_on(self, found: DnasResult, tmp_path: Path, after: int) -> None:
+    def test_stopped_search_goes_on(self, found: SearchResult, tmp_path: Path, after: int) -> None:
         """In a step of the weights, of theta, at the end of an epoch and of the warm-up."""
         config, folder, steps = changed(checkpoint_steps=2), RunFolder(tmp_path), 0
 
@@ -257,7 +257,7 @@ class TestResume:
         assert resumed.networks == found.networks
         assert without_times(resumed.epochs) == without_times(found.epochs)
 
-    def test_finished_search_is_told_again(self, found: DnasResult, tmp_path: Path) -> None:
+    def test_finished_search_is_told_again(self, found: SearchResult, tmp_path: Path) -> None:
         run(folder=RunFolder(tmp_path))
         again = run(folder=RunFolder(tmp_path), progress=lambda _: pytest.fail("it searched again"))
         assert again.networks == found.networks
@@ -267,7 +267,7 @@ class TestResume:
         with pytest.raises(InputError, match=r"search with another configuration .* start again in a new folder"):
             run(changed(epochs=2), folder=RunFolder(tmp_path))
 
-    def test_killed_process_goes_on(self, found: DnasResult, tmp_path: Path) -> None:
+    def test_killed_process_goes_on(self, found: SearchResult, tmp_path: Path) -> None:
         """SIGKILL at any moment, again and again; theta is that of the search that nobody disturbed, to the bit."""
         script = Path(__file__).with_name("search_run.py")
         ground = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
