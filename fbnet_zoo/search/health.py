@@ -28,6 +28,7 @@ class SearchEpoch(Record):
         entropy: of each decision's softmax(theta), nats: from log(options) down to 0.
         skip: of each decision, the probability that it leaves its layer out; `None` where it cannot.
         probable: of each decision, the position of its most probable option.
+        shares: of each decision, softmax(theta): the probability of each option.
         expected: of each metric, the expectation over P(theta).
         sampled: of each metric, the mean over the masks that were drawn for theta; empty in the warm-up.
         multipliers: of the limits.
@@ -43,6 +44,7 @@ class SearchEpoch(Record):
     entropy: tuple[float, ...]
     skip: tuple[float | None, ...]
     probable: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
     expected: dict[str, float]
     sampled: dict[str, float]
     multipliers: tuple[float, ...]
@@ -64,6 +66,7 @@ def epoch_record(state: SearchState, epoch: int, metrics: Sequence[Metric], seco
         entropy=tuple(float(torch.special.entr(share).sum()) for share in shares),
         skip=_skips(state, shares),
         probable=tuple(int(share.argmax()) for share in shares),
+        shares=tuple(tuple(share.tolist()) for share in shares),
         expected={metric.name: float(metric.expected(shares)) for metric in metrics},
         sampled={name: total / tally.theta_steps for name, total in tally.costs.items()},
         multipliers=tuple(state.multipliers.tolist()),
