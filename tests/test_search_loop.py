@@ -116,7 +116,8 @@ class TestMasks:
         of_theta = [masks for masks in mixed if masks[0].requires_grad]
         assert len(of_theta) == 2
         assert len(mixed) == 10
-        for masks, costed in zip(of_theta, weighed, strict=False):
+        of_steps = [masks for masks in weighed if masks[0].requires_grad]
+        for masks, costed in zip(of_theta, of_steps, strict=True):
             assert all(mask is same for mask, same in zip(masks, costed, strict=True))
 
 

@@ -20,6 +20,7 @@ from fbnet_zoo.cli import (
     options,
     predict,
     screen,
+    search,
     show,
     space,
     train,
@@ -64,6 +65,7 @@ app.add_typer(space.app, name="space")
 app.command("deploy", cls=deploy.Command, epilog=deploy.EPILOG)(deploy.command)
 app.command("lint", epilog=lint.EPILOG)(lint.command)
 app.command("eval", epilog=evaluate.EPILOG)(evaluate.command)
+app.command("search", epilog=search.EPILOG)(search.command)
 app.command("train", epilog=train.EPILOG)(train.command)
 app.command("verify", epilog=verify.EPILOG)(verify.command)
 

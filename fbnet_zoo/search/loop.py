@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,7 @@ def search(
     return SearchResult(networks=networks, theta=theta, epochs=epochs)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Search:
     state: SearchState
     data: SearchData
@@ -105,6 +106,12 @@ class _Search:
     objective: Objective
     folder: RunFolder | None
     device: str
+
+    @cached_property
+    def starts(self) -> dict[str, float]:
+        """What networks cost on average before theta knows anything."""
+        even = [torch.full_like(theta, 1 / len(theta)) for theta in self.supernet.theta]
+        return {metric.name: metric.expected(even).item() for metric in self.metrics}
 
     @property
     def supernet(self) -> SearchNetwork:
@@ -165,12 +172,13 @@ class _Search:
         masks = self.masks(len(batch[0]), temperature)
         logits = self.supernet.logits(batch[0], masks, self.config.form)
         costs = {metric.name: metric.expected(masks) for metric in self.metrics}
-        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, self.state.multipliers)
+        limits = self.objective.easing(self.starts, self.state.theta_done)
+        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, self.state.multipliers, limits)
         self.note(self.checked(loss, batch), logits, batch[1], costs)
         self.state.theta.zero_grad()
         loss.backward()
         self.state.theta.step()
-        self.state.multipliers = self.objective.updated(costs, self.state.multipliers)
+        self.state.multipliers = self.objective.updated(costs, self.state.multipliers, limits)
 
     def masks(self, images: int, temperature: float) -> tuple[Tensor, ...]:
         """Draw the masks of this step: what mixes the outputs and weighs the costs."""
