@@ -22,6 +22,7 @@ def command(  # noqa: PLR0913 - one per option
     method: search_options.Method = "dnas",
     lut: search_options.Lut = None,
     target_latency: search_options.TargetLatency = None,
+    table_classes: search_options.TableClasses = None,
     limit: search_options.Limit = None,
     penalty: search_options.Penalty = None,
     penalty_metric: search_options.PenaltyMetric = None,

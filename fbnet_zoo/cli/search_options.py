@@ -27,6 +27,10 @@ Lut = Annotated[
 TargetLatency = Annotated[
     str | None, typer.Option(metavar="TIME", help="The most that a network may take by the table, such as 5ms.")
 ]
+TableClasses = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Classes of the table's networks, if it is for those only; 100 of pixel3."),
+]
 Limit = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC=N", help="The most of another cost: macs=300M, params=5M; may be said repeatedly."),

@@ -45,9 +45,9 @@ class Listener:
 
 
 @contextmanager
-def listening(title: str, epochs: int) -> Iterator[Listener]:
-    """Show how a search or a training goes on."""
-    with screen.steps(title, epochs) as step:
+def listening(title: str, epochs: int, *, times: int = 1) -> Iterator[Listener]:
+    """Show how a search or one training after the other goes on."""
+    with screen.steps(title, epochs * times) as step:
         yield Listener(step, epochs)
 
 

@@ -44,6 +44,7 @@ def job(said: Mapping[str, Any]) -> SearchJob:
         recipe=recipe,
         batch_size=said["batch_size"] or recipe.batch_size,
         table=table,
+        table_classes=said["table_classes"],
         input_size=said["input_size"],
         name=said["name"],
     )
@@ -99,7 +100,7 @@ def compared(
     runs: Sequence[SearchRun], job: SearchJob, folder: Path, *, count: int, resume: bool, device: str
 ) -> list[SearchRun]:
     """Train random networks within the same limits; note them beside every run."""
-    with search_result.listening("train random networks", count * job.recipe.epochs) as listener:
+    with search_result.listening("train random networks", job.recipe.epochs, times=count) as listener:
         place = folder / baseline.FOLDER
         found = baseline.random_baseline(
             job, place, count=count, resume=resume, device=device, progress=listener.trained

@@ -1,7 +1,8 @@
 """Random networks under the same limits and the same training: what a search has to beat.
 
-"NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks for the relative improvement over the average
-random network of the space, 100 (found - random) / random percent, since training and space decide more than a search.
+"NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks for the relative improvement over the
+average random network of the space, 100 (found - random) / random percent: training and space decide more than a
+search does.
 """
 
 import random

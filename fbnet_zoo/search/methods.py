@@ -22,12 +22,14 @@ class Task:
         table: of the device that they are for; without one, latency is not known.
         input_size: of the image, px; what the space says if not said.
         num_classes: outputs of the classifier.
+        table_classes: outputs of the classifier whose latency counts, where the table is for no other number.
     """
 
     space: Space
     table: LatencyTable | None
     input_size: int | None
     num_classes: int
+    table_classes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class SearchJob:
         recipe: how the best network is trained from scratch; its augmentation and its workers are the search's, too.
         batch_size: images of a step of the search.
         table: of the device that the networks are for; without one, latency is not known.
+        table_classes: outputs of the classifier whose latency counts, where the table is for no other number.
         input_size: of the image, px; what the space says if not said.
         name: of the network; the space's name and a digest if not said.
     """
@@ -68,14 +69,20 @@ class SearchJob:
     recipe: Recipe
     batch_size: int
     table: LatencyTable | None = None
+    table_classes: int | None = None
     input_size: int | None = None
     name: str | None = None
 
     @cached_property
     def task(self) -> Task:
         """What the networks are for."""
+        classes = len(self.dataset.classes)
         return Task(
-            space=self.space, table=self.table, input_size=self.input_size, num_classes=len(self.dataset.classes)
+            space=self.space,
+            table=self.table,
+            input_size=self.input_size,
+            num_classes=classes,
+            table_classes=self.table_classes or classes,
         )
 
     @cached_property
@@ -188,7 +195,7 @@ def updated(run: SearchRun, record: SearchRecord) -> SearchRun:
 
 
 def finished(job: SearchJob, definition: ArchSpec, *, name: str | None = None, summary: str | None = None) -> ArchSpec:
-    """Return the definition of a network of a space as an entry of the zoo: counted, and with its preparation of images."""
+    """Return the definition of a network as an entry of the zoo: counted, with its preparation of images."""
     counted = cost(definition)
     update: dict[str, Any] = {
         "counts": CountsSpec(params=counted.params, macs=counted.macs),
@@ -216,6 +223,7 @@ def _config(job: SearchJob, device: str) -> dict[str, Any]:
         "input_size": job.input_size,
         "data": _data(job).model_dump(),
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
+        "table_classes": job.table_classes,
         "device": device,
         "batch_size": job.batch_size,
         "search": job.config.model_dump(mode="json", exclude={"checkpoint_steps"}),
