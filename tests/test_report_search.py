@@ -78,7 +78,7 @@ def test_top_of_the_page(root: Element, shown: str) -> None:
         ("trajectory", ["expected 3.63 ms", "sampled 3.66 ms", "limit 5.50 ms", "top-1 56.00 %", "latency 0.129"]),
         ("trajectory", ["2.1250", "1.6050", "0.125", "5.000", "3.69 ms", "3.65 ms", "122 k MACs", "1 min 0 s"]),
         ("networks", ["nano_0", "nano_1", "nano_2", "6.31 ms", "53.3 k MACs", "76.25", "-3.25", "1,536 images"]),
-        ("networks", ["latency is 6.31 ms, 0.81 ms (14.7 %) above 5.50 ms", "nano at 64 px: k3_e1, k3_e4, fused"]),
+        ("networks", ["latency 6.31 ms, 0.81 ms (14.7 %) above 5.50 ms", "nano at 64 px: k3_e1, k3_e4, fused"]),
         ("architecture", ["Stage 4", "Classifier", "k5_e6", "88.1 %"]),
         ("measured", ["(MAPE) is 9.1 %", "(Spearman) 1.000", "4.74 ms", "4.53 ms", "5.60 ms", "-9.1 %"]),
         ("settings", ["fbnet-zoo search --space nano --data squares --method dnas --lut host_xnnpack_nano"]),
@@ -114,8 +114,8 @@ def test_limits_that_were_not_met_are_told_by_how_much(tiny_spec: ArchSpec) -> N
     root = tree(NOT_MET, tiny_spec)
     (note,) = root.all("p", "note")
     assert "NOT met" in note.text
-    assert "latency is 4.31 ms, 0.31 ms (7.7 %) above 4.00 ms" in note.text
-    assert "MACs is 51.3 k MACs, 1.30 k MACs (2.6 %) above 50.0 k MACs" in note.text
+    assert "latency 4.31 ms, 0.31 ms (7.7 %) above 4.00 ms" in note.text
+    assert "51.3 k MACs, 1.30 k MACs (2.6 %) above 50.0 k MACs" in note.text
     (header,) = root.all("header")
     assert [found.text for found in header.all("small", "warn")] == [
         "limit 4.00 ms NOT met, 7.7 % above",

@@ -44,4 +44,6 @@ def exceeded(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
         limit, cost = record.config.limits.get(metric.name), network.costs[metric.name]
         if limit is not None and cost > limit:
             found, most, over = (amount(value, metric.unit) for value in (cost, limit, cost - limit))
-            yield f"{metric_title(metric.name)} is {found}, {over} ({100 * (cost / limit - 1):.1f} %) above {most}"
+            title = metric_title(metric.name)
+            lead = found if title == metric.unit else f"{title} {found}"
+            yield f"{lead}, {over} ({100 * (cost / limit - 1):.1f} %) above {most}"
