@@ -22,6 +22,7 @@ class SampledNetwork:
 
     Attributes:
         choices: in the space.
+        positions: of each decision, which of its options it took.
         definition: of the network.
         log_probability: under P(theta).
         projected: whether it was drawn otherwise, and changed to keep the limits.
@@ -32,6 +33,7 @@ class SampledNetwork:
     """
 
     choices: Choices
+    positions: Positions
     definition: ArchSpec
     log_probability: float
     projected: bool
@@ -64,6 +66,7 @@ def compare_networks(
         used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
         each = SampledNetwork(
             choices=supernet.choices(positions),
+            positions=positions,
             definition=supernet.definition(positions),
             log_probability=log_probability(logs, positions),
             projected=projected,

@@ -60,6 +60,7 @@ class NetworkRecord(Record):
     Attributes:
         name: of its definition.
         choices: in the space.
+        positions: of each decision, which of its options it took.
         log_probability: under P(theta).
         projected: whether it was drawn otherwise, and changed to keep the limits.
         costs: of each metric, in its unit.
@@ -70,6 +71,7 @@ class NetworkRecord(Record):
 
     name: Name
     choices: Choices
+    positions: tuple[int, ...]
     log_probability: float
     projected: bool
     costs: dict[str, float]
