@@ -138,6 +138,7 @@ class Objective:
         self,
         cross_entropy: Tensor,
         costs: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
         multipliers: Tensor,
         limits: Mapping[str, float] | None = None,
     ) -> Tensor:
@@ -145,7 +146,9 @@ class Objective:
 
         Args:
             cross_entropy: of the supernet's output under the masks.
-            costs: of each metric, under the same masks.
+            costs: of each metric, under the same masks: what is penalised.
+            expected: of each metric, the expectation over P(theta): what limits hold. Masks of a high temperature are
+                nearly even, whatever theta prefers.
             multipliers: (limits,).
             limits: of the moment; the final ones if not said.
         """
@@ -153,7 +156,7 @@ class Objective:
         if self.penalty is not None:
             loss = self.penalty(loss, costs[self.penalty.metric])
         if self.limits:
-            loss = loss + self.keeping(self.excess(costs, limits), multipliers)
+            loss = loss + self.keeping(self.excess(expected, limits), multipliers)
         return loss
 
     def excess(self, costs: Mapping[str, Tensor], limits: Mapping[str, float] | None = None) -> Tensor:
@@ -161,10 +164,10 @@ class Objective:
         return torch.stack([costs[name] / limit - 1 for name, limit in (limits or self.limits).items()])
 
     def updated(
-        self, costs: Mapping[str, Tensor], multipliers: Tensor, limits: Mapping[str, float] | None = None
+        self, expected: Mapping[str, Tensor], multipliers: Tensor, limits: Mapping[str, float] | None = None
     ) -> Tensor:
         """Return the multipliers after a step."""
-        return self.keeping.updated(self.excess(costs, limits), multipliers) if self.limits else multipliers
+        return self.keeping.updated(self.excess(expected, limits), multipliers) if self.limits else multipliers
 
 
 def require_reachable(metrics: Mapping[str, Metric], limits: Mapping[str, float]) -> None:

@@ -281,6 +281,7 @@ def _network(network: SampledNetwork) -> NetworkRecord:
     return NetworkRecord(
         name=network.definition.name,
         choices=network.choices,
+        positions=network.positions,
         log_probability=network.log_probability,
         projected=network.projected,
         costs=network.costs,
