@@ -29,6 +29,7 @@ except FbnetZooError as error:
     [
         ("onnx", "onnx", "ONNX export needs onnx: pip install 'fbnet-zoo[onnx]'"),
         ("coremltools", "coreml", "Core ML export needs coremltools: pip install 'fbnet-zoo[coreml]'"),
+        ("accelerate.utils", "train", "Training needs accelerate: pip install 'fbnet-zoo[train]'"),
         ("executorch.exir", "executorch", "ExecuTorch export needs executorch: pip install 'fbnet-zoo[executorch]'"),
     ],
 )

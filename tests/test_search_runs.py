@@ -13,8 +13,9 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.baseline import random_baseline
 from fbnet_zoo.search.config import SearchConfig, default_config, load_config
 from fbnet_zoo.search.health import SearchEpoch
+from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.record import load_record
-from fbnet_zoo.search.runs import SearchJob, SearchRun, run_search, train_best
+from fbnet_zoo.search.runs import SearchRun, run_search, train_best
 from fbnet_zoo.train import evaluate, inputs_of
 from tests.search_spaces import nano_space
 from tests.training import RECIPE

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from fbnet_zoo._require import quiet
-from fbnet_zoo.cli import options, predict, screen, search_options, search_result, train
+from fbnet_zoo.cli import options, screen, search_options, search_result, train
 
 EPILOG = options.examples(
     "search --space digits_tiny --data digits --lut host_xnnpack_digits_tiny --target-latency 30us --out runs/first",
@@ -47,24 +47,29 @@ def command(  # noqa: PLR0913 - one per option
     register: search_options.Register = False,
     out: train.Out = None,
     resume: train.Resume = False,
-    device: options.Device = "cpu",
+    device: search_options.Device = None,
+    mixed_precision: search_options.MixedPrecision = None,
     data_root: train.DataRoot = None,
     download: train.Download = False,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Search a space for the most accurate network that keeps a budget; train it; write definition, weights, report."""
-    predict.check_device(device)
     with quiet():
         from fbnet_zoo.cli import search_steps
+        from fbnet_zoo.search.processes import Processes
+    processes = Processes.launched(device, mixed_precision)
     job = search_steps.job(context.params)
     folder = out or Path("runs") / f"{job.space.name}_{job.dataset.name}_{method}"
-    runs = search_steps.search_all(job, folder, count=seeds, resume=resume, device=device)
+    runs = search_steps.search_all(job, folder, count=seeds, resume=resume, processes=processes)
+    processes.leave()
+    if not processes.is_main:
+        return
     runs = [search_steps.measured(run, job, wanted=measure) for run in runs]
     if train_best:
-        runs = [search_steps.trained(run, job, resume=resume, device=device) for run in runs]
+        runs = [search_steps.trained(run, job, resume=resume, device=processes.device) for run in runs]
     if random:
-        runs = search_steps.compared(runs, job, folder, count=random, resume=resume, device=device)
+        runs = search_steps.compared(runs, job, folder, count=random, resume=resume, device=processes.device)
     best = min(runs, key=lambda run: (not run.record.met, -run.record.best.top1))
     entry = search_steps.registered(best) if register else None
     reports = {run.folder: search_steps.reported(run) for run in runs}

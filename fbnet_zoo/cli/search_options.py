@@ -81,8 +81,12 @@ Measure = Annotated[
 Register = Annotated[
     bool, typer.Option("--register", help="Add the network to your own zoo, where create() finds it by its name.")
 ]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Where to search, such as cpu or cuda; the fastest if not said.")
+]
 MixedPrecision = Annotated[
-    Literal["no", "fp16", "bf16"], typer.Option(metavar="no|fp16|bf16", help="Of the search's arithmetic.")
+    Literal["no", "fp16", "bf16"] | None,
+    typer.Option(metavar="no|fp16|bf16", help="Of the search's arithmetic; what accelerate was told, else no."),
 ]
 
 

@@ -16,8 +16,10 @@ from fbnet_zoo.cli import screen, search_options, search_result, train
 from fbnet_zoo.report import search as page
 from fbnet_zoo.search import baseline
 from fbnet_zoo.search.config import default_config, load_config
+from fbnet_zoo.search.job import SearchJob
+from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import MeasuredRecord
-from fbnet_zoo.search.runs import SearchJob, SearchRun, run_search, train_best, updated
+from fbnet_zoo.search.runs import SearchRun, run_search, train_best, updated
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train.run_folder import write_whole
@@ -50,9 +52,10 @@ def job(said: Mapping[str, Any]) -> SearchJob:
     )
 
 
-def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, device: str) -> list[SearchRun]:
+def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:
     """Search with one seed after the other; several have a folder each in that of the run."""
-    return [_searched(each, where, resume=resume, device=device) for each, where in _seeded(job, folder, count)]
+    seeded = _seeded(job, folder, count)
+    return [_searched(each, where, resume=resume, processes=processes) for each, where in seeded]
 
 
 def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJob, Path]]:
@@ -62,9 +65,11 @@ def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJo
         yield each, folder / f"seed_{seed}" if count > 1 else folder
 
 
-def _searched(job: SearchJob, folder: Path, *, resume: bool, device: str) -> SearchRun:
+def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processes) -> SearchRun:
+    if not processes.is_main:
+        return run_search(job, folder, resume=resume, processes=processes)
     with search_result.listening(f"search {job.space.name}, seed {job.config.seed}", job.config.epochs) as listener:
-        return run_search(job, folder, resume=resume, device=device, progress=listener.searched)
+        return run_search(job, folder, resume=resume, processes=processes, progress=listener.searched)
 
 
 def trained(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.methods import METHODS, build
 from fbnet_zoo.search.networks import Positions
 from fbnet_zoo.search.record import RandomRecord
-from fbnet_zoo.search.runs import DEFINITION, TRAINING, SearchJob, finished
+from fbnet_zoo.search.runs import DEFINITION, TRAINING
 from fbnet_zoo.search.sampling import excess
 from fbnet_zoo.train import train
 from fbnet_zoo.train.loop import Progress

@@ -12,7 +12,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.batches import Part, SearchData
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.train import Augmentation, Inputs
-from fbnet_zoo.train.batches import Batch, seed_of, training_batches
+from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoch_indices, seed_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Loading:
     Attributes:
         inputs: of the networks.
         augmentation: of the images for the weights; those for theta are taken as they are evaluated.
-        batch_size: images of a step.
+        batch_size: images of a step, of all processes together.
         weight_share: of the images to train on, those for the weights; 0.8 in the paper.
         seed: of the split, the order and the augmentation.
         workers: processes that read images.
@@ -62,16 +62,10 @@ def _part(images: ImageSet, loading: Loading, augmentation: Augmentation, seed: 
     if count < size:
         raise InputError(f"{count} images are fewer than a batch of {size}; take a smaller batch_size")
 
-    def batches(epoch: int, first: int) -> Iterator[Batch]:
-        return training_batches(
-            images,
-            loading.inputs,
-            augmentation,
-            batch_size=size,
-            seed=seed,
-            epoch=epoch,
-            first=first,
-            workers=loading.workers,
+    def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        chosen = epoch_indices(count, size, seed=seed, epoch=epoch)[first:, shard.rows(size)]
+        return augmented_batches(
+            images, loading.inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=loading.workers
         )
 
     return Part(steps=count // size, batches=batches)

@@ -1,10 +1,10 @@
 """A whole search, in a folder: from images, costs and limits to a definition that `create` builds, with weights."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,96 +12,30 @@ from typing import Any
 import torch
 
 from fbnet_zoo import __version__, arch_file
-from fbnet_zoo.benchmarks.latency_table import LatencyTable
-from fbnet_zoo.complexity import cost
-from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.search import board
 from fbnet_zoo.search.compare import SampledNetwork
-from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.health import SearchEpoch
-from fbnet_zoo.search.images import Loading, search_data, split
+from fbnet_zoo.search.images import search_data, split
+from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.loop import Progress, SearchResult, search
-from fbnet_zoo.search.methods import METHODS, Task, build
+from fbnet_zoo.search.methods import METHODS, build
 from fbnet_zoo.search.networks import Metric, SearchNetwork
+from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import (
     DataRecord,
-    MethodName,
     MetricRecord,
     NetworkRecord,
     SearchRecord,
     TrainedRecord,
     save_record,
 )
-from fbnet_zoo.space import Space
-from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
-from fbnet_zoo.train import Inputs, Recipe, RunFolder, train
+from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.train import RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
-from fbnet_zoo.train.runs import WEIGHTS, preprocess_of
+from fbnet_zoo.train.runs import WEIGHTS
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
 """What a search leaves in its folder, beside the files of every run."""
-
-_CHANNELS = 3
-"""Of the networks that a search makes: grey images are repeated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchJob:
-    """What shall be searched for.
-
-    Attributes:
-        space: where.
-        dataset: what the networks shall tell apart.
-        method: how.
-        config: of the method; its limits and its penalty name metrics.
-        recipe: how the best network is trained from scratch; its augmentation and its workers are the search's, too.
-        batch_size: images of a step of the search.
-        table: of the device that the networks are for; without one, latency is not known.
-        table_classes: outputs of the classifier whose latency counts, where the table is for no other number.
-        input_size: of the image, px; what the space says if not said.
-        name: of the network; the space's name and a digest if not said.
-    """
-
-    space: Space
-    dataset: ImageDataset
-    method: MethodName
-    config: SearchConfig
-    recipe: Recipe
-    batch_size: int
-    table: LatencyTable | None = None
-    table_classes: int | None = None
-    input_size: int | None = None
-    name: str | None = None
-
-    @cached_property
-    def task(self) -> Task:
-        """What the networks are for."""
-        classes = len(self.dataset.classes)
-        return Task(
-            space=self.space,
-            table=self.table,
-            input_size=self.input_size,
-            num_classes=classes,
-            table_classes=self.table_classes or classes,
-        )
-
-    @cached_property
-    def preprocess(self) -> PreprocessSpec:
-        """How images become the input of the networks."""
-        size = self.input_size or self.space.spec.input_size[-1]
-        frame = self.space.frame.model_copy(update={"input_size": size})
-        return preprocess_of(frame, None, self.dataset)
-
-    @cached_property
-    def loading(self) -> Loading:
-        """How images become the batches of the search."""
-        return Loading(
-            inputs=Inputs(preprocess=self.preprocess, channels=_CHANNELS),
-            augmentation=self.recipe.augmentation,
-            batch_size=self.batch_size,
-            seed=self.config.seed,
-            workers=self.recipe.workers,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +61,12 @@ class SearchRun:
 
 
 def run_search(
-    job: SearchJob, out: Path, *, resume: bool = False, device: str = "cpu", progress: Progress | None = None
+    job: SearchJob,
+    out: Path,
+    *,
+    resume: bool = False,
+    processes: Processes | None = None,
+    progress: Progress | None = None,
 ) -> SearchRun:
     """Search a space, and write the run to a folder.
 
@@ -138,8 +77,8 @@ def run_search(
         job: what to search for.
         out: the folder.
         resume: go on with a search that the folder may hold; the result is the same as without the interruption.
-        device: where to compute.
-        progress: called after every epoch.
+        processes: that search together; one on a CPU when not said. Only the main one reads and writes the folder.
+        progress: called after every epoch, in the main process.
 
     Raises:
         InputError: a value makes no sense, no network of the space keeps a limit, or the folder holds another run.
@@ -148,20 +87,21 @@ def run_search(
     """
     supernet = build(job.method, job.task, seed=job.config.seed)
     metrics, data = METHODS[job.method].metrics(job.task), search_data(job.dataset, job.loading)
-    folder = RunFolder(out)
-    folder.begin(_config(job, device), _versions(), resume=resume)
-    with board.opened(out / board.FOLDER, supernet.decisions, first=_epochs_done(folder)) as note:
+    folder, together = RunFolder(out), processes or Processes()
+    together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
+    with _board(out, supernet, folder, together) as note:
 
         def told(epoch: SearchEpoch) -> None:
             note(epoch)
             if progress:
                 progress(epoch)
 
-        result = search(supernet, data, metrics, job.config, folder=folder, device=device, progress=told)
+        result = search(supernet, data, metrics, job.config, folder=folder, processes=together, progress=told)
     definition = finished(job, result.best.definition, name=job.name, summary=_summary(job))
-    arch_file.save(definition, out / DEFINITION)
-    record = _record(job, supernet, metrics, result, device)
-    save_record(record, out / RECORD)
+    record = together.on_main(lambda: _record(job, supernet, metrics, result, together))
+    if together.is_main:
+        arch_file.save(definition, out / DEFINITION)
+        save_record(record, out / RECORD)
     return SearchRun(folder=out, record=record, definition=definition, epochs=result.epochs)
 
 
@@ -194,28 +134,25 @@ def updated(run: SearchRun, record: SearchRecord) -> SearchRun:
     return replace(run, record=record)
 
 
-def finished(job: SearchJob, definition: ArchSpec, *, name: str | None = None, summary: str | None = None) -> ArchSpec:
-    """Return the definition of a network as an entry of the zoo: counted, with its preparation of images."""
-    counted = cost(definition)
-    update: dict[str, Any] = {
-        "counts": CountsSpec(params=counted.params, macs=counted.macs),
-        "preprocess": job.preprocess,
-    }
-    return definition.model_copy(
-        update=update | ({"name": name} if name else {}) | ({"summary": summary} if summary else {})
-    )
-
-
 def _summary(job: SearchJob) -> str:
     target = f", for the latencies of {job.table.name}" if job.table else ""
     return f"Found by {job.method} in the search space {job.space.name} with {job.dataset.name}{target}."
 
 
-def _epochs_done(folder: RunFolder) -> int:
-    return sum(1 for _ in folder.records())
+@contextmanager
+def _board(
+    out: Path, supernet: SearchNetwork, folder: RunFolder, processes: Processes
+) -> Iterator[Callable[[SearchEpoch], None]]:
+    """Open TensorBoard's files, in the main process only."""
+    if not processes.is_main:
+        yield lambda _: None
+        return
+    done = sum(1 for _ in folder.records())
+    with board.opened(out / board.FOLDER, supernet.decisions, first=done) as note:
+        yield note
 
 
-def _config(job: SearchJob, device: str) -> dict[str, Any]:
+def _config(job: SearchJob, processes: Processes) -> dict[str, Any]:
     """Return what the result depends on."""
     return {
         "method": job.method,
@@ -224,7 +161,8 @@ def _config(job: SearchJob, device: str) -> dict[str, Any]:
         "data": _data(job).model_dump(),
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
-        "device": device,
+        "device": processes.kind,
+        "precision": processes.precision,
         "batch_size": job.batch_size,
         "search": job.config.model_dump(mode="json", exclude={"checkpoint_steps"}),
         "augmentation": job.recipe.augmentation.model_dump(mode="json"),
@@ -245,7 +183,7 @@ def _data(job: SearchJob) -> DataRecord:
 
 
 def _record(
-    job: SearchJob, supernet: SearchNetwork, metrics: Sequence[Metric], result: SearchResult, device: str
+    job: SearchJob, supernet: SearchNetwork, metrics: Sequence[Metric], result: SearchResult, processes: Processes
 ) -> SearchRecord:
     return SearchRecord(
         method=job.method,
@@ -258,8 +196,8 @@ def _record(
         options=supernet.options,
         networks=tuple(_network(network) for network in result.networks),
         met=result.met,
-        processes=1,
-        device=device,
+        processes=processes.count,
+        device=processes.device,
         seconds=_seconds(result.epochs),
         date=datetime.now(UTC),
         versions=_versions(),
