@@ -33,6 +33,7 @@ Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "mobilenet"]
 Layout = Literal["fbnet_zoo", "timm", "mobile_vision"]
 Metric = Literal["top1", "top5", "latency_ms"]
 
+_SOURCE = r"^((https|hf)://\S+|file:[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\.safetensors)$"
 _WORD = "a lower-case word of letters, digits and underscores"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description=_WORD)]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
@@ -181,7 +182,7 @@ class WeightsSpec(Record):
 
     Attributes:
         tag: its name after the model's, `fbnet_b.<tag>`.
-        source: `https://…` of a file, or `hf://owner/repository[/file]`.
+        source: `https://…` of a file, `hf://owner/repository[/file]`, or `file:NAME.safetensors` beside the definition.
         layout: whose parameter names the file has.
         license: SPDX identifier or name of the licence of the weights.
         size: bytes, when known.
@@ -193,7 +194,9 @@ class WeightsSpec(Record):
     """
 
     tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64, description=_WORD)]
-    source: Annotated[str, Field(pattern=r"^(https|hf)://\S+$", description="https://… or hf://owner/name[/file]")]
+    source: Annotated[
+        str, Field(pattern=_SOURCE, description="https://…, hf://owner/name[/file] or file:NAME.safetensors")
+    ]
     layout: Layout
     license: Text
     size: Annotated[int, Field(gt=0)] | None = None
@@ -275,8 +278,9 @@ class ArchSpec(Record):
         tags = [entry.tag for entry in self.weights]
         for at, tag in enumerate(tags):
             if tag in tags[:at]:
-                problem = f"two weights entries have the tag {tag!r}; give each its own"
-                raise InputError(problem, location=("weights", at))
+                raise InputError(
+                    f"two weights entries have the tag {tag!r}; give each its own", location=("weights", at)
+                )
 
     def row_option(self, row: BlockSpec, field: str) -> Any:
         """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
