@@ -38,7 +38,7 @@ def list_models(pattern: str = "*", *, family: Family | None = None, pretrained:
     Args:
         pattern: shell pattern that the name must match, such as `fbnetv3_*`.
         family: only entries of this family.
-        pretrained: only entries with (`True`) or without (`False`) weights of their own.
+        pretrained: only entries with (`True`) or without (`False`) published or own weights.
 
     Raises:
         UnknownNameError: there is no such family.

@@ -194,9 +194,7 @@ class WeightsSpec(Record):
     """
 
     tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64, description=_WORD)]
-    source: Annotated[
-        str, Field(pattern=_SOURCE, description="https://…, hf://owner/name[/file] or file:NAME.safetensors")
-    ]
+    source: Annotated[str, Field(pattern=_SOURCE, description="https://…, hf://… or file:NAME.safetensors")]
     layout: Layout
     license: Text
     size: Annotated[int, Field(gt=0)] | None = None
@@ -278,9 +276,8 @@ class ArchSpec(Record):
         tags = [entry.tag for entry in self.weights]
         for at, tag in enumerate(tags):
             if tag in tags[:at]:
-                raise InputError(
-                    f"two weights entries have the tag {tag!r}; give each its own", location=("weights", at)
-                )
+                problem = f"two weights entries have the tag {tag!r}; give each its own"
+                raise InputError(problem, location=("weights", at))
 
     def row_option(self, row: BlockSpec, field: str) -> Any:
         """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
@@ -298,7 +295,5 @@ class ArchSpec(Record):
         """
         entry = next((entry for entry in self.weights if entry.tag == (tag or "").partition(",")[0]), None)
         said = (entry.preprocess if entry else None) or self.preprocess
-        if said is not None:
-            return said
         resize = -(-256 * self.input_size // (224 * 8)) * 8
-        return PreprocessSpec(resize=resize, crop=self.input_size)
+        return said or PreprocessSpec(resize=resize, crop=self.input_size)

@@ -125,7 +125,7 @@ def transforms(model: str | Path | ArchSpec | FBNet | FeatureExtractor) -> Calla
 
 def install(
     definition: str | Path | ArchSpec,
-    pretrained: str | Path | None = None,
+    weights: str | Path | None = None,
     *,
     tag: str = "trained",
     licence: str | None = None,
@@ -138,7 +138,7 @@ def install(
 
     Args:
         definition: the definition, its path or a name; those of its weights stay whose source is an address.
-        pretrained: a file that `weights.save` or a training wrote, to be copied; it becomes the default weights.
+        weights: a file that `weights.save` or a training wrote, to be copied; it becomes the default weights.
         tag: of these weights.
         licence: of these weights, by its SPDX identifier or name; as the file says if not said.
         replace: do so also where the own zoo has another entry of this name.
@@ -154,8 +154,8 @@ def install(
     spec = definition if isinstance(definition, ArchSpec) else registry.get_spec(definition)
     others = [entry for entry in spec.weights if entry.tag != tag and not entry.source.startswith(BESIDE)]
     entries, contents = tuple(others), {}
-    if pretrained is not None:
-        entry, content = _entry(spec, Path(pretrained), tag, licence)
+    if weights is not None:
+        entry, content = _entry(spec, Path(weights), tag, licence)
         entries, contents = (entry, *others), {entry.source.removeprefix(BESIDE): content}
     if entries != spec.weights:
         spec = spec.model_copy(update={"weights": entries})
