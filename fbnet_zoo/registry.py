@@ -225,10 +225,10 @@ def _names(pattern: str = "*") -> list[str]:
 
 def _specs(names: list[str]) -> Iterator[ArchSpec]:
     """Yield definitions; a wrong file of the own zoo is left out, with a warning."""
-    own = own_zoo.files()
     for name in names:
         try:
-            yield _known(name) if name in _registered or name in bundled() else _load_own(own[name])
+            known = name in _registered or name in bundled()
+            yield _known(name) if known else _load_own(own_zoo.home() / f"{name}.yaml")
         except InputError as error:
             own_zoo.warn(str(error))
 
