@@ -28,7 +28,7 @@ from fbnet_zoo.cli import (
 )
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.registry import get_spec, list_models, resolve
+from fbnet_zoo.registry import list_specs, resolve
 
 _INTERRUPTED = 130
 
@@ -89,7 +89,7 @@ def list_(
     verbose: options.Verbose = False,
 ) -> None:
     """List the networks of the zoo, with what they cost and the accuracy that others published."""
-    specs = [get_spec(name) for name in list_models(pattern, family=family, pretrained=pretrained)]
+    specs = list_specs(pattern, family=family, pretrained=pretrained)
     entries = [show.entry(spec, cost(spec)) for spec in specs]
     if as_json:
         screen.show_json({"models": entries})
