@@ -71,7 +71,8 @@ def test_the_result_is_an_entry(run: SearchRun, job: SearchJob) -> None:
     assert (spec.counts.params, spec.counts.macs) == (counted.params, counted.macs)
     assert run.record.met
     assert run.record.best.costs["macs"] == complexity.cost(spec, num_classes=10).macs <= LIMIT
-    network = create(run.folder / "result.yaml", run.weights or False, num_classes=10).eval()
+    network = create(run.folder / "result.yaml", pretrained=True).eval()
+    assert network.plan.num_classes == 10
     assert run.record.trained is not None
     held_out = job.dataset.held_out
     assert evaluate(network, held_out, inputs_of(network, job.dataset)).top1 == run.record.trained.top1

@@ -45,6 +45,7 @@ def command(  # noqa: PLR0913 - one per option
     random: search_options.Random = 0,
     measure: search_options.Measure = None,
     register: search_options.Register = False,
+    license_: search_options.License = "not stated",
     out: train.Out = None,
     resume: train.Resume = False,
     device: search_options.Device = None,
@@ -71,7 +72,7 @@ def command(  # noqa: PLR0913 - one per option
     if random:
         runs = search_steps.compared(runs, job, folder, count=random, resume=resume, device=processes.device)
     best = min(runs, key=lambda run: (not run.record.met, -run.record.best.top1))
-    entry = search_steps.registered(best) if register else None
+    entry = search_steps.registered(best, license_) if register else None
     reports = {run.folder: search_steps.reported(run) for run in runs}
     told = [search_result.told(run, report=reports[run.folder]) for run in runs]
     if as_json:

@@ -69,7 +69,7 @@ InputSize = Annotated[int | None, typer.Option(metavar="PX", help="Of the image;
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Of the network; made up from the space if not said.")
 ]
-Train = Annotated[bool, typer.Option(help="Train the best network from scratch.")]
+Train = Annotated[bool, typer.Option("--train/--no-train", help="Train the best network from scratch.")]
 Random = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Also train N random networks within the same limits, to compare with."),
@@ -78,6 +78,7 @@ Measure = Annotated[
     bool | None,
     typer.Option(help="Measure the compared networks whole; done if the table is of this machine and it is not said."),
 ]
+License = Annotated[str, typer.Option("--license", metavar="NAME", help="Of the trained weights, for the zoo.")]
 Register = Annotated[
     bool, typer.Option("--register", help="Add the network to your own zoo, where create() finds it by its name.")
 ]
@@ -135,7 +136,7 @@ def _penalty(
     form = said.get("penalty")
     if form == "none" and values:
         raise InputError(f"--penalty none has no {next(iter(values))}; take it out, or say --penalty product or sum")
-    if form == "none" or (form is None and not values and limits):
+    if form == "none" or (form is None and not values and (limits or not has_table)):
         return None
     usual = base.penalty.model_dump() if base.penalty else {}
     kept = usual if form in {None, usual.get("form")} else {}

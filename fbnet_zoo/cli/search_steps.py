@@ -19,10 +19,11 @@ from fbnet_zoo.search.config import default_config, load_config
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import MeasuredRecord
-from fbnet_zoo.search.runs import SearchRun, run_search, train_best, updated
+from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, updated
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train.run_folder import write_whole
+from fbnet_zoo.zoo import install
 
 REPORT, MEASURED = "report.html", "measured"
 
@@ -120,6 +121,10 @@ def reported(run: SearchRun) -> Path:
     return run.folder / REPORT
 
 
-def registered(run: SearchRun) -> ArchSpec:
-    """Add the network of a run to the user's own zoo."""
-    raise NotImplementedError
+def registered(run: SearchRun, license_: str) -> ArchSpec:
+    """Add the network of a run to the user's own zoo, with its weights where it was trained.
+
+    Raises:
+        InputError: the own zoo has another entry of this name, or cannot be written.
+    """
+    return install(run.definition, run.weights, tag=TAG, licence=license_ if run.weights else None)

@@ -123,11 +123,7 @@ class Objective:
         limits: Mapping[str, float],
         keeping: Multipliers,
     ) -> None:
-        known = {metric.name: metric for metric in metrics}
-        require_reachable(known, limits)
-        if penalty is not None:
-            _require_metric(known, penalty.metric, "the penalty is")
-            _require_unit(penalty, known[penalty.metric])
+        check_objective(metrics, penalty, limits)
         self.penalty, self.limits, self.keeping = penalty, dict(limits), keeping
 
     def easing(self, starts: Mapping[str, float], done: float) -> Mapping[str, float]:
@@ -168,6 +164,21 @@ class Objective:
     ) -> Tensor:
         """Return the multipliers after a step."""
         return self.keeping.updated(self.excess(expected, limits), multipliers) if self.limits else multipliers
+
+
+def check_objective(
+    metrics: Sequence[Metric], penalty: ProductPenalty | SumPenalty | None, limits: Mapping[str, float]
+) -> None:
+    """Refuse what no search can make small.
+
+    Raises:
+        InputError: a metric is not there, a limit cannot be kept, or a cost is too small for the unit of the penalty.
+    """
+    known = {metric.name: metric for metric in metrics}
+    require_reachable(known, limits)
+    if penalty is not None:
+        _require_metric(known, penalty.metric, "the penalty is")
+        _require_unit(penalty, known[penalty.metric])
 
 
 def require_reachable(metrics: Mapping[str, Metric], limits: Mapping[str, float]) -> None:

@@ -1,6 +1,6 @@
 """A whole search, in a folder: from images, costs and limits to a definition that `create` builds, with weights."""
 
-import shutil
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fbnet_zoo import __version__, arch_file
+from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.search import board
 from fbnet_zoo.search.compare import SampledNetwork
 from fbnet_zoo.search.health import SearchEpoch
@@ -20,6 +21,7 @@ from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.loop import Progress, SearchResult, search
 from fbnet_zoo.search.methods import METHODS, build
 from fbnet_zoo.search.networks import Metric, SearchNetwork
+from fbnet_zoo.search.objective import check_objective
 from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import (
     DataRecord,
@@ -29,13 +31,17 @@ from fbnet_zoo.search.record import (
     TrainedRecord,
     save_record,
 )
-from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.spec import ArchSpec, WeightsSpec
 from fbnet_zoo.train import RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
+from fbnet_zoo.train.run_folder import write_whole
 from fbnet_zoo.train.runs import WEIGHTS
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
 """What a search leaves in its folder, beside the files of every run."""
+
+TAG, LICENSE = "searched", "not stated"
+"""Of the weights of its best network: they are whose images they learnt from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,7 @@ def run_search(
     """
     supernet = build(job.method, job.task, seed=job.config.seed)
     metrics, data = METHODS[job.method].metrics(job.task), search_data(job.dataset, job.loading)
+    check_objective(metrics, job.config.penalty, job.config.limits)  # before there is a folder
     folder, together = RunFolder(out), processes or Processes()
     together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
     with _board(out, supernet, folder, together) as note:
@@ -121,11 +128,33 @@ def train_best(
         InputError: an image cannot be read, or a file not be written.
         TrainingError: loss or weights became infinite or no number; the last good checkpoint stays.
     """
-    definition, folder = run.folder / DEFINITION, run.folder / TRAINING
-    trained = train(definition, job.dataset, job.recipe, folder, resume=resume, device=device, progress=progress)
-    shutil.copyfile(trained.weights, run.folder / WEIGHTS)
+    trained = train(
+        run.folder / DEFINITION,
+        job.dataset,
+        job.recipe,
+        run.folder / TRAINING,
+        resume=resume,
+        device=device,
+        progress=progress,
+    )
+    content = trained.weights.read_bytes()
+    write_whole(run.folder / WEIGHTS, lambda file: file.write(content))
+    spec = run.definition.model_copy(update={"weights": (_weights(content),)})
+    arch_file.save(spec, run.folder / DEFINITION)
     found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
-    return updated(run, run.record.model_copy(update={"trained": found}))
+    return updated(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
+
+
+def _weights(content: bytes) -> WeightsSpec:
+    """Return what a definition says of the weights that lie beside it."""
+    return WeightsSpec(
+        tag=TAG,
+        source=f"{BESIDE}{WEIGHTS}",
+        layout="fbnet_zoo",
+        license=LICENSE,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def updated(run: SearchRun, record: SearchRecord) -> SearchRun:
