@@ -145,7 +145,7 @@ def register(path: str | Path) -> ArchSpec:
     text, origin = yaml_reader.load_text(Path(path)), str(path)
     spec = arch_file.parse(text, origin)
     _check_free(spec, text, origin, _taken() | _own_words())
-    _registered[spec.name] = _Registered(spec, Path(path).parent)
+    _registered[spec.name] = _Registered(spec, Path(path).absolute().parent)
     return spec
 
 
