@@ -19,7 +19,7 @@ from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
 from tests import search_processes
 from tests.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
-from tests.training import INPUTS, few
+from tests.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
 GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
@@ -76,6 +76,13 @@ class TestTwo:
     def test_they_know_of_each_other(self, two: Outcomes) -> None:
         assert [each["processes"] for each in two] == [repr(Processes(rank=rank, count=2)) for rank in range(2)]
 
+    def test_they_exchange_values(self, two: Outcomes) -> None:
+        halves = [each / 2 for each in range(24)]
+        image, doubles, single = two[0]["exchanged"]["means"]
+        assert torch.tensor(image).flatten().tolist() == halves
+        assert (doubles, single) == ([0.5, 0.5], 3.0)
+        assert two[0]["exchanged"]["squares"] == [0, 1, 4, 9, 16]
+
     def test_both_see_the_same(self, two: Outcomes) -> None:
         """Theta to the bit, networks, errors, and the times of the main process."""
         ours, others = (each | {"processes": ""} for each in two)
@@ -98,6 +105,12 @@ class TestTwo:
         """The checkpoint holds all: here the finished search, whose networks one process finds again."""
         again = found(supernet(kind=Supernet), changed(), Processes(), folder=RunFolder(folder / "as_usual"))
         assert [repr(network) for network in again.networks] == two[0]["as_usual"]["networks"]
+
+    def test_statistics_are_those_of_the_checkpoint(self, folder: Path) -> None:
+        saved = RunFolder(folder / "as_usual").load()
+        assert saved is not None
+        for rank in range(2):
+            assert same(torch.load(folder / f"supernet{rank}.pt", weights_only=True), saved["supernet"])
 
     def test_files_are_those_of_one(self, folder: Path) -> None:
         for name in ("as_usual", "resumed"):
