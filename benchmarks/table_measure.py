@@ -56,7 +56,7 @@ class NetworkLatency:
 def held_out(space: Space, count: int) -> tuple[ArchSpec, ...]:
     """Return so many random networks of a space and those of the zoo that it holds, no two of the same operators."""
     drawn = [space.decode(space.sample(seed)) for seed in range(count)]
-    zoo = [spec for spec in map(registry.get_spec, registry.list_models()) if _is_in(space, spec)]
+    zoo = [spec for spec in map(registry.get_spec, registry.bundled()) if _is_in(space, spec)]
     return tuple({network_operators(spec): spec for spec in (*drawn, *zoo)}.values())
 
 

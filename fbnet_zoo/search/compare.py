@@ -23,6 +23,7 @@ class SampledNetwork:
 
     Attributes:
         choices: in the space.
+        positions: of each decision, which of its options it took.
         definition: of the network.
         log_probability: under P(theta).
         projected: whether it was drawn otherwise, and changed to keep the limits.
@@ -33,6 +34,7 @@ class SampledNetwork:
     """
 
     choices: Choices
+    positions: Positions
     definition: ArchSpec
     log_probability: float
     projected: bool
@@ -74,6 +76,7 @@ def compare_networks(
         used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
         return SampledNetwork(
             choices=supernet.choices(positions),
+            positions=positions,
             definition=supernet.definition(positions),
             log_probability=log_probability(logs, positions),
             projected=projected,

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -109,13 +109,19 @@ def search(
     return SearchResult(networks=networks, theta=theta, epochs=epochs)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Search:
     state: SearchState
     data: SearchData
     metrics: Sequence[Metric]
     objective: Objective
     folder: RunFolder | None
+
+    @cached_property
+    def starts(self) -> dict[str, float]:
+        """What networks cost on average before theta knows anything."""
+        even = [torch.full_like(theta, 1 / len(theta)) for theta in self.supernet.theta]
+        return {metric.name: metric.expected(even).item() for metric in self.metrics}
 
     @property
     def supernet(self) -> SearchNetwork:
@@ -182,10 +188,17 @@ class _Search:
         masks = self.masks(len(batch[0]), temperature)
         logits = self.logits(batch[0], masks)
         costs = {metric.name: metric.expected(masks) for metric in self.metrics}
-        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, self.state.multipliers)
+        expected = self.expected()
+        limits, multipliers = self.objective.easing(self.starts, self.state.theta_done), self.state.multipliers
+        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, expected, multipliers, limits)
         self.note(self.checked(loss, batch), logits, batch[1], costs)
         self.state.learn(loss, self.state.theta)
-        self.state.multipliers = self.objective.updated(costs, self.state.multipliers)
+        self.state.multipliers = self.objective.updated(expected, multipliers, limits)
+
+    def expected(self) -> dict[str, Tensor]:
+        """Return the expectation over P(theta) of the metrics that have limits."""
+        shares = [theta.softmax(-1) for theta in self.supernet.theta]
+        return {metric.name: metric.expected(shares) for metric in self.metrics if metric.name in self.config.limits}
 
     def masks(self, images: int, temperature: float) -> tuple[Tensor, ...]:
         """Draw the masks of this step, for the images of all processes: what mixes the outputs and weighs the costs."""

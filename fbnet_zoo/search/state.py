@@ -102,6 +102,13 @@ class SearchState:
         epochs, position = divmod(self.step - warmup, sum(self.steps))
         return self.config.warmup_epochs + epochs, position
 
+    @property
+    def theta_done(self) -> float:
+        """Which share of theta's epochs is behind the next step."""
+        epoch, position = self.place
+        first, last = self.config.warmup_epochs, self.config.epochs
+        return (epoch - first + position / sum(self.steps)) / max(1, last - first)
+
     def set_weight_lr(self) -> None:
         """Set the learning rate of the weights for the next step: a cosine over all of their steps."""
         epoch, position = self.place
