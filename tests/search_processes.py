@@ -1,7 +1,7 @@
 """Searches in two processes that were launched together; what each of them sees goes into a file.
 
-`search_processes.py FOLDER [CASE ...]`, launched as `torchrun` does it, writes FOLDER/RANK.pt: the outcome of each of
-CASES, or of those that are named, which is a search result or the text of an error.
+`search_processes.py FOLDER`, launched as `torchrun` does it, writes FOLDER/RANK.pt: the outcome of each of CASES, which
+is a search result or the text of an error.
 """
 
 import sys
@@ -197,9 +197,8 @@ def exchanged(processes: Processes) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where, named, launched = Path(sys.argv[1]), sys.argv[2:], Processes.launched()
-    wanted = [case for case in CASES if not named or case.__name__ in named]
-    outcomes = {case.__name__: outcome(case, launched, where) for case in wanted}
+    where, launched = Path(sys.argv[1]), Processes.launched()
+    outcomes = {case.__name__: outcome(case, launched, where) for case in CASES}
     told = {"processes": repr(launched), "exchanged": exchanged(launched)}
     torch.save(told | outcomes, where / f"{launched.rank}.pt")
     launched.leave()

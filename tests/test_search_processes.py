@@ -1,5 +1,6 @@
 """A search in several processes is the search of one: two real ones, joined by gloo, against one with whole batches."""
 
+import json
 import os
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
 from tests import search_processes
 from tests.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
+from tests.search_spaces import NANO
 from tests.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
@@ -138,21 +140,21 @@ class TestTwo:
 
 
 @pytest.mark.slow
-def test_accelerate_launches_them(tmp_path: Path, two: Outcomes) -> None:
+def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     """On CPUs too its flag for several processes is `--multi_gpu`; with `--cpu` it starts one."""
-    options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
-    script = ["-m", "tests.search_processes", str(tmp_path), "like_one", "damaged"]
-    line = [sys.executable, "-m", "accelerate.commands.launch", *options, *script]
-    ground = {name: value for name, value in GROUND.items() if name != "ACCELERATE_USE_CPU"}
-    subprocess.run(line, env=ground, check=True, capture_output=True, timeout=TIMEOUT_S)
-    launched = seen(tmp_path)
-    assert [each["processes"] for each in launched] == [
-        repr(Processes(rank=rank, count=2, precision="bf16")) for rank in range(2)
-    ]
-    assert launched[0]["like_one"] == launched[1]["like_one"]
-    mixed, exact = (each[0]["like_one"]["epochs"][0]["weight_loss"] for each in (launched, two))
-    assert mixed != exact
-    assert mixed == pytest.approx(exact, rel=0.02)
+    space, out = tmp_path / "nano.yaml", tmp_path / "run"
+    space.write_text(NANO)
+    launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
+    what = ["--space", str(space), "--data", "digits", "--limit", "macs=60k", "--epochs", "2", "--warmup-epochs", "1"]
+    how = ["--batch-size", "64", "--no-train-best", "--json", "--out", str(out)]
+    line = ["-m", "accelerate.commands.launch", *launch, "-m", "fbnet_zoo.search", *what, *how]
+    done = subprocess.run(
+        [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert json.loads(done.stdout)["met"]
+    assert json.loads((out / "search.json").read_text())["processes"] == 2
+    assert json.loads((out / "config.json").read_text())["config"]["precision"] == "bf16"
+    assert len(list(RunFolder(out).records())) == 2
 
 
 def test_module_is_the_command() -> None:
