@@ -1,7 +1,7 @@
 """Searches in two processes that were launched together; what each of them sees goes into a file.
 
-`search_processes.py FOLDER [CASE ...]`, launched as `torchrun` does it, writes FOLDER/RANK.pt: the outcome of each of
-CASES, or of those that are named, which is a search result or the text of an error.
+`search_processes.py FOLDER`, launched as `torchrun` does it, writes FOLDER/RANK.pt: the outcome of each of CASES, which
+is a search result or the text of an error.
 """
 
 import sys
@@ -76,16 +76,18 @@ def sampled(processes: Processes, folder: Path) -> SearchResult:
 
 
 def as_usual(processes: Processes, folder: Path) -> SearchResult:
-    """Batch norms take their statistics from the rows of each process."""
+    """Batch norms take their statistics from the rows of each process; at the end all have the same."""
     seen: list[int] = []
+    net = supernet(kind=Supernet)
     result = found(
-        supernet(kind=Supernet),
+        net,
         changed(),
         processes,
         folder=RunFolder(folder / "as_usual"),
         progress=lambda record: seen.append(record.epoch),
     )
     assert seen == ([1, 2] if processes.is_main else [])
+    torch.save(net.state_dict(), folder / f"supernet{processes.rank}.pt")
     return result
 
 
@@ -185,10 +187,18 @@ def outcome(case: Callable[[Processes, Path], SearchResult], processes: Processe
     return {"theta": result.theta, "networks": networks, "choices": choices, "epochs": epochs}
 
 
+def exchanged(processes: Processes) -> dict[str, Any]:
+    """Tensors of several types and layouts, and things to share out."""
+    image = torch.arange(24.0).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    tensors = [image * processes.rank, torch.ones(2, dtype=torch.double) * processes.rank, torch.tensor(3.0)]
+    processes.average(tensors)
+    return {"means": [tensor.tolist() for tensor in tensors], "squares": processes.spread(range(5), lambda n: n * n)}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where, named, launched = Path(sys.argv[1]), sys.argv[2:], Processes.launched()
-    wanted = [case for case in CASES if not named or case.__name__ in named]
-    outcomes = {case.__name__: outcome(case, launched, where) for case in wanted}
-    torch.save({"processes": repr(launched)} | outcomes, where / f"{launched.rank}.pt")
+    where, launched = Path(sys.argv[1]), Processes.launched()
+    outcomes = {case.__name__: outcome(case, launched, where) for case in CASES}
+    told = {"processes": repr(launched), "exchanged": exchanged(launched)}
+    torch.save(told | outcomes, where / f"{launched.rank}.pt")
     launched.leave()

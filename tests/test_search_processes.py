@@ -1,5 +1,6 @@
 """A search in several processes is the search of one: two real ones, joined by gloo, against one with whole batches."""
 
+import json
 import os
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
 from tests import search_processes
 from tests.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
-from tests.training import INPUTS, few
+from tests.search_spaces import NANO
+from tests.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
 GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
@@ -76,6 +78,13 @@ class TestTwo:
     def test_they_know_of_each_other(self, two: Outcomes) -> None:
         assert [each["processes"] for each in two] == [repr(Processes(rank=rank, count=2)) for rank in range(2)]
 
+    def test_they_exchange_values(self, two: Outcomes) -> None:
+        halves = [each / 2 for each in range(24)]
+        image, doubles, single = two[0]["exchanged"]["means"]
+        assert torch.tensor(image).flatten().tolist() == halves
+        assert (doubles, single) == ([0.5, 0.5], 3.0)
+        assert two[0]["exchanged"]["squares"] == [0, 1, 4, 9, 16]
+
     def test_both_see_the_same(self, two: Outcomes) -> None:
         """Theta to the bit, networks, errors, and the times of the main process."""
         ours, others = (each | {"processes": ""} for each in two)
@@ -98,6 +107,12 @@ class TestTwo:
         """The checkpoint holds all: here the finished search, whose networks one process finds again."""
         again = found(supernet(kind=Supernet), changed(), Processes(), folder=RunFolder(folder / "as_usual"))
         assert [repr(network) for network in again.networks] == two[0]["as_usual"]["networks"]
+
+    def test_statistics_are_those_of_the_checkpoint(self, folder: Path) -> None:
+        saved = RunFolder(folder / "as_usual").load()
+        assert saved is not None
+        for rank in range(2):
+            assert same(torch.load(folder / f"supernet{rank}.pt", weights_only=True), saved["supernet"])
 
     def test_files_are_those_of_one(self, folder: Path) -> None:
         for name in ("as_usual", "resumed"):
@@ -125,21 +140,21 @@ class TestTwo:
 
 
 @pytest.mark.slow
-def test_accelerate_launches_them(tmp_path: Path, two: Outcomes) -> None:
+def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     """On CPUs too its flag for several processes is `--multi_gpu`; with `--cpu` it starts one."""
-    options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
-    script = ["-m", "tests.search_processes", str(tmp_path), "like_one", "damaged"]
-    line = [sys.executable, "-m", "accelerate.commands.launch", *options, *script]
-    ground = {name: value for name, value in GROUND.items() if name != "ACCELERATE_USE_CPU"}
-    subprocess.run(line, env=ground, check=True, capture_output=True, timeout=TIMEOUT_S)
-    launched = seen(tmp_path)
-    assert [each["processes"] for each in launched] == [
-        repr(Processes(rank=rank, count=2, precision="bf16")) for rank in range(2)
-    ]
-    assert launched[0]["like_one"] == launched[1]["like_one"]
-    mixed, exact = (each[0]["like_one"]["epochs"][0]["weight_loss"] for each in (launched, two))
-    assert mixed != exact
-    assert mixed == pytest.approx(exact, rel=0.02)
+    space, out = tmp_path / "nano.yaml", tmp_path / "run"
+    space.write_text(NANO)
+    launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
+    what = ["--space", str(space), "--data", "digits", "--limit", "macs=60k", "--epochs", "2", "--warmup-epochs", "1"]
+    how = ["--batch-size", "64", "--no-train-best", "--json", "--out", str(out)]
+    line = ["-m", "accelerate.commands.launch", *launch, "-m", "fbnet_zoo.search", *what, *how]
+    done = subprocess.run(
+        [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert json.loads(done.stdout)["met"]
+    assert json.loads((out / "search.json").read_text())["processes"] == 2
+    assert json.loads((out / "config.json").read_text())["config"]["precision"] == "bf16"
+    assert len(list(RunFolder(out).records())) == 2
 
 
 def test_module_is_the_command() -> None:

@@ -29,9 +29,10 @@ _TYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """Those that compute one thing together, as one of them sees it; made as it stands, one alone on a CPU.
+    """The processes that compute one thing together, as one of them sees them; `Processes()` is one alone on a CPU.
 
-    What has to do with others is called by all of them, in the same order.
+    What has to do with others is called by all of them, in the same order. They are of one kind: each updates its own
+    copy of the weights, and the copies stay equal to the bit only where devices round alike.
 
     Attributes:
         device: where this one computes.
