@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
+from fbnet_zoo.search.convolving import convolved
 from fbnet_zoo.search.gumbel import Form
 
 Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
@@ -117,26 +118,21 @@ def _per_image(weight: Tensor) -> Tensor:
 def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """Return a candidate's output without the input that it adds back, times its mask."""
     if weight.dim() == 0 and isinstance(candidate, InvertedResidual) and isinstance(candidate.project, ConvBNAct):
-        y = candidate.depthwise(candidate.shuffle(_expanded(candidate.expand, x)))  # (N, C*e, H/s, W/s)
+        y = candidate.shuffle(_computed(candidate.expand, x))  # (N, C*e, H, W)
+        for layer in candidate.depthwise:
+            y = _computed(layer, y)  # (N, C*e, H/s, W/s)
         return _scaled(candidate.project, candidate.se(y), weight)
     y = candidate.branch(x) if isinstance(candidate, InvertedResidual) else candidate(x)
     return y * _per_image(weight)
 
 
-def _expanded(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer.act(layer.bn(_convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
-
-
-def _convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return the output of a convolution; where images have one pixel, CPUs make the product of matrices faster."""
-    if x.is_cpu and x.shape[2:] == (1, 1) and conv.kernel_size == (1, 1) and conv.groups == 1:
-        return F.linear(x.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
-    return conv(x)
+def _computed(layer: nn.Module, x: Tensor) -> Tensor:
+    return layer.act(layer.bn(convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
 
 
 def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:
     """Return a layer's output times a number."""
-    y, bn = _convolved(layer.conv, x), layer.bn
+    y, bn = convolved(layer.conv, x), layer.bn
     if not isinstance(bn, nn.BatchNorm2d) or not isinstance(layer.act, nn.Identity) or bn.momentum is None:
         return layer.act(bn(y)) * weight
     if bn.training and bn.num_batches_tracked is not None:
