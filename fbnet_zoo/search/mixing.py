@@ -4,6 +4,7 @@
 values and gradients in less time or memory; `benchmarks/bench_search.py` compares them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
+from fbnet_zoo.search import wide
 from fbnet_zoo.search.convolving import convolved
 from fbnet_zoo.search.gumbel import Form
 
@@ -33,7 +35,7 @@ def fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
     m (gamma z + beta) = (m gamma) z + m beta; inputs that candidates add back are multiplied together. A mask for
     each image is no scale of a batch norm, and falls back to multiplying outputs.
     """
-    return _fused(candidates, x, mask, _branch)
+    return _summed(candidates, x, mask, _branches)
 
 
 def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Te
 
     Running again leaves the statistics of batch norm alone, so they move once for each step.
     """
-    return _fused(candidates, x, mask, _branch_again)
+    return _summed(candidates, x, mask, _branches_again)
 
 
 def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
 FORMS: dict[Form, Mix] = {"soft": fused, "saving": fused_saving, "drawn": drawn}
 
 
-def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:
+def _summed(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:
     weights = mask.unbind(-1)
     passed, branches = [], []
     for weight, candidate in zip(weights, candidates, strict=True):
@@ -66,19 +68,34 @@ def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run"
         if not isinstance(candidate, nn.Identity):
             branches.append((candidate, weight))
     y = x * _per_image(torch.stack(passed).sum(0)) if passed else None
-    for candidate, weight in branches:
-        branch = run(candidate, x, weight)
+    for branch in run(branches, x):
         y = branch if y is None else y.add_(branch)
     assert y is not None  # noqa: S101 - a layer has a candidate
     return y
 
 
-_Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_Branches = Sequence[tuple[nn.Module, Tensor]]
+_Run = Callable[[_Branches, Tensor], Iterator[Tensor]]
 
 
-def _branch_again(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
+    """Return outputs of candidates times their masks; those that fit in one wide block are summed already."""
+    groups = defaultdict[Any, list[tuple[Any, Tensor]]](list)
+    for position, (candidate, weight) in enumerate(branches):
+        shared = wide.key(candidate, x) if weight.dim() == 0 else None
+        groups[position if shared is None else shared].append((candidate, weight))
+    for group in groups.values():
+        alone, weight = group[0]
+        if len(group) == 1:
+            yield _branch(alone, x, weight)
+        else:
+            yield wide.mixed([each for each, _ in group], x, torch.stack([weight for _, weight in group]))
+
+
+def _branches_again(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
     """Return what `_branch` does, of which only the inputs are kept."""
-    return _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
+    for candidate, weight in branches:
+        yield _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
 
 
 class _Again(torch.autograd.Function):
