@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
 from fbnet_zoo.search import wide
-from fbnet_zoo.search.convolving import convolved
+from fbnet_zoo.search.convolving import computed, convolved
 from fbnet_zoo.search.gumbel import Form
 
 Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
@@ -30,16 +30,17 @@ def plain(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
 
 
 def fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same with one multiplication of images in all: m scales the last batch norm of each candidate.
+    """Do the same with few operators: candidates of the same kind run as one wide block (`wide`).
 
-    m (gamma z + beta) = (m gamma) z + m beta; inputs that candidates add back are multiplied together. A mask for
-    each image is no scale of a batch norm, and falls back to multiplying outputs.
+    m scales the last batch norm of each candidate instead of its output, m (gamma z + beta) = (m gamma) z + m beta;
+    inputs that candidates add back are multiplied together. A mask for each image is no scale of a batch norm, and
+    multiplies outputs.
     """
     return _summed(candidates, x, mask, _branches)
 
 
 def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same, keeping only the input of the candidates: each runs again for its gradient, alone.
+    """Do the same, keeping only the input of the candidates: each runs alone, and again for its gradient.
 
     Running again leaves the statistics of batch norm alone, so they move once for each step.
     """
@@ -79,17 +80,14 @@ _Run = Callable[[_Branches, Tensor], Iterator[Tensor]]
 
 
 def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
-    """Return outputs of candidates times their masks; those that fit in one wide block are summed already."""
+    """Return outputs of candidates times their masks; of those that fit into one wide block, their sum."""
     groups = defaultdict[Any, list[tuple[Any, Tensor]]](list)
     for position, (candidate, weight) in enumerate(branches):
-        shared = wide.key(candidate, x) if weight.dim() == 0 else None
-        groups[position if shared is None else shared].append((candidate, weight))
+        groups[wide.fit(candidate, x) or position].append((candidate, weight))
     for group in groups.values():
-        alone, weight = group[0]
-        if len(group) == 1:
-            yield _branch(alone, x, weight)
-        else:
-            yield wide.mixed([each for each, _ in group], x, torch.stack([weight for _, weight in group]))
+        candidates, weights = zip(*group, strict=True)
+        several = len(group) > 1
+        yield wide.branches(candidates, x, torch.stack(weights, -1)) if several else _branch(*candidates, x, *weights)
 
 
 def _branches_again(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
@@ -135,16 +133,12 @@ def _per_image(weight: Tensor) -> Tensor:
 def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """Return a candidate's output without the input that it adds back, times its mask."""
     if weight.dim() == 0 and isinstance(candidate, InvertedResidual) and isinstance(candidate.project, ConvBNAct):
-        y = candidate.shuffle(_computed(candidate.expand, x))  # (N, C*e, H, W)
+        y = candidate.shuffle(computed(candidate.expand, x))  # (N, C*e, H, W)
         for layer in candidate.depthwise:
-            y = _computed(layer, y)  # (N, C*e, H/s, W/s)
+            y = computed(layer, y)  # (N, C*e, H/s, W/s)
         return _scaled(candidate.project, candidate.se(y), weight)
     y = candidate.branch(x) if isinstance(candidate, InvertedResidual) else candidate(x)
     return y * _per_image(weight)
-
-
-def _computed(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer.act(layer.bn(convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
 
 
 def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:

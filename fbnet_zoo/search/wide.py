@@ -1,11 +1,12 @@
 """Candidates of one layer as a single wide block: few operators that do much instead of many that do little.
 
-All expand the same input, so their expansions are one product of matrices. Batch norms and activations work on each
-channel apart, so those of all candidates are one, and so are depthwise convolutions with kernels of one size. Only
-the projections stay several.
+All candidates expand the same input, so their expansions are one product of matrices. Batch norms and activations take
+each channel by itself, so those of all candidates are one, as are their depthwise convolutions where kernels have one
+size. Only the projections stay apart.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,88 +15,101 @@ from torch import Tensor, nn
 from fbnet_zoo.blocks import ChannelShuffle, ConvBNAct, InvertedResidual
 from fbnet_zoo.search.convolving import depthwise, is_depthwise, is_pointwise, pointwise, within_reach
 
-Key = tuple[object, ...]
 
-
-def key(candidate: nn.Module, x: Tensor) -> Key | None:
-    """Return what candidates have in common that fit in one block for an input; `None` for one that fits in none."""
-    if not isinstance(candidate, InvertedResidual) or len(candidate.depthwise) != 1:
+def fit(candidate: nn.Module, x: Tensor) -> tuple[object, ...] | None:
+    """Return what is the same in candidates that fit into one block for images x; `None` if it fits into none."""
+    if not isinstance(candidate, InvertedResidual) or not isinstance(candidate.se, nn.Identity):
         return None
-    layers = (candidate.expand, candidate.depthwise[0], candidate.project)
-    if not all(isinstance(layer, ConvBNAct) and _is_normed(layer) for layer in layers):
+    if len(candidate.depthwise) != 1 or not all(map(_is_normed, _layers(candidate))):
         return None
-    expand, middle, project = layers
-    fits = is_pointwise(expand.conv) and is_depthwise(middle.conv) and is_pointwise(project.conv)
-    if not fits or not isinstance(candidate.se, nn.Identity) or not isinstance(project.act, nn.Identity):
+    expand, middle, project = _layers(candidate)
+    are_pointwise = is_pointwise(expand.conv) and is_pointwise(project.conv) and isinstance(project.act, nn.Identity)
+    if not are_pointwise or not is_depthwise(middle.conv):
         return None
-    norms = [(layer.bn.momentum, layer.bn.eps, layer.bn.training) for layer in layers]
-    kernel = within_reach(middle.conv.weight, x).shape[2:]
-    return (*norms, type(expand.act), type(middle.act), middle.conv.stride, kernel)
+    norms = tuple((layer.bn.momentum, layer.bn.eps, layer.bn.training) for layer in (expand, middle, project))
+    kernel = within_reach(middle.conv.weight, x)  # the same for kernels of different size where images are small
+    return norms, type(expand.act), type(middle.act), middle.conv.stride, kernel.shape[2:]
 
 
-def _is_normed(layer: ConvBNAct) -> bool:
-    bn = layer.bn
-    return layer.conv.bias is None and isinstance(bn, nn.BatchNorm2d) and bn.momentum is not None
+def _layers(candidate: InvertedResidual) -> tuple[Any, Any, Any]:
+    """Return expansion, filter, projection; `fit` has seen that all are a `ConvBNAct` with a batch norm."""
+    return candidate.expand, candidate.depthwise[0], candidate.project
 
 
-def mixed(candidates: Sequence[InvertedResidual], x: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of branches (without inputs that are added back) of one key, times weights (candidates,)."""
-    expands = [each.expand for each in candidates]
+def _is_normed(layer: nn.Module) -> bool:
+    if not isinstance(layer, ConvBNAct) or layer.conv.bias is not None:
+        return False
+    return isinstance(layer.bn, nn.BatchNorm2d) and layer.bn.momentum is not None
+
+
+def branches(candidates: Sequence[InvertedResidual], x: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of the candidates' outputs, without the inputs that they add back, times their weights.
+
+    Args:
+        candidates: that fit into one block: `fit` is the same for all.
+        x: their input, (N, C, H, W).
+        weights: (candidates,), or (N, candidates) for each image.
+    """
+    expands, middles, projects = zip(*map(_layers, candidates), strict=True)
     shuffles = [each.shuffle.groups if isinstance(each.shuffle, ChannelShuffle) else 1 for each in candidates]
-    y = pointwise(x, torch.cat([_shuffled(_dense(layer.conv), g) for layer, g in zip(expands, shuffles, strict=True)]))
-    y = expands[0].act(_normed([layer.bn for layer in expands], y, shuffles))  # (N, sum of C*e, H, W)
-    middles = [each.depthwise[0] for each in candidates]
-    kernels = torch.cat([within_reach(layer.conv.weight, x) for layer in middles])
-    y = depthwise(y, kernels, middles[0].conv.stride)
-    y = middles[0].act(_normed([layer.bn for layer in middles], y))  # (N, sum of C*e, H/s, W/s)
-    return _projected([each.project for each in candidates], y, weights)
+    kernels = [_shuffled(_dense(layer.conv), groups) for layer, groups in zip(expands, shuffles, strict=True)]
+    y = pointwise(x, torch.cat(kernels))
+    y = expands[0].act(_normed(expands, y, shuffles=shuffles))  # (N, sum of C*e, H, W)
+    kernels = [within_reach(layer.conv.weight, x) for layer in middles]
+    y = depthwise(y, torch.cat(kernels), middles[0].conv.stride)
+    y = middles[0].act(_normed(middles, y))  # (N, sum of C*e, H/s, W/s)
+    return _projected(projects, y, weights)  # (N, C', H/s, W/s)
 
 
-def _projected(layers: Sequence[ConvBNAct], x: Tensor, weights: Tensor) -> Tensor:
+def _projected(layers: Sequence[Any], x: Tensor, weights: Tensor) -> Tensor:
     n, _, h, w = x.shape
-    parts = x.permute(0, 2, 3, 1).flatten(0, 2).split([layer.conv.in_channels for layer in layers], 1)
-    pairs = zip(parts, layers, strict=True)
-    y = torch.cat([F.linear(part, _dense(layer.conv).flatten(1)) for part, layer in pairs], 1)
-    y = _normed([layer.bn for layer in layers], y, scales=weights)  # (N*H*W, candidates*C')
-    y = y.view(len(y), len(layers), -1).sum(1)
-    return y.view(n, h, w, -1).permute(0, 3, 1, 2)
+    pixels = x.permute(0, 2, 3, 1).flatten(0, 2)  # (N*H*W, sum of C*e)
+    parts = zip(pixels.split([layer.conv.in_channels for layer in layers], 1), layers, strict=True)
+    y = torch.cat([F.linear(part, _dense(layer.conv).flatten(1)) for part, layer in parts], 1)
+    if weights.dim() == 1:
+        y = _normed(layers, y, weights=weights).view(n, h, w, len(layers), -1).sum(3)  # (N, H, W, C')
+    else:
+        y = torch.einsum("nhwbc,nb->nhwc", _normed(layers, y).view(n, h, w, len(layers), -1), weights)
+    return y.permute(0, 3, 1, 2)
 
 
 def _dense(conv: nn.Conv2d) -> Tensor:
-    """Return the weight (C', C, 1, 1) of a pointwise convolution without groups that does the same."""
+    """Return the weight (C', C, 1, 1) of the pointwise convolution without groups that does the same."""
     if conv.groups == 1:
         return conv.weight
     return torch.block_diag(*conv.weight.flatten(1).chunk(conv.groups))[:, :, None, None]
 
 
 def _shuffled(values: Tensor, groups: int) -> Tensor:
-    """Return the values of channels in the order that `ChannelShuffle` brings these into."""
+    """Return values of channels (C, ...) in the order of `ChannelShuffle`: less than to shuffle images."""
     return values if groups == 1 else values.unflatten(0, (groups, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _normed(
-    norms: Sequence[nn.BatchNorm2d], x: Tensor, shuffles: Sequence[int] | None = None, scales: Tensor | None = None
+    layers: Sequence[Any], x: Tensor, *, shuffles: Sequence[int] | None = None, weights: Tensor | None = None
 ) -> Tensor:
-    """Return what batch norms of neighbouring channels make of these, times a scale for each."""
-    shuffles = shuffles or [1] * len(norms)
+    """Return what the batch norms of neighbouring channels make of x (N, C, ...), times a weight for each."""
+    norms, shuffles = [layer.bn for layer in layers], shuffles or [1] * len(layers)
 
-    def joint(name: str) -> Tensor:
-        return torch.cat([_shuffled(getattr(bn, name), g) for bn, g in zip(norms, shuffles, strict=True)])
+    def joined(name: str) -> Tensor:
+        return torch.cat([_shuffled(getattr(bn, name), groups) for bn, groups in zip(norms, shuffles, strict=True)])
 
-    first, gamma, beta = norms[0], joint("weight"), joint("bias")
-    if scales is not None:
-        gamma, beta = ((scales[:, None] * value.view(len(norms), -1)).flatten() for value in (gamma, beta))
-    mean, variance = joint("running_mean"), joint("running_var")
+    gamma, beta, mean, variance = map(joined, ("weight", "bias", "running_mean", "running_var"))
+    if weights is not None:
+        gamma, beta = ((weights[:, None] * value.view(len(weights), -1)).flatten() for value in (gamma, beta))
+    first = norms[0]
     y = F.batch_norm(x, mean, variance, gamma, beta, first.training, first.momentum, first.eps)
     if first.training:
-        _keep(norms, shuffles, mean, variance)
+        _keep(norms, mean, variance, shuffles)
     return y
 
 
-def _keep(norms: Sequence[nn.BatchNorm2d], shuffles: Sequence[int], mean: Tensor, variance: Tensor) -> None:
-    """Give each batch norm its part of the statistics."""
+def _keep(norms: Sequence[Any], mean: Tensor, variance: Tensor, shuffles: Sequence[int]) -> None:
+    """Give each batch norm its part of the statistics, in its own order."""
     sizes = [bn.num_features for bn in norms]
-    for bn, groups, mu, var in zip(norms, shuffles, mean.split(sizes), variance.split(sizes), strict=True):
-        bn.running_mean.unflatten(0, (groups, -1)).copy_(mu.unflatten(0, (-1, groups)).t())
-        bn.running_var.unflatten(0, (groups, -1)).copy_(var.unflatten(0, (-1, groups)).t())
+    parts = zip(norms, mean.split(sizes), variance.split(sizes), shuffles, strict=True)
+    for bn, own_mean, own_variance, groups in parts:
+        back = 1 if groups == 1 else bn.num_features // groups  # to shuffle with so many undoes it
+        bn.running_mean.copy_(_shuffled(own_mean, back))
+        bn.running_var.copy_(_shuffled(own_variance, back))
         bn.num_batches_tracked.add_(1)
