@@ -86,8 +86,10 @@ def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
         groups[wide.fit(candidate, x) or position].append((candidate, weight))
     for group in groups.values():
         candidates, weights = zip(*group, strict=True)
-        several = len(group) > 1
-        yield wide.branches(candidates, x, torch.stack(weights, -1)) if several else _branch(*candidates, x, *weights)
+        if len(group) > 1:
+            yield wide.branches(candidates, x, torch.stack(weights, -1))
+        else:
+            yield _branch(candidates[0], x, weights[0])
 
 
 def _branches_again(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
