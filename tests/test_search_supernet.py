@@ -83,11 +83,11 @@ def test_forms_equal_the_plain_sum(mix: mixing.Mix, images: int | None) -> None:
     assert_same(outcome(supernet, masks, mix), outcome(supernet, masks, mixing.plain))
 
 
-@pytest.mark.parametrize("pixels", [16, 8, 4])
+@pytest.mark.parametrize("pixels", [64, 16, 8, 4])
 @pytest.mark.parametrize("images", [None, 16], ids=["batch", "image"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_wide_blocks_equal_the_plain_sum(layout: torch.memory_format, images: int | None, pixels: int) -> None:
-    """Maps of 8 to 1 pixels, on which kernels of different size are or are not the same; groups and shuffles."""
+    """Maps of 32 to 1 pixels: several blocks or one; kernels that are cut to one size or not; groups and shuffles."""
     supernet = twins_supernet().to(memory_format=layout)
     inputs = torch.randn(16, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
     masks = random_masks(supernet, images=images)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct
 
+FEW = 2048  # pixels of all images, up to which a product of matrices is faster
 WIDEST = 3  # of the depthwise kernels whose gradient is fast
 
 
@@ -43,9 +44,9 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return images (N, C, H, W) convolved with a weight (C', C, 1, 1)."""
-    if not _is_ours(x):
-        return F.conv2d(x, weight, bias)
     n, c, h, w = x.shape
+    if not _is_ours(x) or n * h * w > FEW:
+        return F.conv2d(x, weight, bias)
     y = F.linear(x.permute(0, 2, 3, 1).reshape(-1, c), weight.flatten(1), bias)  # (N*H*W, C')
     return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
@@ -53,11 +54,11 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def depthwise(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Tensor:
     """Return images (N, C, H, W) convolved with a weight (C, 1, K, L), with a padding of half the kernel."""
     kernel = within_reach(weight, x)
-    if not _is_ours(x):
-        return F.conv2d(x, kernel, None, stride, _middle(kernel), groups=len(kernel))
-    if kernel.shape[2:] == (1, 1):  # images of one pixel
+    if _is_ours(x) and kernel.shape[2:] == (1, 1):  # images of one pixel
         return x * kernel.view(1, -1, 1, 1)
-    return _Depthwise.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
+    if _is_ours(x) and kernel.requires_grad and not _has_fast_gradient(kernel, x):
+        return _Depthwise.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
+    return F.conv2d(x, kernel, None, stride, _middle(kernel), groups=len(kernel))
 
 
 def within_reach(weight: Tensor, x: Tensor) -> Tensor:
@@ -68,6 +69,10 @@ def within_reach(weight: Tensor, x: Tensor) -> Tensor:
 
 def _middle(kernel: Tensor) -> tuple[int, int]:
     return kernel.shape[2] // 2, kernel.shape[3] // 2
+
+
+def _has_fast_gradient(kernel: Tensor, x: Tensor) -> bool:
+    return kernel.shape[3] <= WIDEST and kernel.shape[2] <= x.shape[2]
 
 
 def _is_ours(x: Tensor) -> bool:
@@ -87,21 +92,16 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, kernel = ctx.saved_tensors
-        of_x, of_kernel = None, None
+        of_x = None
         if ctx.needs_input_grad[0]:
             of_x = _gradient(gradient, x, kernel, ctx.stride, _middle(kernel), which=0)
-        if ctx.needs_input_grad[1]:
-            of_kernel = _gradient_of_kernel(gradient, x, kernel, ctx.stride)
-        return of_x, of_kernel, None
+        return of_x, _gradient_of_kernel(gradient, x, kernel, ctx.stride), None
 
 
 def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
-    height, width = kernel.shape[2:]
-    if width <= WIDEST and height <= x.shape[2]:
-        return _gradient(gradient, x, kernel, stride, _middle(kernel), which=1)
     above, left = _middle(kernel)
     found = torch.empty_like(kernel)
-    for start in range(0, max(1, width - 1), WIDEST - 1):  # neighbours share a column
+    for start in range(0, max(1, kernel.shape[3] - 1), WIDEST - 1):  # neighbours share a column
         part = kernel[..., start : start + WIDEST]
         moved = F.pad(x, (left - start, start + part.shape[3] - 1 - left, above, above))
         found[..., start : start + WIDEST] = _gradient(gradient, moved, part, stride, (0, 0), which=1)

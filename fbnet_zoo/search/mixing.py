@@ -80,13 +80,12 @@ _Run = Callable[[_Branches, Tensor], Iterator[Tensor]]
 
 
 def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
-    """Return outputs of candidates times their masks; of those that fit into one wide block, their sum."""
-    groups = defaultdict[Any, list[tuple[Any, Tensor]]](list)
+    """Return outputs of candidates times their masks; of those that run as one wide block, their sum."""
+    kinds = defaultdict[Any, list[tuple[Any, Tensor]]](list)
     for position, (candidate, weight) in enumerate(branches):
-        groups[wide.fit(candidate, x) or position].append((candidate, weight))
-    for group in groups.values():
-        candidates, weights = zip(*group, strict=True)
-        if len(group) > 1:
+        kinds[wide.fit(candidate, x) or position].append((candidate, weight))
+    for candidates, weights in (zip(*block, strict=True) for kind in kinds.values() for block in wide.blocks(kind, x)):
+        if len(candidates) > 1:
             yield wide.branches(candidates, x, torch.stack(weights, -1))
         else:
             yield _branch(candidates[0], x, weights[0])

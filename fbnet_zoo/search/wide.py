@@ -5,7 +5,7 @@ each channel by itself, so those of all candidates are one, as are their depthwi
 size. Only the projections stay apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fbnet_zoo.blocks import ChannelShuffle, ConvBNAct, InvertedResidual
 from fbnet_zoo.search.convolving import depthwise, is_depthwise, is_pointwise, pointwise, within_reach
+
+ROOM = 2**19  # values of an expanded input: what is much larger leaves the caches of a CPU, where two blocks are faster
 
 
 def fit(candidate: nn.Module, x: Tensor) -> tuple[object, ...] | None:
@@ -29,6 +31,25 @@ def fit(candidate: nn.Module, x: Tensor) -> tuple[object, ...] | None:
     norms = tuple((layer.bn.momentum, layer.bn.eps, layer.bn.training) for layer in (expand, middle, project))
     kernel = within_reach(middle.conv.weight, x)  # the same for kernels of different size where images are small
     return norms, type(expand.act), type(middle.act), middle.conv.stride, kernel.shape[2:]
+
+
+def blocks(branches: Iterable[tuple[Any, Tensor]], x: Tensor) -> Iterator[list[tuple[Any, Tensor]]]:
+    """Divide candidates that fit into one block, each with its weight, into blocks that are faster than candidates."""
+    block, used = list[tuple[Any, Tensor]](), 0
+    for candidate, weight in branches:
+        size = _expanded(candidate, x) if x.is_cpu else 0
+        if block and used + size > ROOM:
+            yield block
+            block, used = [], 0
+        block.append((candidate, weight))
+        used += size
+    yield block
+
+
+def _expanded(candidate: nn.Module, x: Tensor) -> int:
+    """Return how many values (N, C*e, H, W) a candidate expands its input to; 0 if it does not."""
+    expand = candidate.expand if isinstance(candidate, InvertedResidual) else None
+    return x.numel() // x.shape[1] * expand.conv.out_channels if isinstance(expand, ConvBNAct) else 0
 
 
 def _layers(candidate: InvertedResidual) -> tuple[Any, Any, Any]:
