@@ -106,7 +106,8 @@ class _Again(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, candidate: nn.Module, x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
-        ctx.candidate = candidate
+        ctx.candidate, kind = candidate, x.device.type
+        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         ctx.save_for_backward(x, weight)
         return _branch(candidate, x, weight)
 
@@ -118,7 +119,7 @@ class _Again(torch.autograd.Function):
             kept.detach().requires_grad_(is_needed)
             for kept, is_needed in zip(ctx.saved_tensors, needed[:2], strict=True)
         )
-        with torch.enable_grad(), _statistics_kept(ctx.candidate):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast), _statistics_kept(ctx.candidate):
             y = _branch(ctx.candidate, x, weight)
         inputs = (x, weight, *ctx.candidate.parameters())
         wanted = [value for value, is_needed in zip(inputs, needed, strict=True) if is_needed]
