@@ -40,11 +40,12 @@ def _against_random(records: Sequence[SearchRecord]) -> Iterator[str]:
     yield f"""
 ## Against random networks
 
-"NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks what a search adds to its space and to its training.
-Here is the space `{first.space}` with the images of `{data.name}`: {len(records)} searches by `{first.method}`, each with another seed, for at
-most {1000 * limit:g} us by the table `{first.metrics[0].table}`, and {len(random)} networks drawn evenly from those of the space that keep the
-same limit. All are trained alike, from scratch, {recipe.epochs if recipe else 0} epochs, on all {data.weights + data.theta:,} images; top-1 is of
-{data.held_out:,} held-out images, which no search sees.
+"NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks what a search adds to its space and to its
+training. Here is the space `{first.space}` with the images of `{data.name}`: {len(records)} searches by
+`{first.method}`, each with another seed, for at most {1000 * limit:g} us by the table
+`{first.metrics[0].table}`, and {len(random)} networks drawn evenly from those of the space that keep the same limit.
+All are trained alike, from scratch, {recipe.epochs if recipe else 0} epochs, on all {data.weights + data.theta:,}
+images; top-1 is of {data.held_out:,} held-out images, which no search sees.
 
 ```console
 fbnet-zoo search --space {first.space} --data {data.name} --lut {first.metrics[0].table} --target-latency 30us \\
@@ -57,9 +58,12 @@ fbnet-zoo search --space {first.space} --data {data.name} --lut {first.metrics[0
     )
     better = sum(top1 < min(found) for top1 in random)
     yield f"""
-The relative improvement over the average random network is {_spread(improvements)} %, {min(improvements):+.2f} to {max(improvements):+.2f} %;
-{sum(each > 0 for each in improvements)} of {len(improvements)} searches beat the average, and the worst of them {better} of the {len(random)} random networks.
-A search took {statistics.fmean(record.seconds for record in records) / 60:.0f} minutes on one core while other work ran. {_budget(records)}
+The relative improvement over the average random network is {_spread(improvements)} %,
+{min(improvements):+.2f} to {max(improvements):+.2f} %; {sum(each > 0 for each in improvements)} of
+{len(improvements)} searches beat the average, and the worst of them {better} of the {len(random)} random networks.
+A search took {statistics.fmean(record.seconds for record in records) / 60:.0f} minutes on one core while other work
+ran. {_budget(records)}
+
 {_made(records)}"""
 
 
@@ -68,9 +72,9 @@ def _budget(records: Sequence[SearchRecord]) -> str:
     found = [record.trained.top1 for record in records if record.trained]
     verdict = "above" if statistics.fmean(found) > best else "not above"
     return (
-        f"Random search that trains all {len(records[0].random)} of its networks and keeps the one that does best on the held-out "
-        f"images themselves, which is more than it may know, comes to {best:.2f} %; the mean of the searches, "
-        f"{statistics.fmean(found):.2f} %, is {verdict} that."
+        f"Random search that trains all {len(records[0].random)} of its networks and keeps the one that does best on "
+        f"the held-out images themselves, which is more than it may know, comes to {best:.2f} %; the mean of the "
+        f"searches, {statistics.fmean(found):.2f} %, is {verdict} that."
     )
 
 
@@ -102,8 +106,9 @@ def _specialised(records: Sequence[SearchRecord]) -> Iterator[str]:
     yield f"""
 ## One space, two devices
 
-The space `{first.space}` with the images of `{first.data.name}`, searched for {" and for ".join(f"`{name}`" for name in tables)} (see
-[latency tables](latency_tables.md)), each with a limit of its own. A network is faster on the device that it was searched for:
+The space `{first.space}` with the images of `{first.data.name}`, searched for
+{" and for ".join(f"`{name}`" for name in tables)} (see [latency tables](latency_tables.md)), each with a limit of its
+own:
 
 ```console
 {chr(10).join(_command(record) for record in records)}
@@ -121,8 +126,8 @@ The space `{first.space}` with the images of `{first.data.name}`, searched for {
         [(name, *(f"`{each[at]}`" for each in chosen)) for name, at in zip(layers, kept, strict=True)],
     )
     yield f"""
-The held-out images are {first.data.held_out:,}: one of them is {100 / first.data.held_out:.2f} %, and the standard error of 99 % is
-{100 * (0.99 * 0.01 / first.data.held_out) ** 0.5:.2f} %. {_made(records)}"""
+The held-out images are {first.data.held_out:,}: one of them is {100 / first.data.held_out:.2f} %, and the standard
+error of 99 % is {100 * (0.99 * 0.01 / first.data.held_out) ** 0.5:.2f} %. {_made(records)}"""
 
 
 def _device_row(record: SearchRecord, network: ArchSpec, tables: Sequence[str]) -> tuple[str, ...]:
@@ -135,8 +140,8 @@ def _device_row(record: SearchRecord, network: ArchSpec, tables: Sequence[str]) 
 def _command(record: SearchRecord) -> str:
     limit, name = record.config.limits["latency"], record.metrics[0].table
     return (
-        f"fbnet-zoo search --space {record.space} --data {record.data.name} --lut {name} --table-classes {TABLE_CLASSES} "
-        f"--target-latency {limit:g}ms --out runs/{name}"
+        f"fbnet-zoo search --space {record.space} --data {record.data.name} --lut {name} "
+        f"--table-classes {TABLE_CLASSES} --target-latency {limit:g}ms --out runs/{name}"
     )
 
 
