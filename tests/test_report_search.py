@@ -140,12 +140,12 @@ def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -
     random = tuple(RandomRecord(name=f"random_{at}", costs=costs, top1=70.0 + at) for at in range(3))
     record = search_record(random=random)
     assert record.trained is not None
-    text = page(record, course(), tiny_spec)
+    text = page(record, course(record), tiny_spec)
     assert "3 random networks: top-1 71.00 % on average, standard deviation 1.00." in text
     improvement = 100 * (record.trained.top1 / 71 - 1)
     assert f"Relative improvement of the network that was found: {improvement:+.2f} %." in text
     assert all(each.name in text for each in random)
-    assert 'id="random"' not in page(search_record(), course(), tiny_spec)
+    assert 'id="random"' not in page(search_record(), course(search_record()), tiny_spec)
 
 
 def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:
