@@ -82,13 +82,13 @@ def _drawn(supernet: SearchNetwork, metrics: dict[str, Metric], config: SearchCo
     generator = torch.Generator().manual_seed(seed_of(config.seed))
     drawn = [tuple(layer.index(max(layer)) for layer in logs)]
     drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
-    kept: dict[Positions, bool] = {}
+    kept: dict[Choices, tuple[Positions, bool]] = {}  # positions may differ in what a skip does not take
     for positions in drawn:
         found = positions
         if excess(positions, metrics, config.limits):
             found = project(logs, positions, metrics, config.limits) or positions
-        kept.setdefault(found, found != positions)
-    return kept
+        kept.setdefault(supernet.choices(found), (found, found != positions))
+    return dict(kept.values())
 
 
 @torch.no_grad()

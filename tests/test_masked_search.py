@@ -1,0 +1,158 @@
+"""A search by DMaskingNAS from end to end: the loop is that of every search by gradients."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.config import SearchConfig
+from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
+from fbnet_zoo.search.loop import SearchResult, search
+from fbnet_zoo.search.masked_cost import MaskedMetric, masked_macs, masked_params
+from fbnet_zoo.search.masked_supernet import MaskedSupernet
+from fbnet_zoo.search.objective import Multipliers, Objective, ProductPenalty
+from fbnet_zoo.train.run_folder import RunFolder
+from tests.masked_spaces import masked_images, masked_space, masked_supernet
+from tests.search_run import data
+
+LIMIT = 60_000.0
+CONFIG = SearchConfig(
+    epochs=5,
+    warmup_epochs=1,
+    theta_lr=0.2,
+    weight_lr=0.2,
+    penalty=None,
+    limits={"macs": LIMIT},
+    recalibration_batches=4,
+)
+
+
+def metrics() -> list[MaskedMetric]:
+    return [make(masked_space("nano"), num_classes=4) for make in (masked_macs, masked_params)]
+
+
+def fresh_supernet() -> MaskedSupernet:
+    torch.manual_seed(0)
+    return MaskedSupernet(masked_space("nano"), num_classes=4)
+
+
+def run(config: SearchConfig = CONFIG, **options: Any) -> SearchResult:
+    supernet = options.pop("supernet", None) or fresh_supernet()
+    return search(supernet, data(), metrics(), config, **options)
+
+
+def changed(**fields: object) -> SearchConfig:
+    return SearchConfig.model_validate(CONFIG.model_dump() | fields)
+
+
+@pytest.fixture(scope="module")
+def found() -> SearchResult:
+    return run()
+
+
+def test_limit_is_met(found: SearchResult) -> None:
+    base = metrics()[0].base
+    assert base < LIMIT < found.epochs[0].expected["macs"]
+    assert found.met
+    for network in found.networks:
+        assert network.within_limits == (network.costs["macs"] <= LIMIT)
+        assert masked_space("nano").encode(network.definition) == network.choices
+    assert found.best.top1 == max(each.top1 for each in found.networks if each.within_limits)
+    assert found.best.top1 > 60
+
+
+def test_weights_learn(found: SearchResult) -> None:
+    assert found.epochs[-1].weight_loss < found.epochs[0].weight_loss / 2
+
+
+def test_records_tell_of_every_decision(found: SearchResult) -> None:
+    last, supernet = found.epochs[-1], fresh_supernet()
+    assert [len(shares) for shares in last.shares] == [len(options) for options in supernet.options]
+    assert [skip is None for skip in last.skip] == [position is None for position in supernet.skips]
+    shares = [torch.tensor(theta).double().softmax(0) for theta in found.theta]
+    assert last.expected["macs"] == pytest.approx(float(metrics()[0].expected(shares)), rel=1e-6)
+
+
+def test_networks_differ(found: SearchResult) -> None:
+    assert len({network.choices for network in found.networks}) == len(found.networks) > 1
+
+
+def test_positions_that_are_one_network_are_compared_once() -> None:
+    """Of two draws that differ in the expansion of a skip, one is left."""
+    supernet = fresh_supernet()
+    with torch.no_grad():
+        for name, theta in zip(supernet.decisions, supernet.theta, strict=True):
+            if name != "stages.2.0 e":
+                theta[-1] = 50.0
+    found = run(changed(epochs=1, limits={}, samples=8), supernet=supernet)
+    assert len(found.networks) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "params"}}],
+    ids=str,
+)
+def test_other_ways(found: SearchResult, fields: dict[str, object]) -> None:
+    unit = {"unit": 1.0} if "penalty" in fields else {}
+    fields = {key: value | unit if isinstance(value, dict) else value for key, value in fields.items()}
+    other = run(changed(epochs=3, **fields))
+    assert other.theta != found.theta
+    assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
+
+
+def test_saving_memory_changes_rounding_only() -> None:
+    plain, saving = (run(changed(epochs=2, samples=0, save_memory=save)) for save in (False, True))
+    for own, expected in zip(saving.theta, plain.theta, strict=True):
+        assert own == pytest.approx(expected, abs=1e-3)
+
+
+class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a test
+    pass
+
+
+@pytest.mark.parametrize("after", [3, 12, 21])
+def test_stopped_search_goes_on_to_the_bit(found: SearchResult, tmp_path: Path, after: int) -> None:
+    config, folder, steps = changed(checkpoint_steps=2), RunFolder(tmp_path), 0
+
+    def stop(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > after:
+            raise Stopped
+
+    supernet = fresh_supernet()
+    supernet.register_forward_pre_hook(stop)
+    with pytest.raises(Stopped):
+        run(config, supernet=supernet, folder=folder)
+    resumed = run(config, folder=folder)
+    assert resumed.theta == found.theta
+    assert resumed.networks == found.networks
+
+
+def test_infeasible_limit_ends_at_once() -> None:
+    with pytest.raises(InputError, match="no network of the space keeps its macs at 10 MACs: the least is"):
+        run(changed(limits={"macs": 10.0}))
+
+
+def test_gradient_of_theta_is_the_finite_difference() -> None:
+    """Through masks, supernet and cost, which share the draw."""
+    supernet, metric = masked_supernet().double().eval(), metrics()[0]
+    images, classes = masked_images(supernet, 3).double(), torch.tensor([0, 1, 3])
+    noise = gumbel_noise(supernet.theta, torch.Generator().manual_seed(1))
+    loss = Objective([metric], ProductPenalty(metric="macs", unit=1.0), {"macs": LIMIT}, Multipliers())
+
+    def value(*theta: Tensor) -> Tensor:
+        masks = draw_masks(theta, noise, 2.0)
+        ce = F.cross_entropy(supernet(images, masks), classes)
+        return loss(ce, {"macs": metric.expected(masks)}, torch.tensor([0.4], dtype=torch.double))
+
+    generator = torch.Generator().manual_seed(2)
+    theta = [
+        torch.randn(each.shape, generator=generator, dtype=torch.double, requires_grad=True) for each in supernet.theta
+    ]
+    assert torch.autograd.gradcheck(value, theta, eps=1e-6, atol=1e-6)
