@@ -19,7 +19,7 @@ from fbnet_zoo.train.run_folder import RunFolder
 from tests.masked_spaces import masked_images, masked_space, masked_supernet
 from tests.search_run import data
 
-LIMIT = 60_000.0
+LIMIT = 18_000.0
 CONFIG = SearchConfig(
     epochs=5,
     warmup_epochs=1,

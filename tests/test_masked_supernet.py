@@ -11,7 +11,7 @@ from fbnet_zoo.benchmarks.live_memory import peak_bytes
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.plans import InvertedResidualPlan
 from fbnet_zoo.search.gumbel import Form
-from fbnet_zoo.search.masked_blocks import LayerMasks
+from fbnet_zoo.search.masked_layer import LayerMasks
 from fbnet_zoo.search.masked_points import MaskedPoints
 from fbnet_zoo.search.masked_supernet import MaskedSupernet
 from fbnet_zoo.search.supernet import Supernet, one_hot

@@ -19,15 +19,8 @@ from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import ConvPlan, PoolHeadPlan
 from fbnet_zoo.search.channel_masks import InnerLadders, InnerMasks, Ladder, inner_widths, widest
 from fbnet_zoo.search.gumbel import Form
-from fbnet_zoo.search.masked_blocks import (
-    NOTHING_INSIDE,
-    LayerMasks,
-    LayerScales,
-    MaskedLayer,
-    masked_branch,
-    masked_pool_head,
-    per_channel,
-)
+from fbnet_zoo.search.masked_blocks import NOTHING_INSIDE, masked_branch, masked_pool_head, per_channel
+from fbnet_zoo.search.masked_layer import LayerMasks, LayerScales, MaskedLayer
 from fbnet_zoo.search.masked_points import SIZE, STEM, MaskedPlace, MaskedPoints
 from fbnet_zoo.search.networks import Masks
 from fbnet_zoo.search.resolution import SizedRun, at_sizes, read
