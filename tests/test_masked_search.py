@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.batches import Part
+from fbnet_zoo.search.compare import recalibrate, top1
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.search.loop import SearchResult, search
 from fbnet_zoo.search.masked_cost import MaskedMetric, masked_macs, masked_params
 from fbnet_zoo.search.masked_supernet import MaskedSupernet
 from fbnet_zoo.search.objective import Multipliers, Objective, ProductPenalty
+from fbnet_zoo.train.batches import Batch
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.masked_spaces import masked_images, masked_space, masked_supernet
 from tests.search_run import data
@@ -81,6 +84,21 @@ def test_networks_differ(found: SearchResult) -> None:
     assert len({network.choices for network in found.networks}) == len(found.networks) > 1
 
 
+def test_networks_for_smaller_images_are_compared_on_those() -> None:
+    supernet = fresh_supernet()
+    found, parts = run(changed(epochs=2, recalibration_batches=3), supernet=supernet), data()
+    assert {each.definition.input_size for each in found.networks} == {11, 16}
+    for each in found.networks:
+        at = [index * 16 // each.definition.input_size for index in range(each.definition.input_size)]
+
+        def sized(part: Part, at: list[int] = at) -> list[Batch]:
+            return [(images[:, :, at][..., at], classes) for images, classes in part.batches(0, 0)]
+
+        network = supernet.extract(each.choices)
+        recalibrate(network, sized(parts.weights)[:3])
+        assert top1(network, sized(parts.theta)) == each.top1
+
+
 def test_positions_that_are_one_network_are_compared_once() -> None:
     """Of two draws that differ in the expansion of a skip, one is left."""
     supernet = fresh_supernet()
@@ -100,7 +118,7 @@ def test_positions_that_are_one_network_are_compared_once() -> None:
 def test_other_ways(found: SearchResult, fields: dict[str, object]) -> None:
     unit = {"unit": 1.0} if "penalty" in fields else {}
     fields = {key: value | unit if isinstance(value, dict) else value for key, value in fields.items()}
-    other = run(changed(epochs=3, **fields))
+    other = run(changed(epochs=12 if "mode" in fields else 3, **fields))
     assert other.theta != found.theta
     assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
 

@@ -10,6 +10,7 @@ from torch import nn
 from fbnet_zoo.search.batches import SearchData
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.networks import Metric, Positions, SearchNetwork
+from fbnet_zoo.search.resolution import read
 from fbnet_zoo.search.sampling import draw_positions, excess, log_probabilities, log_probability, project
 from fbnet_zoo.space import Choices
 from fbnet_zoo.spec import ArchSpec
@@ -60,20 +61,27 @@ def compare_networks(
     logs = log_probabilities(supernet.theta)
     found = []
     for positions, projected in _drawn(supernet, known, config).items():
-        network = supernet.extract(positions)
-        used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
+        network, definition = supernet.extract(positions), supernet.definition(positions)
+        size = definition.input_size if definition.input_size < supernet.input_size else None
+        seen = islice(data.weights.batches(0, 0), config.recalibration_batches)
+        used = recalibrate(network, _sized(seen, size), device=device)
         each = SampledNetwork(
             choices=supernet.choices(positions),
-            definition=supernet.definition(positions),
+            definition=definition,
             log_probability=log_probability(logs, positions),
             projected=projected,
             costs={name: metric.of(positions) for name, metric in known.items()},
             within_limits=not excess(positions, known, config.limits),
-            top1=top1(network, data.theta.batches(0, 0), device=device),
+            top1=top1(network, _sized(data.theta.batches(0, 0), size), device=device),
             recalibrated_images=used,
         )
         found.append(each)
     return tuple(sorted(found, key=lambda each: (not each.within_limits, -each.top1, -each.log_probability)))
+
+
+def _sized(batches: Iterable[Batch], size: int | None) -> Iterable[Batch]:
+    """Sub-sample images as the supernet does, for a network that decided for smaller ones."""
+    return batches if size is None else ((read(images, size), classes) for images, classes in batches)
 
 
 def _drawn(supernet: SearchNetwork, metrics: dict[str, Metric], config: SearchConfig) -> dict[Positions, bool]:
