@@ -32,8 +32,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: install ## build two networks, convert them to every format, check every file on photographs
+demo: install ## convert two networks to every format and check every file; search a network for this machine
 	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo_search.py
 
 adb: ## install Debian's adb for the tests of phones, where it is missing and that is possible
 	@command -v adb >/dev/null || ! command -v apt-get >/dev/null || { \

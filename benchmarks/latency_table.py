@@ -49,6 +49,8 @@ class OperatorLatency(Record):
 class Calibration(Record):
     """How well sums agree with whole networks that were measured, and the correction that makes them agree better.
 
+    In a table of estimates the whole networks are estimated too, and the figures say nothing about hardware.
+
     Attributes:
         slope: the latency of a network is `slope` times the sum,
         intercept_ms: plus this.
@@ -153,8 +155,9 @@ class LatencyTable(Record):
     def _way_out(self) -> str:
         if self.relative_to:
             return "it is only for the networks of one search space, with their image size and number of classes"
-        where = f"--device {self.device.kind}" + (f" --runtime {self.runtime}" if self.runtime else "")
-        return f"measure it: fbnet-zoo lut measure --space NAME {where}, and merge the two tables"
+        where = f" --runtime {self.runtime}" if self.runtime and self.kind == "measured" else ""
+        command = f"fbnet-zoo lut measure --space NAME --device {self.device.kind}{where}"
+        return f"measure it: {command}, and merge the two tables"
 
     def sum_ms(self, operators: Sequence[Operator]) -> float:
         """Return the sum over operators, with the base of a relative table, without the correction.

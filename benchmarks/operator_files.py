@@ -10,6 +10,7 @@ from torch import nn
 
 from fbnet_zoo import blocks
 from fbnet_zoo._require import quiet
+from fbnet_zoo.benchmarks import tflite_file
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.benchmarks.operator_modules import operator_module
 from fbnet_zoo.benchmarks.operators import Operator
@@ -21,17 +22,18 @@ from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import ConvPlan
 from fbnet_zoo.spec import ArchSpec
 
-TORCH = "torch"
+TORCH, TFLITE = "torch", "tflite"
+_SUFFIXES = {TORCH: "pt2", TFLITE: "tflite", **{name: target.suffix for name, target in TARGETS.items()}}
 _BACKEND = {"executorch": "xnnpack"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """Writes files for one runtime.
+    """Writes files for one runtime; the weights are random, and the same each time.
 
     Attributes:
-        target: the format, a target of `fbnet_zoo.converters.targets` or `torch`.
-        precision: fp32 or fp16.
+        target: the format, a target of `fbnet_zoo.converters.targets`, `torch`, or `tflite` for Ethos-U.
+        precision: fp32 or fp16; int8 of `tflite`.
         frame: a network of the search space, whose name errors tell.
         folder: of the files; what is in it is not written again.
     """
@@ -48,8 +50,9 @@ class Writer:
             InputError: it has more than one input.
             ConversionError: the runtime's exporter fails.
         """
-        module = operator_module(operator)
-        return self._file(name, lambda: self._part(module, operator.in_channels, operator.input_size))
+        return self._file(
+            name, lambda: self._part(operator_module(operator), operator.in_channels, operator.input_size)
+        )
 
     def layers(self, count: int, channels: int, size: int, name: str) -> ModelFile:
         """Write so many 1x1 convolutions of each channel alone, on an input of `size` px.
@@ -57,11 +60,7 @@ class Writer:
         Raises:
             ConversionError: the runtime's exporter fails.
         """
-        plan = ConvPlan(in_channels=channels, out_channels=channels, groups=channels, bias=True, norm=False)
-        module = nn.Sequential(*(blocks.block(plan, bn_eps=0.0) for _ in range(count)))
-        blocks.init_weights(module)
-        module.eval().requires_grad_(False)
-        return self._file(name, lambda: self._part(module, channels, size))
+        return self._file(name, lambda: self._part(_layers(count, channels), channels, size))
 
     def network(self, spec: ArchSpec, name: str, *, num_classes: int) -> ModelFile:
         """Write a whole network with random weights.
@@ -75,7 +74,7 @@ class Writer:
 
     @property
     def _program_precision(self) -> Precision:
-        return "fp32" if self.target == TORCH else TARGETS[self.target].program_precision(self.precision)
+        return TARGETS[self.target].program_precision(self.precision) if self.target in TARGETS else "fp32"
 
     def _part(self, part: nn.Module, channels: int, size: int) -> Program:
         holder = nn.Sequential(part)  # what is respelled is what a module holds
@@ -99,10 +98,12 @@ class Writer:
 
     def _file(self, name: str, make: Callable[[], Program]) -> ModelFile:
         """Write a file, whole or not at all, unless it is there."""
-        path = self.folder / f"{name}.{'pt2' if self.target == TORCH else TARGETS[self.target].suffix}"
+        path = self.folder / f"{name}.{_SUFFIXES[self.target]}"
         if not path.exists():
             half = path.with_name(f"partial_{path.name}")
-            self._write(make(), half)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self._write(make(), half)
             half.replace(path)
         backend = _BACKEND.get(self.target)
         return ModelFile(path=path, name=name, target=self.target, precision=self.precision, backend=backend)
@@ -111,6 +112,15 @@ class Writer:
         if self.target == TORCH:
             with quiet():
                 torch.export.save(program.exported, path)
+        elif self.target == TFLITE:
+            tflite_file.write(program, path)
         else:
             module = importlib.import_module(TARGETS[self.target].module)
             module.write(program, path, ConvertOptions(precision=self.precision))
+
+
+def _layers(count: int, channels: int) -> nn.Module:
+    plan = ConvPlan(in_channels=channels, out_channels=channels, groups=channels, bias=True, norm=False)
+    module = nn.Sequential(*(blocks.block(plan, bn_eps=0.0) for _ in range(count)))
+    blocks.init_weights(module)
+    return module.eval().requires_grad_(False)

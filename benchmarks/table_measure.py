@@ -5,6 +5,8 @@ output into the layout that it computes in. What that takes is measured with fil
 convolutions of each channel, for every shape: twice the first less the second is the time of no layer at all. An
 operator has half of it off for the shape of its input, and half for that of its output. The files run in turn, so that
 weights are no nearer to the processor than in a network.
+
+An estimate of a compiler is exact and of the layers alone: nothing is taken off it, and once is enough.
 """
 
 import functools
@@ -12,6 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,7 +41,7 @@ _Shape = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkLatency:
-    """A whole network, measured and predicted.
+    """A whole network, measured (or estimated whole) and predicted.
 
     Attributes:
         network: its name.
@@ -56,7 +59,7 @@ class NetworkLatency:
 def held_out(space: Space, count: int) -> tuple[ArchSpec, ...]:
     """Return so many random networks of a space and those of the zoo that it holds, no two of the same operators."""
     drawn = [space.decode(space.sample(seed)) for seed in range(count)]
-    zoo = [spec for spec in map(registry.get_spec, registry.list_models()) if _is_in(space, spec)]
+    zoo = [spec for spec in map(registry.get_spec, registry.bundled()) if _is_in(space, spec)]
     return tuple({network_operators(spec): spec for spec in (*drawn, *zoo)}.values())
 
 
@@ -79,6 +82,7 @@ class TableJob:
         networks: of the space, to see how well its sums agree with them; none for a table without a calibration.
         writer: of the files.
         rounds: how to measure.
+        kind: what the figures are; an estimate is the same each time.
     """
 
     name: str
@@ -87,6 +91,7 @@ class TableJob:
     networks: Sequence[ArchSpec]
     writer: Writer
     rounds: Rounds
+    kind: Literal["measured", "estimate"] = "measured"
 
     def measure(self, device: Device, partial: Path, steps: Steps) -> tuple[LatencyTable, tuple[NetworkLatency, ...]]:
         """Measure operators and networks together, in rounds.
@@ -126,13 +131,12 @@ class TableJob:
 
     def subjects(self) -> Iterator[Subject]:
         """Yield everything that is measured: the operators, then what is taken off, then the networks."""
-        operators = self.operators
-        for operator in operators:
+        for operator in self.operators:
             key = _operator_key(operator)
             macs = operator_cost(operator).macs
             write = functools.partial(self.writer.operator, operator, key)
-            yield Subject(key=key, about=str(operator), macs=macs, alone=False, write=write)
-        for channels, size in dict.fromkeys(shape for operator in operators for shape in _shapes(operator)):
+            yield Subject(key=key, about=str(operator), macs=macs, alone=self._is_estimate, write=write)
+        for channels, size in () if self._is_estimate else self._all_shapes():
             for count in (1, 2):
                 key = _layers_key(count, (channels, size))
                 about = f"{count} of the cheapest layers, {channels}->{channels}, {size} px"
@@ -142,6 +146,13 @@ class TableJob:
             key = _network_key(spec)
             write = functools.partial(self.writer.network, spec, key, num_classes=self.num_classes)
             yield Subject(key=key, about=f"network {spec.name}", macs=cost(spec).macs, alone=True, write=write)
+
+    @property
+    def _is_estimate(self) -> bool:
+        return self.kind == "estimate"
+
+    def _all_shapes(self) -> Iterator[_Shape]:
+        yield from dict.fromkeys(shape for operator in self.operators for shape in _shapes(operator))
 
     def _check_stored(self, session: Session) -> None:
         """Refuse to go on with measurements of another device or another kind."""
@@ -159,12 +170,22 @@ class TableJob:
             device=last.device,
             runtime=last.runtime,
             precision=last.precision,
-            threads=last.threads,
-            kind="measured",
-            source=self._source(),
+            threads=None if self._is_estimate else last.threads,
+            kind=self.kind,
+            source=self._estimate_source(last) if self._is_estimate else self._source(),
             date=last.date,
             versions=last.versions,
-            operators=tuple(_figures(operator, found) for operator in self.operators),
+            operators=tuple(
+                _estimate(operator, found) if self._is_estimate else _figures(operator, found)
+                for operator in self.operators
+            ),
+        )
+
+    def _estimate_source(self, last: Measurement) -> str:
+        return (
+            f"fbnet-zoo lut measure: the operators of the search space {self.space.name} with {self.num_classes} "
+            f"classes, each alone in a file; what {last.runtime} counts for {last.device.model} "
+            f"({last.device.system}), without hardware."
         )
 
     def _source(self) -> str:
@@ -176,6 +197,11 @@ class TableJob:
 
 
 _Found = Mapping[str, Floats]
+
+
+def _estimate(operator: Operator, found: _Found) -> OperatorLatency:
+    (estimate,) = found[_operator_key(operator)]
+    return OperatorLatency(operator=operator, median_ms=round(float(estimate), _DIGITS))
 
 
 def _figures(operator: Operator, found: _Found) -> OperatorLatency:

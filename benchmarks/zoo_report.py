@@ -71,7 +71,7 @@ def tasks(pattern: str = "*") -> Iterator[Task]:
     >>> [task.target for task in tasks("fbnetv2_f0")]
     ['onnx', 'coreml', 'executorch']
     """
-    names = [name for name in registry.list_models() if name not in LEFT_OUT and fnmatch.fnmatchcase(name, pattern)]
+    names = [name for name in registry.bundled() if name not in LEFT_OUT and fnmatch.fnmatchcase(name, pattern)]
     for name in names:
         for precision in ("fp32", *QUANTIZED.get(name, ())):
             yield from (Task(model=name, target=target, precision=precision) for target in FORMATS)

@@ -228,7 +228,8 @@ class ExecuTorchRunner:
         return f"executorch {version('executorch')}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        (logits,) = self.method.execute([torch.from_numpy(images)])
+        packed = np.ascontiguousarray(images)  # the runtime reads memory in order, whatever the strides say
+        (logits,) = self.method.execute([torch.from_numpy(packed)])
         return logits.numpy().copy()  # the next call writes to the same memory
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

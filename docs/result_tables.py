@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-import fbnet_zoo
 from fbnet_zoo.benchmarks.zoo_results import FORMATS, LEFT_OUT, RESULTS, TIMED, ZooResult, read
+from fbnet_zoo.registry import bundled
 from markdown_table import table
 
 Results = Mapping[tuple[str, str, str], ZooResult]
@@ -68,7 +68,7 @@ def _cases(results: Results) -> Iterator[str]:
 
 def _fp32_table(results: Results) -> str:
     header = ("name", "ONNX MB", "dB", "ms", "Core ML MB", "dB", "ExecuTorch MB", "dB", "ms", "outside")
-    names = [name for name in fbnet_zoo.list_models() if (name, FORMATS[0], "fp32") in results]
+    names = [name for name in bundled() if (name, FORMATS[0], "fp32") in results]
     return "\n" + table(header, (_fp32_row(name, results) for name in names))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fbnet_zoo.errors import FbnetZooError
     from fbnet_zoo.registry import get_spec, list_models, register
     from fbnet_zoo.spec import ArchSpec
-    from fbnet_zoo.zoo import create, transforms
+    from fbnet_zoo.zoo import create, install, transforms
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "cost",
     "create",
     "get_spec",
+    "install",
     "list_models",
     "register",
     "transforms",
@@ -39,6 +40,7 @@ _HOMES = {
     "cost": "complexity",
     "create": "zoo",
     "get_spec": "registry",
+    "install": "zoo",
     "list_models": "registry",
     "register": "registry",
     "transforms": "zoo",

@@ -24,6 +24,7 @@ PURPOSES = {
     "coreml": "Core ML export",
     "executorch": "ExecuTorch export",
     "coreai": "Core AI export",
+    "ethosu": "Ethos-U estimation",
     "train": "Training",
 }
 """What each extra of the distribution is for, as its error says it."""

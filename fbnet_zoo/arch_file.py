@@ -52,11 +52,11 @@ def save(spec: ArchSpec, path: Path) -> None:
     write_whole(path, dump(spec))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all; text as UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""From the address of a checkpoint to a verified file, through the caches that other tools share.
+"""From the source of a checkpoint to a verified file: beside a definition, or through caches that other tools share.
 
 `hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode). Files of URLs lie in
 `torch.hub`'s folder of checkpoints under names of our own, a digest of the URL and the file's name. Neither client
@@ -60,6 +60,28 @@ def fetch(address: str, *, size: int | None = None, sha256: str | None = None) -
     if urlsplit(address).scheme not in {"http", "https"}:
         raise InputError(f"{address!r} is no address of weights; expected hf://owner/repository[/file] or https://…")
     return _from_url(address, size, sha256)
+
+
+def beside(name: str, folder: Path, *, size: int | None = None, sha256: str | None = None) -> Path:
+    """Return a file that lies in the folder of a definition.
+
+    Args:
+        name: of the file, without any folder.
+        folder: that it lies in.
+        size: bytes that it must have.
+        sha256: digest that it must have, in hexadecimal; the beginning of one is compared as such.
+
+    Raises:
+        WeightsUnavailableError: there is no such file.
+        WeightsError: it lies elsewhere, by a link or by its name; or its size or digest is wrong.
+    """
+    path = folder / name
+    if path.resolve().parent != folder.resolve():
+        raise WeightsError(f"the file {path} lies outside {folder}; expected one in that folder itself: copy it there")
+    if not path.is_file():
+        raise WeightsUnavailableError(f"there is no file {path}, which a definition names; put it there")
+    _verify(path, size, sha256, str(path), "it is damaged or another one: put there what the definition means")
+    return path
 
 
 def hub_license(address: str) -> str | None:

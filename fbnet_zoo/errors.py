@@ -6,7 +6,7 @@ FbnetZooError
 │   ├── DefinitionError               an architecture definition, with file and line
 │   └── UnknownNameError (KeyError)   a model, weights tag or target that does not exist
 ├── WeightsError                      a checkpoint that does not fit, or cannot be had
-│   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, and is not in the cache
+│   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, or lies not where it should
 ├── TrainingError                     a training that cannot go on
 ├── ConversionError                   a model that could not be written in a format
 │   └── ParityError                   a file that does not compute what the model computes
@@ -61,7 +61,7 @@ class WeightsError(FbnetZooError):
 
 
 class WeightsUnavailableError(WeightsError):
-    """A checkpoint is not in the cache and cannot be downloaded: no network, no such repository, no permission."""
+    """A checkpoint is not in the cache and cannot be downloaded, or does not lie beside its definition."""
 
 
 class TrainingError(FbnetZooError):

@@ -1,4 +1,4 @@
-"""Names to definitions: the bundled entries and those registered by the user.
+"""Names to definitions: the bundled entries, those in the user's own zoo, and those registered for this process.
 
 Definitions are read on demand, and the library that checks them (pydantic) is imported then: the names
 alone are had in milliseconds.
@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from fbnet_zoo import own_zoo
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from fbnet_zoo.spec import ArchSpec, Family
 
-_registered: dict[str, ArchSpec] = {}
+
+class _Registered(NamedTuple):
+    """A definition and the folder of its file."""
+
+    spec: ArchSpec
+    folder: Path
+
+
+_registered: dict[str, _Registered] = {}
 
 
 def list_models(pattern: str = "*", *, family: Family | None = None, pretrained: bool | None = None) -> list[str]:
-    """Return the names of the entries, sorted.
+    """Return the names of the entries, sorted: the bundled ones, those of the user's own zoo and the registered ones.
+
+    Without `family` and `pretrained` no definition is read, so that a file of the own zoo that is none counts, too.
 
     Args:
         pattern: shell pattern that the name must match, such as `fbnetv3_*`.
         family: only entries of this family.
-        pretrained: only entries with (`True`) or without (`False`) published weights.
+        pretrained: only entries with (`True`) or without (`False`) published or own weights.
 
     Raises:
         UnknownNameError: there is no such family.
@@ -34,11 +46,28 @@ def list_models(pattern: str = "*", *, family: Family | None = None, pretrained:
     >>> list_models("fbnet_[ab]")
     ['fbnet_a', 'fbnet_b']
     """
-    names = sorted(name for name in {*_bundled(), *_registered} if fnmatch.fnmatchcase(name, pattern))
     if family is None and pretrained is None:
-        return names
+        return _names(pattern)
+    return [spec.name for spec in list_specs(pattern, family=family, pretrained=pretrained)]
+
+
+def list_specs(
+    pattern: str = "*", *, family: Family | None = None, pretrained: bool | None = None
+) -> tuple[ArchSpec, ...]:
+    """Return the definitions that `list_models` names; a wrong file of the own zoo is left out, with a warning.
+
+    Raises:
+        UnknownNameError: there is no such family.
+    """
     _check_family(family)
-    return [name for name in names if _matches(_entry(name), family, pretrained)]
+    return tuple(spec for spec in _specs(_names(pattern)) if _matches(spec, family, pretrained))
+
+
+@functools.cache
+def bundled() -> tuple[str, ...]:
+    """Return the names of the entries that come with the package, sorted."""
+    folder = files("fbnet_zoo.arch_defs")
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
 def get_spec(name: str | Path) -> ArchSpec:
@@ -65,7 +94,7 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
     """
     if not isinstance(name, str | Path):
         raise InputError(f"expected a name or a path of a definition; got {type(name).__name__}")
-    if isinstance(name, Path) or name.lower().endswith((".yaml", ".yml")):
+    if isinstance(name, Path) or _is_path(name):
         return _load(Path(name)), None
     if "/" in name or "\\" in name:
         raise InputError(f"{name!r} is neither a name of the zoo nor a definition; expected a .yaml or .yml file")
@@ -81,13 +110,31 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
 def tag_hint(spec: ArchSpec, tag: str) -> str:
     """Return `; did you mean 'x'?` for the weights nearest to an unknown tag, or an empty string."""
     sibling = f"{spec.name}_timm"
-    if sibling in list_models(sibling) and tag in {entry.tag for entry in _entry(sibling).weights}:
+    if sibling in bundled() and tag in {entry.tag for entry in _known(sibling).weights}:
         return f"; did you mean '{sibling}.{tag}'?"
     return did_you_mean(tag, [entry.tag for entry in spec.weights])
 
 
+def folder(name: str | Path) -> Path:
+    """Return where the files lie that the weights of a definition name as `file:…`; `name` as `get_spec` takes it.
+
+    That is beside the definition, except that those of bundled definitions are in `arch_defs/weights`.
+
+    Raises:
+        UnknownNameError: there is no such entry or no such tag.
+        DefinitionError: the file is no valid definition.
+        InputError: the file cannot be read, or `name` is neither a name nor a path.
+    """
+    if isinstance(name, Path) or _is_path(name):
+        return Path(name).parent
+    entry = get_spec(name).name
+    if entry in _registered:
+        return _registered[entry].folder
+    return Path(str(files("fbnet_zoo.arch_defs"))) / "weights" if entry in bundled() else own_zoo.home()
+
+
 def register(path: str | Path) -> ArchSpec:
-    """Add the definition in a YAML file to the zoo, for this process.
+    """Add the definition in a YAML file to the zoo, for this process; `fbnet_zoo.install` does so for good.
 
     Raises:
         DefinitionError: the file is no valid definition, or an entry has its name or one of its aliases.
@@ -97,24 +144,93 @@ def register(path: str | Path) -> ArchSpec:
 
     text, origin = yaml_reader.load_text(Path(path)), str(path)
     spec = arch_file.parse(text, origin)
-    taken = {*_bundled(), *_registered, *_aliases()}
+    _check_free(spec, text, origin, _taken() | _own_words())
+    _registered[spec.name] = _Registered(spec, Path(path).absolute().parent)
+    return spec
+
+
+def store(spec: ArchSpec, contents: Mapping[str, bytes], *, replace: bool = False) -> ArchSpec:
+    """Write a definition to the user's own zoo, with the files beside it; `fbnet_zoo.install` does this with checks.
+
+    Args:
+        spec: the definition.
+        contents: of the files that its weights name as `file:…`.
+        replace: do so also where the own zoo has another entry of this name.
+
+    Raises:
+        DefinitionError: the definition is not valid, or another entry has its name or one of its aliases.
+        InputError: the own zoo has an entry of this name, or cannot be written.
+    """
+    from fbnet_zoo import arch_file
+
+    text = arch_file.dump(spec)
+    with own_zoo.writing() as home:
+        path = home / f"{spec.name}.yaml"
+        _check_free(arch_file.parse(text, str(path)), text, str(path), _taken() | _own_words(besides=spec.name))
+        if path.exists() and not replace and path.read_bytes() != text.encode():
+            raise InputError(f"{path} holds another entry of this name; say replace=True, or give another name")
+        own_zoo.write(home, spec, contents)
+    return spec
+
+
+def _is_path(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
+
+
+def _check_free(spec: ArchSpec, text: str, origin: str, taken: set[str]) -> None:
+    """Refuse a definition that has a name or an alias of another entry, saying where."""
+    from fbnet_zoo import yaml_reader
+
     for key, name in (("name", spec.name), *(("aliases", alias) for alias in spec.aliases)):
         if name in taken:
             line = yaml_reader.line_of(yaml_reader.read(text, origin), (key,), {})
             yaml_reader.fail(origin, line, f"an entry named {name!r} exists; give the definition another name")
-    _registered[spec.name] = spec
-    return spec
+
+
+def _taken() -> set[str]:
+    """Return the names and aliases of bundled and registered entries."""
+    return {word for name in (*bundled(), *_registered) for word in (name, *_known(name).aliases)}
+
+
+def _own_words(besides: str = "") -> set[str]:
+    """Return the names and aliases of the entries in the user's own zoo; `besides` names one that does not count."""
+    own = [name for name in own_zoo.files() if name != besides]
+    return {*own, *(alias for spec in _specs(own) for alias in spec.aliases)}
 
 
 def _find(name: str, said: str) -> ArchSpec:
-    if name in _registered or name in _bundled():
-        return _entry(name)
-    aliases = _aliases()
-    if name in aliases:
-        return _entry(aliases[name])
-    known = [*_bundled(), *_registered, *aliases]
+    own = own_zoo.files()
+    if name in own:
+        return _load_own(own[name])
+    if name in _registered or name in bundled():
+        return _known(name)
+    specs = tuple(_specs(_names()))
+    found = [spec for spec in specs if name in spec.aliases]
+    if len(found) > 1:
+        both = " and ".join(spec.name for spec in found)
+        raise UnknownNameError(f"{name!r} is an alias of {both}; take it out of one of the two")
+    if found:
+        return found[0]
+    known = [word for spec in specs for word in (spec.name, *spec.aliases)]
     hint = did_you_mean(name, known) or "; list_models() tells all"
     raise UnknownNameError(f"no entry of the zoo is named {said!r}{hint}")
+
+
+def _names(pattern: str = "*") -> list[str]:
+    own, others = own_zoo.files(), {*bundled(), *_registered}
+    for name in sorted(own.keys() & others):
+        own_zoo.warn(f"{own[name]}: an entry named {name!r} exists; rename the file and its definition, or delete it")
+    return sorted(name for name in own.keys() | others if fnmatch.fnmatchcase(name, pattern))
+
+
+def _specs(names: list[str]) -> Iterator[ArchSpec]:
+    """Yield definitions; a wrong file of the own zoo is left out, with a warning."""
+    for name in names:
+        try:
+            known = name in _registered or name in bundled()
+            yield _known(name) if known else _load_own(own_zoo.home() / f"{name}.yaml")
+        except InputError as error:
+            own_zoo.warn(str(error))
 
 
 def _check_family(family: str | None) -> None:
@@ -130,18 +246,8 @@ def _matches(spec: ArchSpec, family: Family | None, pretrained: bool | None) -> 
     return family in {None, spec.family} and pretrained in {None, bool(spec.weights)}
 
 
-def _entry(name: str) -> ArchSpec:
-    return _registered.get(name) or _load_bundled(name)
-
-
-def _aliases() -> dict[str, str]:
-    return {alias: name for name in (*_bundled(), *_registered) for alias in _entry(name).aliases}
-
-
-@functools.cache
-def _bundled() -> tuple[str, ...]:
-    folder = files("fbnet_zoo.arch_defs")
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+def _known(name: str) -> ArchSpec:
+    return _registered[name].spec if name in _registered else _load_bundled(name)
 
 
 @functools.cache
@@ -150,6 +256,18 @@ def _load_bundled(name: str) -> ArchSpec:
     from fbnet_zoo import arch_file
 
     return arch_file.parse(resource.read_text(encoding="utf-8"), origin=f"arch_defs/{name}.yaml")
+
+
+def _load_own(path: Path) -> ArchSpec:
+    from fbnet_zoo import arch_file, yaml_reader
+
+    text, origin = yaml_reader.load_text(path), str(path)
+    spec = arch_file.parse(text, origin)
+    if spec.name != path.stem:
+        line = yaml_reader.line_of(yaml_reader.read(text, origin), ("name",), {})
+        yaml_reader.fail(origin, line, f"'name' is {spec.name!r} in a file of another name; rename one of the two")
+    _check_free(spec, text, origin, _taken() | own_zoo.files().keys() - {spec.name})
+    return spec
 
 
 def _load(path: Path) -> ArchSpec:

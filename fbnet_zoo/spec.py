@@ -33,6 +33,7 @@ Family = Literal["fbnet", "chamnet", "fbnetv2", "fbnetv3", "mobilenet"]
 Layout = Literal["fbnet_zoo", "timm", "mobile_vision"]
 Metric = Literal["top1", "top5", "latency_ms"]
 
+_SOURCE = r"^((https|hf)://\S+|file:[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\.safetensors)$"
 _WORD = "a lower-case word of letters, digits and underscores"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, description=_WORD)]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
@@ -181,7 +182,7 @@ class WeightsSpec(Record):
 
     Attributes:
         tag: its name after the model's, `fbnet_b.<tag>`.
-        source: `https://…` of a file, or `hf://owner/repository[/file]`.
+        source: `https://…` of a file, `hf://owner/repository[/file]`, or `file:NAME.safetensors` beside the definition.
         layout: whose parameter names the file has.
         license: SPDX identifier or name of the licence of the weights.
         size: bytes, when known.
@@ -193,7 +194,7 @@ class WeightsSpec(Record):
     """
 
     tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64, description=_WORD)]
-    source: Annotated[str, Field(pattern=r"^(https|hf)://\S+$", description="https://… or hf://owner/name[/file]")]
+    source: Annotated[str, Field(pattern=_SOURCE, description="https://…, hf://… or file:NAME.safetensors")]
     layout: Layout
     license: Text
     size: Annotated[int, Field(gt=0)] | None = None
@@ -294,7 +295,5 @@ class ArchSpec(Record):
         """
         entry = next((entry for entry in self.weights if entry.tag == (tag or "").partition(",")[0]), None)
         said = (entry.preprocess if entry else None) or self.preprocess
-        if said is not None:
-            return said
         resize = -(-256 * self.input_size // (224 * 8)) * 8
-        return PreprocessSpec(resize=resize, crop=self.input_size)
+        return said or PreprocessSpec(resize=resize, crop=self.input_size)

@@ -18,6 +18,7 @@ from fbnet_zoo.checkpoints import Checkpoint
 from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError
 from fbnet_zoo.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
 from fbnet_zoo.model import FBNet, changed
+from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.spec import ArchSpec, Layout, WeightsSpec
 
 RANDOM = "random seed"
@@ -44,15 +45,16 @@ def load(model: FBNet, source: str | Path | bool) -> None:
     Args:
         model: not fused; its device and type stay as they are.
         source: a tag of its definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
+            A file beside the definition is found for entries of the zoo.
 
     Raises:
         UnknownNameError: the definition has no such tag.
         InputError: there is no such file, or `source` is none of these.
-        WeightsUnavailableError: the checkpoint cannot be downloaded.
+        WeightsUnavailableError: the checkpoint cannot be downloaded, or does not lie where its definition says.
         WeightsError: it is damaged or does not fit.
     """
     _check_not_fused(model)
-    fill(model, _read((model.spec,), source))
+    fill(model, _read((model.spec,), source, None))
 
 
 def save(model: FBNet, path: str | Path) -> None:
@@ -73,23 +75,24 @@ def save(model: FBNet, path: str | Path) -> None:
     checkpoints.write(Path(path), model.state_dict(), model.spec, notes)
 
 
-def read(spec: ArchSpec, source: str | Path | bool) -> Checkpoint:
+def read(spec: ArchSpec, source: str | Path | bool, folder: Path | None = None) -> Checkpoint:
     """Fetch and verify weights for a definition.
 
     Args:
         spec: the definition. Where the file has exactly the keys of one named `<name>_timm`, that one is chosen.
         source: a tag of the definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`);
             the address of a published checkpoint of either definition stands for its tag.
+        folder: where files beside the definition lie; if not said, those of the zoo's entry of its name.
 
     Raises:
         UnknownNameError: the definition has no such tag.
         InputError: there is no such file, or `source` is none of these.
-        WeightsUnavailableError: the checkpoint cannot be downloaded.
+        WeightsUnavailableError: the checkpoint cannot be downloaded, or does not lie where its definition says.
         WeightsError: it is damaged or does not fit.
     """
     sibling = f"{spec.name}_timm"
-    specs = (spec, registry.get_spec(sibling)) if sibling in registry.list_models(sibling) else (spec,)
-    return _read(specs, source)
+    specs = (spec, registry.get_spec(sibling)) if sibling in registry.bundled() else (spec,)
+    return _read(specs, source, folder)
 
 
 @torch.no_grad()
@@ -149,12 +152,12 @@ def _check_not_fused(model: FBNet) -> None:
         raise WeightsError(f"this {model.spec.name} is fused; load and save weights before fuse()")
 
 
-def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool) -> Checkpoint:
+def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool, folder: Path | None) -> Checkpoint:
     if not isinstance(source, str | Path | bool) or not source:
         raise InputError(f"weights cannot be {source!r}; expected a tag, a path, an address, or True for the default")
     text, published, wanted = str(source), _entry(specs, source), specs[0].name
     if published is not None:
-        found = _published(*published)
+        found = _published(*published, folder)
     elif download.is_address(text):
         found = replace(_downloaded(text, download.fetch(text), specs), weights=text)
         stated = download.hub_license(text) if text.startswith("hf://") else None
@@ -166,11 +169,26 @@ def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool) -> Checkpoint:
     return found
 
 
-def _published(spec: ArchSpec, entry: WeightsSpec) -> Checkpoint:
-    path = download.fetch(entry.source, size=entry.size, sha256=entry.sha256)
+def _published(spec: ArchSpec, entry: WeightsSpec, folder: Path | None) -> Checkpoint:
     suited = spec.model_copy(update={"bn_eps": entry.bn_eps}) if entry.bn_eps else spec
-    found = _downloaded(entry.source, path, (suited,), (entry.layout,))
+    if entry.source.startswith(BESIDE):
+        name, place = entry.source.removeprefix(BESIDE), folder or _folder(spec, entry)
+        path = download.beside(name, place, size=entry.size, sha256=entry.sha256)
+        found = checkpoints.read(path, (suited,), (entry.layout,))
+    else:
+        path = download.fetch(entry.source, size=entry.size, sha256=entry.sha256)
+        found = _downloaded(entry.source, path, (suited,), (entry.layout,))
     return replace(found, weights=entry.tag, license=entry.license)
+
+
+def _folder(spec: ArchSpec, entry: WeightsSpec) -> Path:
+    try:
+        return registry.folder(spec.name)
+    except UnknownNameError as error:
+        raise InputError(
+            f"weights {entry.tag} of {spec.name} lie beside its definition, which is not in the zoo; create the "
+            "network from the path of the definition, or give the path of the weights"
+        ) from error
 
 
 def _downloaded(

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ pytest_plugins = [
 
 # pytest-xdist tells its workers that the terminal has 80 columns; what is tested writes into a pipe.
 os.environ.pop("COLUMNS", None)
+
+# No test sees the zoo of whoever runs it: this folder is empty until a test names another.
+_no_zoo = tempfile.TemporaryDirectory()
+os.environ["FBNET_ZOO_HOME"] = _no_zoo.name
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("suite", deadline=None, derandomize=True)

@@ -103,7 +103,12 @@ METADATA: dict[str, st.SearchStrategy[Any]] = {
     "preprocess": PREPROCESS,
     "weights": st.lists(
         st.fixed_dictionaries(
-            {"tag": WORDS, "source": st.just("hf://owner/name"), "layout": st.just("timm"), "license": TEXTS},
+            {
+                "tag": WORDS,
+                "source": st.sampled_from(["hf://owner/name", "file:name.safetensors"]),
+                "layout": st.just("timm"),
+                "license": TEXTS,
+            },
             optional={
                 "size": st.integers(1, 10**9),
                 "sha256": st.just("0" * 8),

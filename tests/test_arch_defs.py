@@ -1,5 +1,6 @@
 """Every definition in arch_defs/: well-formed, canonical, counted, attributed."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fbnet_zoo.spec import ArchSpec
 
 FILES = sorted((Path(__file__).parents[1] / "arch_defs").glob("*.yaml"))
 NAMED_OTHERWISE = {
+    "digits": "fbnet",  # found on handwritten digits by the search of this project
     "dmasking": "fbnetv2",  # mobile-vision's name of the first FBNetV2 release
     "fbnetc": "fbnet",  # timm's name of FBNet-C
 }
@@ -58,7 +60,7 @@ def test_family_is_the_first_word_of_the_name(spec: ArchSpec) -> None:
 def test_source_and_paper_are_said(spec: ArchSpec) -> None:
     assert spec.paper is not None
     assert spec.source is not None
-    assert spec.source.commit is not None or spec.reconstruction
+    assert spec.source.commit is not None or spec.reconstruction or spec.source.repository == "fbnet_zoo"
     assert spec.source.entry is not None
 
 
@@ -79,6 +81,19 @@ def test_weights_have_a_licence_and_a_preprocessing(spec: ArchSpec) -> None:
         preprocess = spec.eval_preprocess(entry.tag)
         assert preprocess.crop == spec.input_size
         assert preprocess.resize >= preprocess.crop
+
+
+def test_weights_beside_the_definitions_are_known_and_small(path: Path, spec: ArchSpec) -> None:
+    for entry in spec.weights:
+        if entry.source.startswith("file:"):
+            content = (path.parent / "weights" / entry.source.removeprefix("file:")).read_bytes()
+            assert (entry.size, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+            assert len(content) < 500_000, "a wheel is no place for large files"
+
+
+def test_every_file_of_weights_belongs_to_a_definition() -> None:
+    named = {entry.source for path in FILES for entry in arch_file.load(path).weights}
+    assert {f"file:{path.name}" for path in (FILES[0].parent / "weights").glob("*")} <= named
 
 
 def test_names_and_aliases_are_unique() -> None:

@@ -159,7 +159,7 @@ MISTAKES = [
     (
         "https://example.org/one.pth",
         "ftp://example.org/one.pth",
-        "18: 'source' cannot be 'ftp://example.org/one.pth': expected https://… or hf://owner/name[/file]",
+        "18: 'source' cannot be 'ftp://example.org/one.pth': expected https://…, hf://… or file:NAME.safetensors",
     ),
     (
         "license: MIT",

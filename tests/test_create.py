@@ -59,6 +59,21 @@ def test_network_with_weights_can_be_trained(tiny_model: FBNet, tmp_path: Path) 
     assert len(counters) == 1
 
 
+def test_the_classes_are_those_of_the_weights(tiny_model: FBNet, tmp_path: Path, caplog: Any) -> None:
+    weights.save(tiny_model, tmp_path / "ten.safetensors")
+    tiny_model.reset_classifier(0)
+    weights.save(tiny_model, tmp_path / "none.safetensors")
+    for name, classes in (("ten", 10), ("none", 0)):
+        network = fbnet_zoo.create(TINY, tmp_path / f"{name}.safetensors").eval()
+        assert network.plan.num_classes == classes
+        assert network(image(64)).shape == (2, classes or network.head_hidden_size)
+    assert not caplog.records
+    assert fbnet_zoo.create(TINY, tmp_path / "ten.safetensors", num_classes=0).plan.num_classes == 0
+    assert fbnet_zoo.create(TINY, tmp_path / "ten.safetensors", num_classes=1000).plan.num_classes == 1000
+    assert "has 10 classes: the classifier of 1000 is drawn anew" in caplog.text
+    assert fbnet_zoo.create(TINY).plan.num_classes == 1000
+
+
 def test_two_networks_of_one_file_share_nothing(tiny_model: FBNet, tmp_path: Path) -> None:
     torch.save(tiny_model.state_dict(), tmp_path / "a.pth")
     one, two = (fbnet_zoo.create(TINY, tmp_path / "a.pth", num_classes=10) for _ in range(2))

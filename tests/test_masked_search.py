@@ -1,5 +1,6 @@
 """A search by DMaskingNAS from end to end: the loop is that of every search by gradients."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbnet_zoo import create
+from fbnet_zoo.complexity import cost
+from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.batches import Part
 from fbnet_zoo.search.compare import recalibrate, top1
 from fbnet_zoo.search.config import SearchConfig
-from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
+from fbnet_zoo.search.gumbel import Temperature, draw_masks, gumbel_noise
+from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.loop import SearchResult, search
 from fbnet_zoo.search.masked_cost import MaskedMetric, masked_macs, masked_params
 from fbnet_zoo.search.masked_supernet import MaskedSupernet
+from fbnet_zoo.search.methods import build
 from fbnet_zoo.search.objective import Multipliers, Objective, ProductPenalty
+from fbnet_zoo.search.runs import run_search, train_best
 from fbnet_zoo.train.batches import Batch
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.masked_spaces import masked_images, masked_space, masked_supernet
 from tests.search_run import data
+from tests.training import RECIPE
 
 LIMIT = 18_000.0
 CONFIG = SearchConfig(
-    epochs=5,
+    epochs=10,
     warmup_epochs=1,
     theta_lr=0.2,
     weight_lr=0.2,
+    temperature=Temperature(decay=0.5),
     penalty=None,
     limits={"macs": LIMIT},
     recalibration_batches=4,
@@ -65,7 +74,7 @@ def test_limit_is_met(found: SearchResult) -> None:
         assert network.within_limits == (network.costs["macs"] <= LIMIT)
         assert masked_space("nano").encode(network.definition) == network.choices
     assert found.best.top1 == max(each.top1 for each in found.networks if each.within_limits)
-    assert found.best.top1 > 60
+    assert found.best.top1 > 80
 
 
 def test_weights_learn(found: SearchResult) -> None:
@@ -167,10 +176,51 @@ def test_gradient_of_theta_is_the_finite_difference() -> None:
     def value(*theta: Tensor) -> Tensor:
         masks = draw_masks(theta, noise, 2.0)
         ce = F.cross_entropy(supernet(images, masks), classes)
-        return loss(ce, {"macs": metric.expected(masks)}, torch.tensor([0.4], dtype=torch.double))
+        expected = {"macs": metric.expected([each.softmax(-1) for each in theta])}
+        return loss(ce, {"macs": metric.expected(masks)}, expected, torch.tensor([0.4], dtype=torch.double))
 
     generator = torch.Generator().manual_seed(2)
     theta = [
         torch.randn(each.shape, generator=generator, dtype=torch.double, requires_grad=True) for each in supernet.theta
     ]
     assert torch.autograd.gradcheck(value, theta, eps=1e-6, atol=1e-6)
+
+
+class TestRuns:
+    """The method as runs and the command know it."""
+
+    @pytest.fixture
+    def job(self, few_digits: ImageDataset) -> SearchJob:
+        return SearchJob(
+            space=masked_space("nano"),
+            dataset=few_digits,
+            method="dmasking",
+            config=changed(epochs=2, samples=2),
+            recipe=RECIPE.model_copy(update={"epochs": 1}),
+            batch_size=12,
+            name="nano_found",
+        )
+
+    def test_a_run_from_images_to_a_trained_network(self, job: SearchJob, tmp_path: Path) -> None:
+        found = train_best(run_search(job, tmp_path), job)
+        assert (found.record.method, found.record.input_size) == ("dmasking", 16)
+        assert found.record.decisions[:3] == ("input_size", "stem c", "stages.2.0")
+        assert {metric.name: metric.base for metric in found.record.metrics}.keys() == {"macs", "params"}
+        spec = found.definition
+        assert found.record.best.costs["macs"] == cost(spec, num_classes=10).macs <= LIMIT
+        network = create(tmp_path / "result.yaml", pretrained=True).eval()
+        assert network.plan.num_classes == 10
+
+    @pytest.mark.parametrize("size", [11, 16])
+    def test_an_entry_takes_images_of_its_own_size(self, job: SearchJob, size: int) -> None:
+        space = masked_space("nano")
+        choices = space.sample(0).model_copy(update={"input_size": size})
+        spec = finished(job, space.decode(choices))
+        assert spec.preprocess is not None
+        assert spec.input_size == spec.preprocess.crop == size
+
+    def test_another_size_is_refused(self, job: SearchJob) -> None:
+        task = replace(job.task, input_size=12)
+        with pytest.raises(InputError, match="searches at the image sizes of the space, 11 or 16 px for nano_masked"):
+            build("dmasking", task, seed=0)
+        assert build("dmasking", replace(task, input_size=16), seed=0).input_size == 16

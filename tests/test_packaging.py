@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 
 import fbnet_zoo
+from fbnet_zoo import weights
+from fbnet_zoo.model import FBNet
+from tests.checkpoint_files import TINY
 
 ROOT = Path(__file__).parents[1]
 MAPPED = ("arch_defs", "benchmarks", "converters")  # top-level folders that are sub-packages of fbnet_zoo
+ADDED = ("tiny.yaml", "weights/tiny.safetensors")  # what the copy has and the tree has not
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", *MAPPED)
 
 
@@ -29,12 +33,21 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution of a copy of the tree, without the links and without a network."""
+def wheel(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution of a copy of the tree, without the links and without a network.
+
+    The copy has an entry more, with weights.
+    """
     source = tmp_path_factory.mktemp("source") / "fbnet-zoo"
     shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
     for name in MAPPED:
         shutil.copytree(ROOT / name, source / name, ignore=NOT_SOURCE)
+    (source / "arch_defs" / "weights").mkdir(exist_ok=True)
+    weights.save(shared_tiny_model, source / "arch_defs" / "weights" / "tiny.safetensors")
+    definition = TINY.read_text(encoding="utf-8") + (
+        'weights:\n  - {tag: t, source: "file:tiny.safetensors", layout: fbnet_zoo, license: MIT}\n'
+    )
+    (source / "arch_defs" / "tiny.yaml").write_text(definition, encoding="utf-8")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".", cwd=source)
     (built,) = (source / "dist").glob("*.whl")
     return built
@@ -78,7 +91,7 @@ def test_links_point_beside_the_package() -> None:
 
 def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == files_of_the_tree()
+    assert names == files_of_the_tree() | {f"fbnet_zoo/arch_defs/{name}" for name in ADDED}
 
 
 def test_wheel_carries_licence_and_notice(wheel: Path) -> None:
@@ -112,9 +125,14 @@ print(json.dumps({
 def test_wheel_works_from_an_empty_folder_without_torch(installed: Installation) -> None:
     seen = json.loads(run(installed.python, "-I", "-c", LOOK, cwd=installed.empty))
     assert Path(seen["file"]) == installed.packages / "fbnet_zoo" / "__init__.py"
-    assert seen["models"] == fbnet_zoo.list_models()
+    assert seen["models"] == sorted([*fbnet_zoo.list_models(), "tiny"])
     assert (seen["spec"], seen["macs"]) == ("fbnet_b", fbnet_zoo.cost("fbnet_b").macs)
     assert seen["torch"] is False
+
+
+def test_weights_in_the_wheel_are_loaded(installed: Installation) -> None:
+    code = "import fbnet_zoo; n = fbnet_zoo.create('tiny', pretrained=True); print(n.weights, n.plan.num_classes)"
+    assert run(installed.python, "-I", "-c", code, cwd=installed.empty) == "t 10\n"
 
 
 def test_command_is_installed(installed: Installation) -> None:

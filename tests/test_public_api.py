@@ -16,6 +16,7 @@ EXPECTED = [
     "cost",
     "create",
     "get_spec",
+    "install",
     "list_models",
     "register",
     "transforms",

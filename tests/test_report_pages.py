@@ -306,7 +306,7 @@ STYLE = files("fbnet_zoo.report").joinpath("templates", "style.css").read_text(e
     ("front", "back", "least"),
     [
         *((front, back, 4.5) for front in ("text", "muted", "link", "warn-text") for back in ("page", "panel")),
-        ("good", "page", 4.5),
+        *(("good", back, 4.5) for back in ("page", "panel")),
         ("ink", "soft", 4.5),
         ("on-strong", "strong", 4.5),
         ("on-strong", "warn", 4.5),

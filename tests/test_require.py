@@ -29,6 +29,8 @@ except FbnetZooError as error:
     [
         ("onnx", "onnx", "ONNX export needs onnx: pip install 'fbnet-zoo[onnx]'"),
         ("coremltools", "coreml", "Core ML export needs coremltools: pip install 'fbnet-zoo[coreml]'"),
+        ("accelerate.utils", "train", "Training needs accelerate: pip install 'fbnet-zoo[train]'"),
+        ("ethosu.vela.vela", "ethosu", "Ethos-U estimation needs ethosu: pip install 'fbnet-zoo[ethosu]'"),
         ("executorch.exir", "executorch", "ExecuTorch export needs executorch: pip install 'fbnet-zoo[executorch]'"),
     ],
 )

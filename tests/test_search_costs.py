@@ -146,14 +146,14 @@ class TestObjective:
         theta = [each.double().requires_grad_() for each in THETA]
         masks = draw_masks(theta, gumbel_noise(theta, generator()), 1.7)
         latency, ce = METRIC.expected(masks), torch.tensor(1.3, dtype=torch.float64)
-        loss = objective(penalty)(ce, {"latency": latency}, torch.zeros(0))
+        loss = objective(penalty)(ce, {"latency": latency}, {}, torch.zeros(0))
         for mask, costs, found in zip(masks, METRIC.candidates, torch.autograd.grad(loss, theta), strict=True):
             own = torch.tensor(costs, dtype=torch.float64)
             expected = slope(1.3, latency.item()) * mask * (own - (mask * own).sum()) / 1.7
             torch.testing.assert_close(found, expected.detach(), rtol=1e-10, atol=1e-12)
 
     def test_value_of_equation_2(self) -> None:
-        loss = objective(ProductPenalty())(torch.tensor(2.0), {"latency": torch.tensor(20.0)}, torch.zeros(0))
+        loss = objective(ProductPenalty())(torch.tensor(2.0), {"latency": torch.tensor(20.0)}, {}, torch.zeros(0))
         assert float(loss) == pytest.approx(2.0 * 0.2 * math.log(20_000) ** 0.6)
 
     @pytest.mark.parametrize("penalty", [ProductPenalty(), SumPenalty(), None])
@@ -167,7 +167,8 @@ class TestObjective:
         def run(*theta: Tensor) -> Tensor:
             masks = draw_masks(theta, noise, 2.0)
             ce = F.cross_entropy(supernet(images, masks), classes)
-            return loss(ce, {"latency": METRIC.expected(masks)}, torch.tensor([0.4], dtype=torch.float64))
+            expected = {"latency": METRIC.expected([each.softmax(-1) for each in theta])}
+            return loss(ce, {"latency": METRIC.expected(masks)}, expected, torch.tensor([0.4], dtype=torch.float64))
 
         theta = [each.double().requires_grad_() for each in THETA]
         assert torch.autograd.gradcheck(run, theta, eps=1e-6, atol=1e-6)
@@ -186,8 +187,17 @@ class TestObjective:
     def test_limit_that_is_kept_costs_nothing(self) -> None:
         loss = objective(None, {"latency": 10.0})
         costs = {"latency": torch.tensor(4.0)}
-        assert float(loss(torch.tensor(1.5), costs, torch.zeros(1))) == 1.5
+        assert float(loss(torch.tensor(1.5), costs, costs, torch.zeros(1))) == 1.5
         assert loss.updated(costs, torch.zeros(1)).tolist() == [0.0]
+
+    def test_limits_come_down_step_by_step(self) -> None:
+        loss = objective(None, {"latency": 2.0}, approach=0.5)
+        limits = [loss.easing({"latency": 6.0}, done)["latency"] for done in (0.0, 0.25, 0.5, 1.0)]
+        assert limits == [6.0, 4.0, 2.0, 2.0]
+        assert loss.easing({"latency": 1.5}, 0.0) == {"latency": 2.0}
+        costs, eased = {"latency": torch.tensor(4.0)}, {"latency": 4.0}
+        assert float(loss(torch.tensor(1.5), costs, costs, torch.zeros(1), eased)) == 1.5
+        assert float(loss(torch.tensor(1.5), costs, costs, torch.zeros(1))) > 1.5
 
     def test_unreachable_limit_ends_at_once(self) -> None:
         with pytest.raises(InputError, match=r"keeps its latency at 1\.9 ms: the least is 2 ms; raise the limit"):

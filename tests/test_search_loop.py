@@ -19,6 +19,7 @@ from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.health import SearchEpoch
 from fbnet_zoo.search.loop import SearchResult, search
+from fbnet_zoo.search.objective import SumPenalty
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.search_run import CONFIG, THETA, data, metric, run, squares
 from tests.search_spaces import nano_space, nano_supernet
@@ -112,11 +113,13 @@ class TestMasks:
         supernet, own = nano_supernet(), metric()
         supernet.register_forward_pre_hook(lambda _, inputs: mixed.append(tuple(inputs[1])))
         spy = Spy(name=own.name, unit=own.unit, base=own.base, candidates=own.candidates)
-        search(supernet, data(), [spy], changed(epochs=1, warmup_epochs=0, samples=0))
+        penalty = SumPenalty(metric="macs", unit=1e5)
+        search(supernet, data(), [spy], changed(epochs=1, warmup_epochs=0, samples=0, penalty=penalty, limits={}))
         of_theta = [masks for masks in mixed if masks[0].requires_grad]
         assert len(of_theta) == 2
         assert len(mixed) == 10
-        for masks, costed in zip(of_theta, weighed, strict=False):
+        of_steps = [masks for masks in weighed if masks[0].requires_grad]
+        for masks, costed in zip(of_theta, of_steps, strict=True):
             assert all(mask is same for mask, same in zip(masks, costed, strict=True))
 
 
@@ -161,7 +164,7 @@ class TestRefusals:
         assert saved["supernet"][name].isfinite().all()
 
     def test_theta_that_is_no_number(self, tmp_path: Path) -> None:
-        """It is noticed at the end of the epoch, and neither logged nor saved."""
+        """It is noticed in the same step, where theta is held to limits, and neither logged nor saved."""
         folder, supernet, steps = RunFolder(tmp_path), nano_supernet(), 0
 
         def spoil(*_: object) -> None:
@@ -171,7 +174,7 @@ class TestRefusals:
                 supernet.theta[1].data[0] = torch.nan
 
         supernet.register_forward_hook(spoil)
-        with pytest.raises(TrainingError, match=r"after 18 steps: stages\.4\.0\.theta became"):
+        with pytest.raises(TrainingError, match=r"after 17 steps: stages\.4\.0\.theta became"):
             search(supernet, data(), [metric()], CONFIG, folder=folder)
         assert [record["step"] for record in folder.records()] == [8]
         assert (folder.load() or {})["step"] == 8

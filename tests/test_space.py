@@ -20,7 +20,10 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.walk import walk_blocks
 from tests.space_texts import SMALL, SMALL_SIZE, every_point, network
 
-NAMES = ["chamnet", "digits_masking", "digits_tiny", "fbnet", "fbnet_96_035", "fbnet_cifar", "fbnetv2_f", "fbnetv3"]
+NAMES = [
+    *("chamnet", "digits_masking", "digits_tiny", "fbnet", "fbnet_96_035", "fbnet_cifar", "fbnet_cifar_small"),
+    *("fbnetv2_f", "fbnetv3"),
+]
 SPACES = pytest.mark.parametrize("space", [load_space(name) for name in NAMES], ids=NAMES)
 COST_ONLY = {"chamnet", "fbnet", "fbnetv2_f", "fbnetv3"}
 """Spaces of large images, whose networks run on the meta device only."""

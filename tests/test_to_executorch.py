@@ -88,6 +88,12 @@ class TestLogits:
         for count in (2, 64, 1, 3):
             assert snr_db(reference(tiny_model, images(count)), runner(images(count))) > 100
 
+    def test_do_not_depend_on_the_layout_of_images(self, fixed: Written) -> None:
+        runner, batch = to_executorch.load(fixed.path), images(2, 96)
+        channels_last = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last).numpy()
+        assert not channels_last.flags.c_contiguous
+        np.testing.assert_array_equal(runner(channels_last), runner(batch))
+
     def test_stay_when_the_next_ones_come(self, fixed: Written) -> None:
         runner = to_executorch.load(fixed.path)
         first = runner(images(2, 96))

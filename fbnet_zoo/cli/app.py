@@ -20,6 +20,7 @@ from fbnet_zoo.cli import (
     options,
     predict,
     screen,
+    search,
     show,
     space,
     train,
@@ -27,7 +28,7 @@ from fbnet_zoo.cli import (
 )
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.registry import get_spec, list_models, resolve
+from fbnet_zoo.registry import list_specs, resolve
 
 _INTERRUPTED = 130
 
@@ -64,6 +65,7 @@ app.add_typer(space.app, name="space")
 app.command("deploy", cls=deploy.Command, epilog=deploy.EPILOG)(deploy.command)
 app.command("lint", epilog=lint.EPILOG)(lint.command)
 app.command("eval", epilog=evaluate.EPILOG)(evaluate.command)
+app.command("search", epilog=search.EPILOG)(search.command)
 app.command("train", epilog=train.EPILOG)(train.command)
 app.command("verify", epilog=verify.EPILOG)(verify.command)
 
@@ -87,7 +89,7 @@ def list_(
     verbose: options.Verbose = False,
 ) -> None:
     """List the networks of the zoo, with what they cost and the accuracy that others published."""
-    specs = [get_spec(name) for name in list_models(pattern, family=family, pretrained=pretrained)]
+    specs = list_specs(pattern, family=family, pretrained=pretrained)
     entries = [show.entry(spec, cost(spec)) for spec in specs]
     if as_json:
         screen.show_json({"models": entries})

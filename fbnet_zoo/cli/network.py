@@ -37,7 +37,7 @@ def load(name: str, *, weights: str | None, seed: int | None, labels: tuple[str,
         from fbnet_zoo.model import FBNet
         from fbnet_zoo.weights import randomize
     if source is not None:
-        return _trained(spec, source).eval()
+        return _trained(spec, source, registry.folder(name)).eval()
     model = FBNet(spec, num_classes=len(labels) if labels else IMAGENET_CLASSES)
     randomize(model, seed or 0)
     return model.eval()
@@ -65,12 +65,12 @@ def resolve(name: str, *, weights: str | None, seed: int | None) -> tuple[ArchSp
     return spec, source
 
 
-def _trained(spec: ArchSpec, source: str) -> "FBNet":
+def _trained(spec: ArchSpec, source: str, folder: Path) -> "FBNet":
     from fbnet_zoo.model import FBNet
     from fbnet_zoo.weights import fill, read
 
     try:
-        checkpoint = read(spec, source)
+        checkpoint = read(spec, source, folder)
     except WeightsUnavailableError as error:
         raise WeightsUnavailableError(f"{error}, {_WITHOUT}") from error
     if not checkpoint.num_classes:

@@ -142,6 +142,8 @@ def report(error: Exception, *, as_json: bool) -> int:
         as_json: also print it as the object on stdout.
     """
     about = describe(error)
+    if os.environ.get("RANK", "0") != "0":  # of processes that were launched together, the first speaks for all
+        return about["exit_code"]
     if log.isEnabledFor(logging.DEBUG):
         stderr().print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
     if as_json:

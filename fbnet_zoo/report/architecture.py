@@ -51,6 +51,11 @@ class Group:
     macs_share: float
     cells: tuple[Markup, ...]
 
+    @property
+    def cost(self) -> str:
+        """Its share of the MACs in words."""
+        return f"{share(self.macs_share)} MACs"
+
 
 def draw(blocks: tuple[Block, ...]) -> tuple[Group, ...]:
     """Draw all blocks of a network, for a page that sets the groups one after the other."""

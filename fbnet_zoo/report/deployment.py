@@ -1,7 +1,6 @@
 """The page of a bundle: the network, its files, and all that was measured of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 
 from markupsafe import Markup
@@ -12,18 +11,9 @@ from fbnet_zoo.complexity import BYTES_PER_VALUE, Cost, cost
 from fbnet_zoo.converters.manifest import Manifest
 from fbnet_zoo.report import architecture, costs, files, latency, profile
 from fbnet_zoo.report.blocks import blocks
-from fbnet_zoo.report.html import render
-from fbnet_zoo.report.text import counted, day, megabytes, milliseconds, share, short_count, versions
+from fbnet_zoo.report.html import Fact, render
+from fbnet_zoo.report.text import counted, day, megabytes, milliseconds, short_count, versions
 from fbnet_zoo.spec import ArchSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """A number at the top of the page."""
-
-    value: str
-    title: str
-    note: str = ""
 
 
 def page(
@@ -62,7 +52,6 @@ def page(
         facts=tuple(_facts(spent, manifests, measurements)),
         origin=tuple(_origin(spec, manifests)),
         cost=spent,
-        share=share,
         groups=architecture.draw(drawn),
         costs=costs.table(drawn, spent),
         quantized=[manifest for manifest in manifests if manifest.quantization],

@@ -39,6 +39,23 @@ class Table:
     total: Sequence[str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number at the top of a page.
+
+    Attributes:
+        value: of it, with its unit.
+        title: what it is.
+        note: more of it.
+        verdict: `good` or `warn`, where the note is one.
+    """
+
+    value: str
+    title: str
+    note: str = ""
+    verdict: str = ""
+
+
 def columns(*titles: str) -> tuple[Column, ...]:
     """Return columns; `>` in front of a title makes it one of numbers.
 

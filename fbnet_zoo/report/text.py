@@ -7,7 +7,7 @@ NOTHING = "\N{EN DASH}"
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-_FINE, _MIDDLE = 1, 100
+_FINE, _MIDDLE, _MANY = 1, 100, 1000
 
 
 def milliseconds(value: float | None) -> str:
@@ -23,6 +23,32 @@ def bare_milliseconds(value: float) -> str:
     """Write a time without its unit, for columns that have it in their head."""
     digits = 3 if value < _FINE else 2 if value < _MIDDLE else 1
     return f"{value:.{digits}f}"
+
+
+def amount(value: float, unit: str) -> str:
+    """Write a cost of a network in its unit, with three digits at least where it is not a count.
+
+    >>> amount(0.02817, "ms"), amount(12.345, "ms"), amount(4811776, "MACs"), amount(0.5, "mJ")
+    ('0.0282 ms', '12.35 ms', '4.81 M MACs', '0.5 mJ')
+    """
+    if unit == "ms":
+        return f"{value:.3g} ms" if 0 < value < _FINE else milliseconds(value)
+    counted_ = value >= _MANY or value == round(value)
+    return f"{short_count(round(value)) if counted_ else f'{value:.4g}'} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time that people wait for.
+
+    >>> duration(8.44), duration(754), duration(7530)
+    ('8.4 s', '12 min 34 s', '2 h 5 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def megabytes(size: float) -> str:

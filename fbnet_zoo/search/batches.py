@@ -1,19 +1,36 @@
 """The two parts of the images: one that weights learn from and one that theta learns from.
 
-A part makes the batches of any epoch from any position, always the same ones: that is what lets a search resume.
+A part makes the batches of any epoch from any position, always the same ones: that is what lets a search resume, and
+several processes search together, each with its rows of every batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.train.batches import Batch, seed_of
+from fbnet_zoo.train.batches import WHOLE, Batch, Shard, epoch_indices, seed_of
+
+
+class Batches(Protocol):
+    """What makes batches."""
+
+    def __call__(self, epoch: int, first: int, shard: Shard = WHOLE) -> Iterable[Batch]:
+        """Return the batches of an epoch, the same ones whenever they are asked for.
+
+        Args:
+            epoch: from 0.
+            first: the first batch that is wanted.
+            shard: of which only its rows are wanted.
+
+        Returns:
+            Images (N, C, H, W) and classes (N,).
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +39,11 @@ class Part:
 
     Attributes:
         steps: batches of an epoch.
-        batches: takes an epoch, from 0, and the first batch of it that is wanted; gives images (N, C, H, W) and
-            classes (N,), the same for the same epoch.
+        batches: makes them.
     """
 
     steps: int
-    batches: Callable[[int, int], Iterable[Batch]]
+    batches: Batches
 
     @classmethod
     def of_tensors(cls, images: Tensor, classes: Tensor, *, batch_size: int, seed: int) -> Self:
@@ -40,9 +56,9 @@ class Part:
         if not steps:
             raise InputError(f"{len(images)} images are fewer than a batch of {batch_size}; take a smaller batch_size")
 
-        def batches(epoch: int, first: int) -> Iterator[Batch]:
-            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
-            for chosen in order[: steps * batch_size].view(steps, batch_size)[first:]:
+        def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+            order = epoch_indices(len(images), batch_size, seed=seed, epoch=epoch)
+            for chosen in order[first:, shard.rows(batch_size)]:
                 yield images[chosen], classes[chosen]
 
         return cls(steps=steps, batches=batches)
@@ -51,12 +67,15 @@ class Part:
     def of_loader(cls, loader: "DataLoader[Batch]", *, seed: int) -> Self:
         """Return the batches of a loader, whose random numbers are those of PyTorch, seeded for each epoch.
 
-        After a resume it makes the batches before the first again, to come to the same random numbers.
+        After a resume it makes the batches before the first again, to come to the same random numbers. For the same
+        reason each of several processes makes whole batches.
         """
 
-        def batches(epoch: int, first: int) -> Iterator[Batch]:
+        def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
             torch.manual_seed(seed_of(seed, epoch))
-            return islice(loader, first, None)
+            for images, classes in islice(loader, first, None):
+                rows = shard.rows(len(images))
+                yield images[rows], classes[rows]
 
         return cls(steps=len(loader), batches=batches)
 
@@ -82,7 +101,7 @@ class SearchData:
         Args:
             images: (N, C, H, W), normalised.
             classes: (N,), whole numbers.
-            batch_size: images of a step.
+            batch_size: images of a step, of all processes together.
             weight_share: of the images for the weights; 0.8 in the paper.
             seed: of the split and of the order.
 

@@ -10,6 +10,7 @@ from torch import nn
 from fbnet_zoo.search.batches import SearchData
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.networks import Metric, Positions, SearchNetwork
+from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.resolution import read
 from fbnet_zoo.search.sampling import draw_positions, excess, log_probabilities, log_probability, project
 from fbnet_zoo.space import Choices
@@ -23,6 +24,7 @@ class SampledNetwork:
 
     Attributes:
         choices: in the space.
+        positions: of each decision, which of its options it took.
         definition: of the network.
         log_probability: under P(theta).
         projected: whether it was drawn otherwise, and changed to keep the limits.
@@ -33,6 +35,7 @@ class SampledNetwork:
     """
 
     choices: Choices
+    positions: Positions
     definition: ArchSpec
     log_probability: float
     projected: bool
@@ -43,7 +46,12 @@ class SampledNetwork:
 
 
 def compare_networks(
-    supernet: SearchNetwork, data: SearchData, metrics: Sequence[Metric], config: SearchConfig, *, device: str = "cpu"
+    supernet: SearchNetwork,
+    data: SearchData,
+    metrics: Sequence[Metric],
+    config: SearchConfig,
+    *,
+    processes: Processes | None = None,
 ) -> tuple[SampledNetwork, ...]:
     """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
 
@@ -52,21 +60,26 @@ def compare_networks(
         data: batch norm is recalibrated on images of the weights, accuracy is that on theta's.
         metrics: that the limits name; all are reported.
         config: of the search.
-        device: where the supernet is.
+        processes: that have the supernet, each where it computes; they share the networks out, and each is seen by
+            one of them, in full precision. One on a CPU when not said.
 
     Returns:
-        First those within the limits, the most accurate of them first.
+        To all of them the same; first those within the limits, the most accurate of them first.
     """
     known = {metric.name: metric for metric in metrics}
     logs = log_probabilities(supernet.theta)
-    found = []
-    for positions, projected in _drawn(supernet, known, config).items():
+    together = processes or Processes()
+    device = together.device
+
+    def compared(drawn: tuple[Positions, bool]) -> SampledNetwork:
+        positions, projected = drawn
         network, definition = supernet.extract(positions), supernet.definition(positions)
         size = definition.input_size if definition.input_size < supernet.input_size else None
         seen = islice(data.weights.batches(0, 0), config.recalibration_batches)
         used = recalibrate(network, _sized(seen, size), device=device)
-        each = SampledNetwork(
+        return SampledNetwork(
             choices=supernet.choices(positions),
+            positions=positions,
             definition=definition,
             log_probability=log_probability(logs, positions),
             projected=projected,
@@ -75,7 +88,8 @@ def compare_networks(
             top1=top1(network, _sized(data.theta.batches(0, 0), size), device=device),
             recalibrated_images=used,
         )
-        found.append(each)
+
+    found = together.spread(tuple(_drawn(supernet, known, config).items()), compared)
     return tuple(sorted(found, key=lambda each: (not each.within_limits, -each.top1, -each.log_probability)))
 
 

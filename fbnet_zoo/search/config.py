@@ -1,5 +1,6 @@
 """What a search by gradients depends on, with the papers' values as defaults."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,6 +9,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.gumbel import Form, Mode, Temperature
 from fbnet_zoo.search.objective import Multipliers, Penalty, ProductPenalty
 from fbnet_zoo.spec import Name, Positive, Record
+from fbnet_zoo.train.recipe import load_over
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -78,3 +80,26 @@ class SearchConfig(Record):
         if self.mode == "sampled":
             return "drawn"
         return "saving" if self.save_memory else "soft"
+
+
+_DIGITS = SearchConfig(epochs=20, warmup_epochs=4, theta_lr=0.05, temperature=Temperature(decay=0.87, floor=0.3))
+"""For few small images: as many steps of theta as matter, in minutes."""
+
+
+def default_config(kind: str) -> SearchConfig:
+    """Return what suits a kind of images: `digits`, `cifar` or `folder`; of the latter two the papers' values.
+
+    >>> default_config("folder").epochs
+    90
+    """
+    return _DIGITS if kind == "digits" else SearchConfig()
+
+
+def load_config(path: Path, base: SearchConfig) -> SearchConfig:
+    """Read a configuration from YAML; what it does not say is as in `base`.
+
+    Raises:
+        InputError: the file cannot be read.
+        DefinitionError: it is no valid configuration; the text says where and why.
+    """
+    return load_over(path, base)

@@ -109,7 +109,7 @@ def _depthwise(convolutions: nn.Sequential, y: Tensor, x: Tensor, bare: Tensor |
     assert isinstance(first, ConvBNAct)  # noqa: S101 - what depthwise convolutions are
     conv = first.conv
     if bare.dim() > 1 or conv.groups < conv.out_channels:
-        return convolutions(torch.lerp(y, fitted(x, y.shape[1]), per_channel(bare)))
+        return convolutions(y * per_channel(1 - bare) + fitted(x, y.shape[1]) * per_channel(bare))
     channels = min(x.shape[1], y.shape[1])
     filtered = partial(F.conv2d, stride=conv.stride, padding=conv.padding, dilation=conv.dilation)
     own = filtered(y, conv.weight * (1 - bare), conv.bias, groups=conv.groups)

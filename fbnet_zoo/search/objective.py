@@ -70,15 +70,28 @@ class Multipliers(Record):
 
     With g = cost / limit - 1, each limit adds (max(0, lambda + damping g)^2 - lambda^2) / (2 damping) to the loss; its
     gradient is max(0, lambda + damping g) that of g. After each step lambda becomes max(0, lambda + rate g). A cost
-    that stays under its limit is not punished.
+    that stays under its limit is not punished. Limits come down step by step from what networks cost at first: one
+    that were exceeded by far at once would drive theta to the cheapest candidates before it knows the good ones.
 
     Attributes:
         rate: how fast multipliers grow.
         damping: how hard an excess is punished at once; it keeps multiplier and cost from swinging.
+        approach: share of theta's epochs in which limits come down; at 0 they hold from the beginning.
     """
 
-    rate: Positive = 0.05
-    damping: Positive = 1.0
+    rate: Positive = 0.02
+    damping: Positive = 5.0
+    approach: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def eased(self, limit: float, start: float, done: float) -> float:
+        """Return a limit after a share of theta's epochs, where networks cost `start` at first.
+
+        >>> Multipliers(approach=0.5).eased(1.0, 3.0, 0.25)
+        2.0
+        """
+        if done >= self.approach or start <= limit:
+            return limit
+        return limit + (start - limit) * (1 - done / self.approach)
 
     def __call__(self, excess: Tensor, multipliers: Tensor) -> Tensor:
         """Return what the limits add to the loss; both arguments have one value for each limit."""
@@ -110,35 +123,62 @@ class Objective:
         limits: Mapping[str, float],
         keeping: Multipliers,
     ) -> None:
-        known = {metric.name: metric for metric in metrics}
-        require_reachable(known, limits)
-        if penalty is not None:
-            _require_metric(known, penalty.metric, "the penalty is")
-            _require_unit(penalty, known[penalty.metric])
+        check_objective(metrics, penalty, limits)
         self.penalty, self.limits, self.keeping = penalty, dict(limits), keeping
 
-    def __call__(self, cross_entropy: Tensor, costs: Mapping[str, Tensor], multipliers: Tensor) -> Tensor:
+    def easing(self, starts: Mapping[str, float], done: float) -> Mapping[str, float]:
+        """Return the limits after a share of theta's epochs, where networks cost `starts` at first."""
+        return {name: self.keeping.eased(limit, starts[name], done) for name, limit in self.limits.items()}
+
+    def __call__(
+        self,
+        cross_entropy: Tensor,
+        costs: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
+        multipliers: Tensor,
+        limits: Mapping[str, float] | None = None,
+    ) -> Tensor:
         """Return the loss.
 
         Args:
             cross_entropy: of the supernet's output under the masks.
-            costs: of each metric, under the same masks.
+            costs: of each metric, under the same masks: what is penalised.
+            expected: of each metric, the expectation over P(theta): what limits hold. Masks of a high temperature are
+                nearly even, whatever theta prefers.
             multipliers: (limits,).
+            limits: of the moment; the final ones if not said.
         """
         loss = cross_entropy
         if self.penalty is not None:
             loss = self.penalty(loss, costs[self.penalty.metric])
         if self.limits:
-            loss = loss + self.keeping(self.excess(costs), multipliers)
+            loss = loss + self.keeping(self.excess(expected, limits), multipliers)
         return loss
 
-    def excess(self, costs: Mapping[str, Tensor]) -> Tensor:
+    def excess(self, costs: Mapping[str, Tensor], limits: Mapping[str, float] | None = None) -> Tensor:
         """Return by how much each limit is exceeded, as a share of it, (limits,); negative where it is not."""
-        return torch.stack([costs[name] / limit - 1 for name, limit in self.limits.items()])
+        return torch.stack([costs[name] / limit - 1 for name, limit in (limits or self.limits).items()])
 
-    def updated(self, costs: Mapping[str, Tensor], multipliers: Tensor) -> Tensor:
+    def updated(
+        self, expected: Mapping[str, Tensor], multipliers: Tensor, limits: Mapping[str, float] | None = None
+    ) -> Tensor:
         """Return the multipliers after a step."""
-        return self.keeping.updated(self.excess(costs), multipliers) if self.limits else multipliers
+        return self.keeping.updated(self.excess(expected, limits), multipliers) if self.limits else multipliers
+
+
+def check_objective(
+    metrics: Sequence[Metric], penalty: ProductPenalty | SumPenalty | None, limits: Mapping[str, float]
+) -> None:
+    """Refuse what no search can make small.
+
+    Raises:
+        InputError: a metric is not there, a limit cannot be kept, or a cost is too small for the unit of the penalty.
+    """
+    known = {metric.name: metric for metric in metrics}
+    require_reachable(known, limits)
+    if penalty is not None:
+        _require_metric(known, penalty.metric, "the penalty is")
+        _require_unit(penalty, known[penalty.metric])
 
 
 def require_reachable(metrics: Mapping[str, Metric], limits: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
 """What a search leaves in its folder: `search.json`, from which pages and tables are made."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
@@ -12,7 +13,7 @@ from fbnet_zoo.spec import Name, Record
 from fbnet_zoo.train import Recipe
 from fbnet_zoo.train.run_folder import write_whole
 
-Method = Literal["dnas", "dmasking"]
+MethodName = Literal["dnas", "dmasking"]
 
 
 class MetricRecord(Record):
@@ -59,6 +60,7 @@ class NetworkRecord(Record):
     Attributes:
         name: of its definition.
         choices: in the space.
+        positions: of each decision, which of its options it took.
         log_probability: under P(theta).
         projected: whether it was drawn otherwise, and changed to keep the limits.
         costs: of each metric, in its unit.
@@ -69,6 +71,7 @@ class NetworkRecord(Record):
 
     name: Name
     choices: Choices
+    positions: tuple[int, ...]
     log_probability: float
     projected: bool
     costs: dict[str, float]
@@ -109,6 +112,20 @@ class MeasuredRecord(Record):
     p90_ms: float
 
 
+class RandomRecord(Record):
+    """A random network within the same limits, trained in the same way.
+
+    Attributes:
+        name: of its definition.
+        costs: of each metric, in its unit.
+        top1: of the held-out images, percent.
+    """
+
+    name: Name
+    costs: dict[str, float]
+    top1: float
+
+
 class SearchRecord(Record):
     """A search: what was asked for, what was found, and what it ran on.
 
@@ -126,6 +143,7 @@ class SearchRecord(Record):
         met: whether the best keeps all limits.
         trained: the best after its own training, where that was asked for.
         measured: latencies of networks that were measured whole.
+        random: networks to compare the trained one with.
         processes: that searched together.
         device: where they computed.
         seconds: that the search took, without interruptions.
@@ -134,7 +152,7 @@ class SearchRecord(Record):
     """
 
     format: Literal[1] = 1
-    method: Method
+    method: MethodName
     space: str
     input_size: int
     config: SearchConfig
@@ -146,6 +164,7 @@ class SearchRecord(Record):
     met: bool
     trained: TrainedRecord | None = None
     measured: tuple[MeasuredRecord, ...] = ()
+    random: tuple[RandomRecord, ...] = ()
     processes: int
     device: str
     seconds: float
@@ -156,6 +175,14 @@ class SearchRecord(Record):
     def best(self) -> NetworkRecord:
         """The network that the search returns."""
         return self.networks[0]
+
+    @property
+    def improvement(self) -> float | None:
+        """Relative improvement of the trained network over the average random one, percent."""
+        if self.trained is None or not self.random:
+            return None
+        average = fmean(each.top1 for each in self.random)
+        return 100 * (self.trained.top1 - average) / average
 
 
 def save_record(record: SearchRecord, path: Path) -> None:

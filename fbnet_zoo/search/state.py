@@ -14,6 +14,7 @@ from torch import Tensor
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.networks import SearchNetwork
+from fbnet_zoo.search.processes import Processes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +47,10 @@ class SearchState:
         supernet: to be trained, in place.
         config: how.
         steps: of the weights and of theta in one epoch.
+        processes: those that search together; one alone when not said.
+
+    Raises:
+        InputError: memory cannot be saved in mixed precision.
 
     Attributes:
         multipliers: (limits,).
@@ -53,8 +58,17 @@ class SearchState:
         tally: of those that belong to the epoch under way.
     """
 
-    def __init__(self, supernet: SearchNetwork, config: SearchConfig, steps: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        supernet: SearchNetwork,
+        config: SearchConfig,
+        steps: tuple[int, int],
+        processes: Processes | None = None,
+    ) -> None:
         self.supernet, self.config, self.steps = supernet, config, steps
+        self.processes = processes or Processes()
+        self.scaler = self.processes.scaler()
+        self._require_computable()
         self.weights = torch.optim.SGD(
             supernet.weight_parameters(),
             lr=config.weight_lr,
@@ -88,12 +102,33 @@ class SearchState:
         epochs, position = divmod(self.step - warmup, sum(self.steps))
         return self.config.warmup_epochs + epochs, position
 
+    @property
+    def theta_done(self) -> float:
+        """Which share of theta's epochs is behind the next step."""
+        epoch, position = self.place
+        first, last = self.config.warmup_epochs, self.config.epochs
+        return (epoch - first + position / sum(self.steps)) / max(1, last - first)
+
     def set_weight_lr(self) -> None:
         """Set the learning rate of the weights for the next step: a cosine over all of their steps."""
         epoch, position = self.place
         done = (epoch * self.steps[0] + position) / (self.config.epochs * self.steps[0])
         for group in self.weights.param_groups:
             group["lr"] = self.config.weight_lr * (1 + math.cos(math.pi * done)) / 2
+
+    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Make a step of an optimiser by the gradient of a loss, the mean over the processes."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        learning = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        self.processes.average(each.grad for each in learning if each.grad is not None)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def average_statistics(self) -> None:
+        """Give all processes the same statistics of batch norm: the means of those that they found in their rows."""
+        names = ("running_mean", "running_var")
+        self.processes.average(value for name, value in self.supernet.named_buffers() if name.endswith(names))
 
     def not_finite(self) -> str | None:
         """Return the name of the first parameter or statistic that has become infinite or no number."""
@@ -131,8 +166,12 @@ class SearchState:
         self.multipliers = state["multipliers"].to(self.multipliers)
         self.step, self.tally = state["step"], Tally(**state["tally"])
 
-    def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer]:
-        return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta}
+    def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer | torch.amp.GradScaler]:
+        return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta, "scaler": self.scaler}
+
+    def _require_computable(self) -> None:
+        if self.config.save_memory and self.processes.precision != "no":
+            raise InputError("candidates run again in full precision only; say save_memory false, or precision 'no'")
 
     def _identity(self) -> dict[str, Any]:
         net = self.supernet
@@ -141,5 +180,6 @@ class SearchState:
             "input size": net.input_size,
             "number of classes": net.num_classes,
             "number of steps": list(self.steps),
+            "precision": self.processes.precision,
             "configuration": self.config.model_dump_json(exclude={"checkpoint_steps"}),
         }

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fbnet_zoo import _require
 from fbnet_zoo.datasets import ImageSet, normalised
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.train.recipe import Augmentation
 
@@ -38,6 +39,39 @@ class Inputs:
         """Normalise `(N, C, crop, crop)` images from 0 to 1."""
         channels_last = torch.channels_last  # the faster layout on CPUs; it changes no value
         return normalised(images, self.preprocess, self.channels).contiguous(memory_format=channels_last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """What one of several processes takes of every batch.
+
+    Attributes:
+        rank: of the process, from 0.
+        count: of the processes.
+
+    >>> list(range(6))[Shard(rank=1, count=3).rows(6)]
+    [1, 4]
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, images: int) -> slice:
+        """Return which rows of a batch it takes.
+
+        Raises:
+            InputError: the processes would not take the same number of them.
+        """
+        if images % self.count:
+            raise InputError(
+                f"a batch of {images} images does not divide among {self.count} processes; take a batch_size that is a "
+                f"multiple of {self.count}, and whole batches only"
+            )
+        return slice(self.rank, None, self.count)
+
+
+WHOLE = Shard()
+"""All of it: there is one process."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -71,11 +105,32 @@ def training_batches(
     Yields:
         Normalised images `(N, C, crop, crop)` and classes `(N,)`.
     """
-    count = len(images.labels)
+    chosen = epoch_indices(len(images.labels), batch_size, seed=seed, epoch=epoch)[first:]
+    yield from augmented_batches(images, inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=workers)
+
+
+def epoch_indices(count: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
+    """Return which of `count` images are in each batch of an epoch, `(batches, batch_size)`; the rest is left out."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
-    whole = order[: count // batch_size * batch_size].view(-1, batch_size)
+    return order[: count // batch_size * batch_size].view(-1, batch_size)
+
+
+def augmented_batches(
+    images: ImageSet,
+    inputs: Inputs,
+    augmentation: Augmentation,
+    indices: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Yield the augmented batches of some images, `indices` `(batches, batch_size)`; see `training_batches`.
+
+    What happens to an image does not depend on the others that are asked for.
+    """
     items = _Augmented(images, train_transform(augmentation, inputs.preprocess), (seed, epoch))
-    yield from _load(items, images.labels, inputs, whole[first:].tolist(), workers)
+    yield from _load(items, images.labels, inputs, indices.tolist(), workers)
 
 
 def evaluation_batches(images: ImageSet, inputs: Inputs, *, batch_size: int, workers: int = 0) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -136,9 +136,22 @@ def load_recipe(path: Path, base: Recipe) -> Recipe:
         InputError: the file cannot be read.
         DefinitionError: it is no valid recipe; the text says where and why.
     """
+    return load_over(path, base)
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def load_over(path: Path, base: RecordT) -> RecordT:
+    """Read a record from YAML; what the file does not say is as in `base`.
+
+    Raises:
+        InputError: the file cannot be read.
+        DefinitionError: it makes no valid record; the text says where and why.
+    """
     root = yaml_reader.read(yaml_reader.load_text(path), str(path))
     merged = _merged(base.model_dump(), root.plain())
-    return yaml_reader.validate(Recipe, merged, root, str(path), {})
+    return yaml_reader.validate(type(base), merged, root, str(path), {})
 
 
 def _merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fbnet_zoo import __version__, arch_file, checkpoints
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
+from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit
 from fbnet_zoo.train.qat import adopt, prepare
@@ -39,10 +40,14 @@ class Trained:
 
 def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
     """Return what a network takes of a data set: as its weights or its definition say, small images whole."""
-    preprocess = network.spec.eval_preprocess(network.weights)
-    if dataset.size is not None:
-        preprocess = preprocess.model_copy(update={"resize": preprocess.crop})
+    preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
+
+
+def preprocess_of(spec: ArchSpec, weights: str | None, dataset: ImageDataset) -> PreprocessSpec:
+    """Return how images of a data set are prepared: as weights or a definition say, small images whole."""
+    preprocess = spec.eval_preprocess(weights)
+    return preprocess if dataset.size is None else preprocess.model_copy(update={"resize": preprocess.crop})
 
 
 def train(  # noqa: PLR0913 - what the command line offers

@@ -1,0 +1,141 @@
+"""A search for this machine, from operators to files: run by `make demo`.
+
+Measures the operators of the space `digits_tiny` here, searches a network for handwritten digits within a latency,
+trains it and two random networks within the same latency, converts it to every format, and prints how many held-out
+digits PyTorch and each file get right.
+"""
+
+import importlib
+import shutil
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import fbnet_zoo
+from fbnet_zoo.benchmarks.devices import open_device
+from fbnet_zoo.benchmarks.latency_table import LatencyTable
+from fbnet_zoo.benchmarks.operator_files import Writer
+from fbnet_zoo.benchmarks.table_measure import TableJob
+from fbnet_zoo.benchmarks.table_rounds import Rounds
+from fbnet_zoo.cli import screen, search_result
+from fbnet_zoo.converters.artifact import Artifact
+from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.datasets import open_dataset
+from fbnet_zoo.errors import FbnetZooError
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.search.baseline import FOLDER, random_baseline
+from fbnet_zoo.search.config import default_config
+from fbnet_zoo.search.cost import latency_cost
+from fbnet_zoo.search.job import SearchJob
+from fbnet_zoo.search.runs import SearchRun, run_search, train_best
+from fbnet_zoo.space import load_space
+from fbnet_zoo.train import default_recipe, evaluate, inputs_of
+
+OUT = Path(__file__).parent.parent / "build" / "demo" / "search"
+SPACE, DATA, EPOCHS, RANDOM = "digits_tiny", "digits", 20, 2
+SHARE = 0.35
+"""Of the way from the fastest to the slowest network of the space: what a network may take."""
+
+console = Console()
+
+
+def main() -> int:
+    """Run the demonstration; return the exit status."""
+    torch.set_num_threads(1)  # the same number gives the same networks, on any machine
+    shutil.rmtree(OUT, ignore_errors=True)
+    console.print(f"\nSearching [bold]{SPACE}[/] for this machine, with images of {DATA}, in {OUT}\n")
+    with screen.opened():
+        job = _job(_table())
+        run = _searched(job)
+        found = _trained(run, job)
+        with search_result.listening("train random networks", EPOCHS, times=RANDOM) as listener:
+            others = random_baseline(job, OUT / FOLDER, count=RANDOM, progress=listener.trained)
+        network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
+        artifacts = _convert(network)
+    table = Table(title=f"{found.record.data.held_out} held-out digits, {found.record.data.split}")
+    for header in ("network", "runs in", "latency by the table, ms", "top-1, %"):
+        table.add_column(header, justify="left" if header in {"network", "runs in"} else "right")
+    latency = f"{found.record.best.costs['latency']:.4f}"
+    table.add_row(found.definition.name, "PyTorch", latency, f"{_top1(network, network, job):.2f}")
+    for artifact in artifacts:
+        runner = importlib.import_module(TARGETS[artifact.target].module).load(artifact.path)
+        table.add_row(artifact.path.name, runner.runtime, "", f"{_top1(_batches(runner), network, job):.2f}")
+    table.add_section()
+    for each in others:
+        table.add_row(f"random: {each.name}", "PyTorch", f"{each.costs['latency']:.4f}", f"{each.top1:.2f}")
+    table.add_row("random, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
+    console.print(table)
+    limit, met = job.config.limits["latency"], "met" if found.record.met else "NOT met"
+    console.print(f"\nThe limit of {limit:.4f} ms is {met}. The run, with its definition and weights: {OUT}")
+    return 0
+
+
+def _table() -> LatencyTable:
+    """Measure the operators of the space on this machine."""
+    space, folder = load_space(SPACE), OUT / "operators"
+    folder.mkdir(parents=True)
+    job = TableJob(
+        name="this_machine",
+        space=space,
+        num_classes=len(open_dataset(DATA).classes),
+        networks=(),
+        writer=Writer(target="executorch", precision="fp32", frame=space.frame, folder=folder),
+        rounds=Rounds(count=2, spread=1.0),
+    )
+    return job.measure(open_device("host"), folder / "measurements.jsonl", screen.steps)[0]
+
+
+def _job(table: LatencyTable) -> SearchJob:
+    space, dataset = load_space(SPACE), open_dataset(DATA)
+    latency = latency_cost(space, table, num_classes=len(dataset.classes))
+    limit = latency.base + SHARE * (latency.of(latency.slowest) - latency.base)
+    recipe = default_recipe(dataset.kind).model_copy(update={"epochs": EPOCHS, "threads": 1})
+    usual = default_config(dataset.kind)
+    return SearchJob(
+        space=space,
+        dataset=dataset,
+        method="dnas",
+        config=usual.model_copy(update={"penalty": None, "limits": {latency.name: limit}}),
+        recipe=recipe,
+        batch_size=recipe.batch_size,
+        table=table,
+        name="demo_digits",
+    )
+
+
+def _searched(job: SearchJob) -> SearchRun:
+    with search_result.listening(f"search {SPACE}", job.config.epochs) as listener:
+        return run_search(job, OUT, progress=listener.searched)
+
+
+def _trained(run: SearchRun, job: SearchJob) -> SearchRun:
+    with search_result.listening(f"train {run.definition.name}", EPOCHS) as listener:
+        return train_best(run, job, progress=listener.trained)
+
+
+def _convert(network: FBNet) -> list[Artifact]:
+    with screen.steps(f"convert {network.spec.name}", len(TARGETS)) as step:
+        return fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False, progress=step)
+
+
+def _batches(runner: Callable[[np.ndarray], np.ndarray]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what runs a file for one image on batches."""
+    return lambda images: torch.from_numpy(np.concatenate([runner(image[None].numpy()) for image in images]))
+
+
+def _top1(runs: Callable[[torch.Tensor], torch.Tensor], network: FBNet, job: SearchJob) -> float:
+    return evaluate(runs, job.dataset.held_out, inputs_of(network, job.dataset)).top1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FbnetZooError as error:
+        console.print(f"[red]error:[/] {error}")
+        sys.exit(1)

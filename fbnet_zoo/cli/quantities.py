@@ -1,0 +1,41 @@
+"""Times and counts as people type them."""
+
+import re
+from collections.abc import Mapping
+
+from fbnet_zoo.errors import InputError
+
+_MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def milliseconds(text: str) -> float:
+    """Return a time, ms.
+
+    Raises:
+        InputError: it is none.
+
+    >>> milliseconds("5ms"), milliseconds("800 us"), milliseconds("0.5s")
+    (5.0, 0.8, 500.0)
+    """
+    return _quantity(text, _MILLISECONDS, "a time, such as 5ms, 800us or 0.5s")
+
+
+def count(text: str) -> float:
+    """Return a number of things.
+
+    Raises:
+        InputError: it is none.
+
+    >>> count("300M"), count("4.5k"), count("120")
+    (300000000.0, 4500.0, 120.0)
+    """
+    return _quantity(text, _COUNTS, "a number, such as 300M, 1.2G or 5000")
+
+
+def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(\D*?)\s*", text)
+    value = float(match[1]) * units.get(match[2], 0.0) if match else 0.0
+    if not value > 0:
+        raise InputError(f"{text!r} is no quantity above 0; expected {expected}")
+    return value
