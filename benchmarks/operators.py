@@ -23,7 +23,7 @@ from fbnet_zoo.plans import (
 )
 from fbnet_zoo.space import Space
 from fbnet_zoo.spec import Activation, ArchSpec, Gate, OneOrTwo, Record
-from fbnet_zoo.walk import Layer, walk, walk_blocks
+from fbnet_zoo.walk import Layer, block_layers, end_layers, walk, walk_blocks
 
 OperatorType = Literal["conv", "ir", "fused_ir", "ir_pool", "skip", "pool", "linear", "add", "mul", "shuffle"]
 Level = Literal["block", "layer"]
@@ -177,6 +177,18 @@ def block_operator(block: BlockPlan, input_size: int) -> Operator:
             return _pool_head(block, input_size)
         case IdentityPlan(out_channels=channels):
             return Operator(op="skip", input_size=input_size, in_channels=channels, out_channels=channels)
+
+
+def block_operators(block: BlockPlan, input_size: int, level: Level) -> tuple[Operator, ...]:
+    """Return what a resolved block is on an input of this size (px): one operator, or one for each layer."""
+    if level == "block":
+        return (block_operator(block, input_size),)
+    return tuple(_layer_operators(block_layers("block", block, input_size)))
+
+
+def end_operators(network: NetworkPlan, size: int) -> tuple[Operator, ...]:
+    """Return the pooling and the classifier of a network whose head puts out images of `size` px."""
+    return tuple(_layer_operators(end_layers(network, size)))
 
 
 def _block_operators(network: NetworkPlan, input_size: int) -> Iterator[Operator]:

@@ -4,7 +4,7 @@ One multiply-accumulate (MAC) is counted once, as in the papers; biases, batch n
 pooling count nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,12 @@ def cost(
         input_size=size,
         layers=tuple(_layer_cost(layer, live) for layer, live in zip(walked, _live_values(walked), strict=True)),
     )
+
+
+def count(walked: Iterable[Layer]) -> tuple[int, int]:
+    """Return the trainable values and the multiply-accumulates of some layers."""
+    costs = [_layer_cost(layer, 0) for layer in walked]
+    return sum(cost.params for cost in costs), sum(cost.macs for cost in costs)
 
 
 def _layer_cost(layer: Layer, live: int) -> LayerCost:

@@ -69,7 +69,7 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
     size = input_size
     for name, block in _blocks(network):
         yield name, block, size
-        for layer in _block_layers(name, block, size):
+        for layer in block_layers(name, block, size):
             size = layer.size_out
         if size < 1:
             raise InputError(f"an image of {input_size} px is too small: {name} has no output; use a larger one")
@@ -77,9 +77,14 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
 
 def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
     for name, block in _blocks(network):
-        for layer in _block_layers(name, block, size):
+        for layer in block_layers(name, block, size):
             size = layer.size_out
             yield layer
+    yield from end_layers(network, size)
+
+
+def end_layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
+    """Yield the pooling and the classifier of a network whose head puts out images of `size` px."""
     yield _pool("pool", network.features, size)
     yield Layer(
         name="classifier",
@@ -99,7 +104,8 @@ def _blocks(network: NetworkPlan) -> Iterator[tuple[str, BlockPlan]]:
     yield "head", network.head
 
 
-def _block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
+def block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
+    """Yield the layers of one block on images of `size` px; their names begin with `name`."""
     match block:
         case ConvPlan():
             return _conv_layers(name, block, size)

@@ -215,7 +215,7 @@ def test_wrong_positions(positions: tuple[int, ...], told: str) -> None:
 
 
 def test_one_hot_refuses_wrong_positions() -> None:
-    with pytest.raises(InputError, match="has 3 layers; 2 positions"):
+    with pytest.raises(InputError, match="has 3 decisions; 2 positions"):
         one_hot(nano_supernet(), (0, 0))
 
 

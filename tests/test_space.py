@@ -20,7 +20,10 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.walk import walk_blocks
 from tests.space_texts import SMALL, SMALL_SIZE, every_point, network
 
-NAMES = ["chamnet", "digits_tiny", "fbnet", "fbnet_96_035", "fbnet_cifar", "fbnet_cifar_small", "fbnetv2_f", "fbnetv3"]
+NAMES = [
+    *("chamnet", "digits_masking", "digits_tiny", "fbnet", "fbnet_96_035", "fbnet_cifar", "fbnet_cifar_small"),
+    *("fbnetv2_f", "fbnetv3"),
+]
 SPACES = pytest.mark.parametrize("space", [load_space(name) for name in NAMES], ids=NAMES)
 COST_ONLY = {"chamnet", "fbnet", "fbnetv2_f", "fbnetv3"}
 """Spaces of large images, whose networks run on the meta device only."""
@@ -66,6 +69,13 @@ class TestSize:
 
     def test_digits_tiny(self) -> None:
         assert load_space("digits_tiny").size() == 6**7
+
+    def test_digits_masking(self) -> None:
+        rows = [(3 + 1) * 3, *[(3 * 6 + 1) * 4] * 2, *[(3 * 6 + 1) * 5] * 3]
+        product = 2 * 3 * 3  # image, stem, head
+        for row in rows:
+            product *= row
+        assert load_space("digits_masking").size() == product
 
     def test_chamnet(self) -> None:
         rows = [3, 3 * 3 * 4, 3 * 3 * 4, 3 * 15 * 4, 3 * 13 * 4, 3 * 20 * 4, 3 * 12]

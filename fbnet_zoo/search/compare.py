@@ -11,6 +11,7 @@ from fbnet_zoo.search.batches import SearchData
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.networks import Metric, Positions, SearchNetwork
 from fbnet_zoo.search.processes import Processes
+from fbnet_zoo.search.resolution import read
 from fbnet_zoo.search.sampling import draw_positions, excess, log_probabilities, log_probability, project
 from fbnet_zoo.space import Choices
 from fbnet_zoo.spec import ArchSpec
@@ -72,22 +73,29 @@ def compare_networks(
 
     def compared(drawn: tuple[Positions, bool]) -> SampledNetwork:
         positions, projected = drawn
-        network = supernet.extract(positions)
-        used = recalibrate(network, islice(data.weights.batches(0, 0), config.recalibration_batches), device=device)
+        network, definition = supernet.extract(positions), supernet.definition(positions)
+        size = definition.input_size if definition.input_size < supernet.input_size else None
+        seen = islice(data.weights.batches(0, 0), config.recalibration_batches)
+        used = recalibrate(network, _sized(seen, size), device=device)
         return SampledNetwork(
             choices=supernet.choices(positions),
             positions=positions,
-            definition=supernet.definition(positions),
+            definition=definition,
             log_probability=log_probability(logs, positions),
             projected=projected,
             costs={name: metric.of(positions) for name, metric in known.items()},
             within_limits=not excess(positions, known, config.limits),
-            top1=top1(network, data.theta.batches(0, 0), device=device),
+            top1=top1(network, _sized(data.theta.batches(0, 0), size), device=device),
             recalibrated_images=used,
         )
 
     found = together.spread(tuple(_drawn(supernet, known, config).items()), compared)
     return tuple(sorted(found, key=lambda each: (not each.within_limits, -each.top1, -each.log_probability)))
+
+
+def _sized(batches: Iterable[Batch], size: int | None) -> Iterable[Batch]:
+    """Sub-sample images as the supernet does, for a network that decided for smaller ones."""
+    return batches if size is None else ((read(images, size), classes) for images, classes in batches)
 
 
 def _drawn(supernet: SearchNetwork, metrics: dict[str, Metric], config: SearchConfig) -> dict[Positions, bool]:
@@ -96,13 +104,13 @@ def _drawn(supernet: SearchNetwork, metrics: dict[str, Metric], config: SearchCo
     generator = torch.Generator().manual_seed(seed_of(config.seed))
     drawn = [tuple(layer.index(max(layer)) for layer in logs)]
     drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
-    kept: dict[Positions, bool] = {}
+    kept: dict[Choices, tuple[Positions, bool]] = {}  # positions may differ in what a skip does not take
     for positions in drawn:
         found = positions
         if excess(positions, metrics, config.limits):
             found = project(logs, positions, metrics, config.limits) or positions
-        kept.setdefault(found, found != positions)
-    return kept
+        kept.setdefault(supernet.choices(found), (found, found != positions))
+    return dict(kept.values())
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor
 from fbnet_zoo import complexity, layers
 from fbnet_zoo.benchmarks.latency_table import LatencyTable, network_ms
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.networks import Metric
 from fbnet_zoo.search.points import candidates, definition_at, positions_of
 from fbnet_zoo.space import Space
 from fbnet_zoo.spec import ArchSpec
@@ -136,11 +137,16 @@ def additive_cost(space: Space, measure: Measure, *, name: str, unit: str, input
         candidates=tuple(tuple(cost - least for cost in costs) for costs, least in zip(beyond, cheapest, strict=True)),
     )
     for positions in (metric.slowest, *(positions_of(space, space.sample(seed)) for seed in range(_CHECKED))):
-        _check_additive(metric, positions, measure(definition_at(space, positions, input_size)))
+        check_additive(metric, positions, measure(definition_at(space, positions, input_size)))
     return metric
 
 
-def _check_additive(metric: CostMetric, positions: Sequence[int], measured: float) -> None:
+def check_additive(metric: Metric, positions: Sequence[int], measured: float) -> None:
+    """Refuse a cost of which a whole network has more or less than its parts.
+
+    Raises:
+        InputError: always then.
+    """
     total = metric.of(positions)
     if abs(measured - total) > _TOLERANCE * max(abs(measured), abs(total)):
         raise InputError(

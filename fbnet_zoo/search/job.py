@@ -60,17 +60,18 @@ class SearchJob:
             table_classes=self.table_classes or classes,
         )
 
-    def preprocess(self, input_size: int) -> PreprocessSpec:
-        """Return how images become the input of networks for images of so many px."""
-        frame = self.space.frame.model_copy(update={"input_size": input_size})
+    @cached_property
+    def preprocess(self) -> PreprocessSpec:
+        """How images become the input of the supernet: of the largest size, where that is open."""
+        size = self.input_size or self.space.spec.input_size[-1]
+        frame = self.space.frame.model_copy(update={"input_size": size})
         return preprocess_of(frame, None, self.dataset)
 
     @cached_property
     def loading(self) -> Loading:
         """How images become the batches of the search."""
-        largest = self.input_size or self.space.spec.input_size[-1]
         return Loading(
-            inputs=Inputs(preprocess=self.preprocess(largest), channels=_CHANNELS),
+            inputs=Inputs(preprocess=self.preprocess, channels=_CHANNELS),
             augmentation=self.recipe.augmentation,
             batch_size=self.batch_size,
             seed=self.config.seed,
@@ -83,7 +84,7 @@ def finished(job: SearchJob, definition: ArchSpec, *, name: str | None = None, s
     counted = cost(definition)
     update: dict[str, Any] = {
         "counts": CountsSpec(params=counted.params, macs=counted.macs),
-        "preprocess": job.preprocess(definition.input_size),
+        "preprocess": preprocess_of(definition, None, job.dataset),
     }
     return definition.model_copy(
         update=update | ({"name": name} if name else {}) | ({"summary": summary} if summary else {})

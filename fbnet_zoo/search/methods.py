@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from fbnet_zoo.benchmarks.latency_table import LatencyTable
-from fbnet_zoo.search import cost
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search import cost, masked_cost
+from fbnet_zoo.search.masked_supernet import MaskedSupernet
 from fbnet_zoo.search.networks import Metric, SearchNetwork
 from fbnet_zoo.search.record import MethodName
 from fbnet_zoo.search.supernet import Supernet
 from fbnet_zoo.space import Space
+from fbnet_zoo.space.layers import words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,30 @@ def _metrics(task: Task) -> tuple[Metric, ...]:
     return (*latency, macs, cost.params_cost(task.space, input_size=size, num_classes=classes))
 
 
+def _masked_supernet(task: Task) -> MaskedSupernet:
+    sizes = task.space.spec.input_size
+    if task.input_size not in {None, sizes[-1]}:
+        raise InputError(
+            f"dmasking searches at the image sizes of the space, {words(sizes)} px for {task.space.name}, and not at "
+            f"{task.input_size} px; leave the size out, or change the space"
+        )
+    return MaskedSupernet(task.space, num_classes=task.num_classes)
+
+
+def _masked_metrics(task: Task) -> tuple[Metric, ...]:
+    space, table, classes = task.space, task.table, task.num_classes
+    latency = (masked_cost.masked_latency(space, table, num_classes=classes),) if table else ()
+    counts = (masked_cost.masked_macs, masked_cost.masked_params)
+    return (*latency, *(count(space, num_classes=classes) for count in counts))
+
+
 METHODS: Mapping[MethodName, Method] = {
     "dnas": Method(summary="FBNet's: every layer chooses one of several blocks", supernet=_supernet, metrics=_metrics),
+    "dmasking": Method(
+        summary="FBNetV2's: block, expansion and channels of every layer, and the size of the image",
+        supernet=_masked_supernet,
+        metrics=_masked_metrics,
+    ),
 }
 
 

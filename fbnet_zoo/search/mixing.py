@@ -119,7 +119,7 @@ class _Again(torch.autograd.Function):
             kept.detach().requires_grad_(is_needed)
             for kept, is_needed in zip(ctx.saved_tensors, needed[:2], strict=True)
         )
-        with torch.enable_grad(), torch.autocast(*ctx.autocast), _statistics_kept(ctx.candidate):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast), statistics_kept(ctx.candidate):
             y = _branch(ctx.candidate, x, weight)
         inputs = (x, weight, *ctx.candidate.parameters())
         wanted = [value for value, is_needed in zip(inputs, needed, strict=True) if is_needed]
@@ -145,17 +145,28 @@ def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 
 def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:
     """Return a layer's output times a number."""
-    y, bn = convolved(layer.conv, x), layer.bn
-    if not isinstance(bn, nn.BatchNorm2d) or not isinstance(layer.act, nn.Identity) or bn.momentum is None:
-        return layer.act(bn(y)) * weight
+    y, bn = convolved(layer.conv, x), last_norm(layer)
+    return layer.act(layer.bn(y)) * weight if bn is None else scaled_norm(bn, y, weight)
+
+
+def last_norm(layer: ConvBNAct) -> nn.BatchNorm2d | None:
+    """Return the batch norm in which a layer ends, which can be scaled instead of the output; `None` without one."""
+    bn = layer.bn
+    if isinstance(bn, nn.BatchNorm2d) and isinstance(layer.act, nn.Identity) and bn.momentum is not None:
+        return bn
+    return None
+
+
+def scaled_norm(bn: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Return what batch norm makes of images, times a number or one for each channel: of shape (), (1,) or (C,)."""
     if bn.training and bn.num_batches_tracked is not None:
         bn.num_batches_tracked.add_(1)
     gamma, beta = weight * bn.weight, weight * bn.bias
-    return F.batch_norm(y, bn.running_mean, bn.running_var, gamma, beta, bn.training, bn.momentum, bn.eps)
+    return F.batch_norm(x, bn.running_mean, bn.running_var, gamma, beta, bn.training, bn.momentum or 0.0, bn.eps)
 
 
 @contextmanager
-def _statistics_kept(candidate: nn.Module) -> Iterator[None]:
+def statistics_kept(candidate: nn.Module) -> Iterator[None]:
     """Let batch norms take note of a batch with a momentum of 0: the statistics stay what they are."""
     norms = [each for each in candidate.modules() if isinstance(each, nn.BatchNorm2d)]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -29,6 +29,7 @@ class Metric(Protocol):
         name: of the metric, such as `latency`.
         unit: of all figures.
         base: cost of the cheapest network of the space.
+        fastest: positions of that network.
     """
 
     @property
@@ -37,6 +38,8 @@ class Metric(Protocol):
     def unit(self) -> str: ...
     @property
     def base(self) -> float: ...
+    @property
+    def fastest(self) -> Positions: ...
 
     def of(self, positions: Sequence[int]) -> float:
         """Return the cost of the network at some positions."""

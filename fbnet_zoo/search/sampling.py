@@ -42,19 +42,21 @@ def project(
     """Return a probable network near some positions that keeps the limits.
 
     One layer is changed at a time: while a limit is exceeded, the change that loses the least log-probability for what
-    it saves; then, within the limits, those that gain the most. A single limit that is reachable is always kept;
-    several at once may not be, even where some network keeps them.
+    it saves; then, within the limits, those that gain the most. Where no single change saves, as between skips that
+    need equal channels, it goes on from the cheapest network. A single limit that is reachable is always kept; several
+    at once may not be, even where some network keeps them.
 
     Returns:
         The positions; `None` if no single change brings the network nearer to the limits.
     """
-    found = tuple(positions)
+    found, cheapest = tuple(positions), iter([metrics[name].fastest for name in limits])
     while over := excess(found, metrics, limits):
         moves = [(other, over - excess(other, metrics, limits)) for other in _neighbours(found, logs)]
         saving = [(_loss(logs, found, other) / saved, other) for other, saved in moves if saved > 0]
-        if not saving:
+        nearer = min(saving)[1] if saving else next(cheapest, None)
+        if nearer is None:
             return None
-        found = min(saving)[1]
+        found = nearer
     while gaining := [
         (gain, other)
         for other in _neighbours(found, logs)

@@ -5,7 +5,6 @@ Layer l takes its candidate i with the probability softmax(theta_l)_i (FBNet, Wu
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 
 import torch
@@ -18,8 +17,9 @@ from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.search import mixing
 from fbnet_zoo.search.convolving import computed
 from fbnet_zoo.search.gumbel import Form
-from fbnet_zoo.search.networks import Masks
+from fbnet_zoo.search.networks import Masks, SearchNetwork
 from fbnet_zoo.search.points import candidates, choices_at, definition_at, positions_of, require_candidates
+from fbnet_zoo.search.two_parts import TwoParts
 from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.spec import ArchSpec
 
@@ -46,7 +46,7 @@ class MixedLayer(nn.Module):
         return mix(list(self.candidates.values()), x, mask)  # (N, C', H/s, W/s)
 
 
-class Supernet(nn.Module):
+class Supernet(TwoParts):
     """All networks of a space: stem, one `MixedLayer` at each place, head, classifier.
 
     Its parts are named as those of `FBNet`, with `candidates.<name>` below each layer.
@@ -118,11 +118,6 @@ class Supernet(nn.Module):
         ops = [list(layer.ops.values()) for layer in self.space.layers]
         return tuple(own.index("skip") if "skip" in own else None for own in ops)
 
-    def weight_parameters(self) -> tuple[nn.Parameter, ...]:
-        """Return all parameters but theta."""
-        theta = set(self.theta)
-        return tuple(parameter for parameter in self.parameters() if parameter not in theta)
-
     def forward(self, x: Tensor, masks: Masks, mix: mixing.Mix = mixing.fused) -> Tensor:
         """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
         x = self.stem(x)
@@ -133,18 +128,6 @@ class Supernet(nn.Module):
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
         """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
         return self(images, masks, mixing.FORMS[form])
-
-    @contextmanager
-    def frozen_weights(self) -> Iterator[None]:
-        """Compute no gradients of weights inside: the step of theta needs none, and is so much faster."""
-        learning = [parameter for parameter in self.weight_parameters() if parameter.requires_grad]
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
 
     def choices(self, positions: Sequence[int]) -> Choices:
         """Return the point of the space at some positions."""
@@ -183,15 +166,15 @@ class Supernet(nn.Module):
         return values
 
 
-def one_hot(supernet: Supernet, positions: Sequence[int]) -> list[Tensor]:
-    """Return the masks that are 1 for one candidate of each layer and 0 for the others.
+def one_hot(supernet: SearchNetwork, positions: Sequence[int]) -> list[Tensor]:
+    """Return the masks that are 1 for one option of each decision and 0 for the others.
 
     Raises:
-        InputError: the number of positions is not that of the layers.
+        InputError: the number of positions is not that of the decisions.
     """
-    if len(positions) != len(supernet.mixed):
+    if len(positions) != len(supernet.theta):
         raise InputError(
-            f"{supernet.space.name} has {len(supernet.mixed)} layers; {len(positions)} positions are given"
+            f"{supernet.space.name} has {len(supernet.theta)} decisions; {len(positions)} positions are given"
         )
     pairs = zip(supernet.theta, positions, strict=True)
     return [torch.eye(len(theta), dtype=theta.dtype, device=theta.device)[position] for theta, position in pairs]

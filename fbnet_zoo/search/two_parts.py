@@ -1,0 +1,33 @@
+"""What every supernet is: a module whose parameters are weights and theta, which learn in turn."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+class TwoParts(nn.Module):
+    """A module with theta, and with weights: all its other parameters."""
+
+    @property
+    @abstractmethod
+    def theta(self) -> tuple[nn.Parameter, ...]:
+        """Of each decision, (options,): P(i) = softmax(theta)_i."""
+
+    def weight_parameters(self) -> tuple[nn.Parameter, ...]:
+        """Return all parameters but theta."""
+        theta = set(self.theta)
+        return tuple(parameter for parameter in self.parameters() if parameter not in theta)
+
+    @contextmanager
+    def frozen_weights(self) -> Iterator[None]:
+        """Compute no gradients of weights inside: the step of theta needs none, and is so much faster."""
+        learning = [parameter for parameter in self.weight_parameters() if parameter.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
