@@ -1,6 +1,7 @@
 """Steps of a search by DNAS against the plain supernet: one branch for each candidate, summed with the mask.
 
-Every figure is a ratio to it, in the same run: the whole space `fbnet` at 32 px, 16 images, one thread.
+Every figure is a ratio to it, in the same run: the whole space `fbnet` at 32 px, 16 images, one thread; what holds only
+there would show beside the small space `digits_tiny` with 64 images.
 """
 
 import os
@@ -35,12 +36,12 @@ FORMS = {"fused": mixing.fused, "fused_saving": mixing.fused_saving, "drawn": mi
 class Steps:
     """Steps of one form, as the search makes them, or plainly: `plain` computes all gradients, in PyTorch's layout."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, *, space: str = "fbnet", images: int = 16) -> None:
         torch.manual_seed(0)
-        self.net = Supernet(load_space("fbnet"), input_size=32, num_classes=CLASSES)
+        self.net = Supernet(load_space(space), input_size=32, num_classes=CLASSES)
         self.mode: Mode = "sampled" if form == "drawn" else "soft"
         self.mix, self.plain = FORMS.get(form, mixing.plain), form == "plain"
-        self.images, self.classes = torch.randn(16, 3, 32, 32), torch.randint(CLASSES, (16,))
+        self.images, self.classes = torch.randn(images, 3, 32, 32), torch.randint(CLASSES, (images,))
         self.generator = torch.Generator().manual_seed(0)
         if not self.plain:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,6 +90,13 @@ def bench_step_of_theta(versus: Versus, one_thread: None, peer: Steps, against: 
     """A step of theta, with the weights frozen, against a plain step of either kind."""
     theirs = peer.step_weights if against == "weights" else peer.step_theta
     versus(Steps(form).step_theta, theirs, target=1 / target, rounds=9)
+
+
+@pytest.mark.parametrize(("kind", "target"), [("weights", 0.5), ("theta", 0.3)])
+def bench_small_space(versus: Versus, one_thread: None, kind: str, target: float) -> None:
+    """A step of either kind in `digits_tiny` against a plain step of the weights."""
+    ours, theirs = (Steps(form, space="digits_tiny", images=64) for form in ("fused", "plain"))
+    versus(getattr(ours, f"step_{kind}"), theirs.step_weights, target=1 / target, rounds=9)
 
 
 @pytest.mark.parametrize("kind", ["weights", "theta"])

@@ -88,3 +88,14 @@ class TestDefinitions:
         said = dict(re.findall(r"`(\w+)`\s\(`?(\w+)`?\)", DEFINITIONS))
         for field, value in FALLBACK.model_dump(exclude_none=True).items():
             assert said[field] == str(value).lower()
+
+
+def test_configuration_of_a_search_is_the_default(tmp_path: Path) -> None:
+    from fbnet_zoo.search.config import SearchConfig, load_config
+
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "search.md").read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "search.yaml").write_text(text)
+    other = SearchConfig(epochs=1, weight_lr=1.0, theta_lr=1.0, samples=1, checkpoint_steps=1)
+    read = load_config(tmp_path / "search.yaml", other)
+    assert read.model_copy(update={"temperature": SearchConfig().temperature}) == SearchConfig()
+    assert read.temperature.decay == pytest.approx(SearchConfig().temperature.decay)

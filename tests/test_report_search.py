@@ -6,7 +6,7 @@ import pytest
 
 from fbnet_zoo.report.search import page
 from fbnet_zoo.search.config import SearchConfig
-from fbnet_zoo.search.record import DataRecord, SearchRecord
+from fbnet_zoo.search.record import DataRecord, RandomRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 from tests.html_pages import Element, parse
 from tests.search_records import DECISIONS, LATENCY, OPTIONS, PARAMS, course, network, search_record
@@ -132,7 +132,20 @@ def test_network_that_was_not_trained_has_its_accuracy_in_the_supernet(tiny_spec
 
 def test_nothing_measured_says_what_would_measure(tiny_spec: ArchSpec) -> None:
     (missing,) = section(tree(search_record(measured=()), tiny_spec), "measured").all("p", "missing")
-    assert "fbnet-zoo bench run" in missing.text
+    assert "--resume --measure" in missing.text
+
+
+def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -> None:
+    costs = {"latency": 4.0, "macs": 50_000.0, "params": 3_000.0}
+    random = tuple(RandomRecord(name=f"random_{at}", costs=costs, top1=70.0 + at) for at in range(3))
+    record = search_record(random=random)
+    assert record.trained is not None
+    text = page(record, course(record), tiny_spec)
+    assert "3 random networks: top-1 71.00 % on average, standard deviation 1.00." in text
+    improvement = 100 * (record.trained.top1 / 71 - 1)
+    assert f"Relative improvement of the network that was found: {improvement:+.2f} %." in text
+    assert all(each.name in text for each in random)
+    assert 'id="random"' not in page(search_record(), course(search_record()), tiny_spec)
 
 
 def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:

@@ -196,9 +196,10 @@ class TestPrecision:
         with pytest.raises(InputError, match=r"another precision \(no, now bf16\)"):
             found(supernet(), changed(epochs=1), Processes(precision="bf16"), folder=RunFolder(tmp_path))
 
-    def test_memory_is_not_saved_in_mixed_precision(self) -> None:
-        with pytest.raises(InputError, match="say save_memory false, or precision 'no'"):
-            found(supernet(), changed(save_memory=True), Processes(precision="bf16"))
+    def test_candidates_run_again_in_the_same_precision(self) -> None:
+        kept = found(supernet(), changed(epochs=1), Processes(precision="bf16"))
+        again = found(supernet(), changed(epochs=1, save_memory=True), Processes(precision="bf16"))
+        assert again.epochs[-1].weight_loss == pytest.approx(kept.epochs[-1].weight_loss, rel=0.02)
 
 
 class TestLaunched:

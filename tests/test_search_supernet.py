@@ -13,7 +13,7 @@ from fbnet_zoo.search import mixing
 from fbnet_zoo.search.points import candidates, choices_at, definition_at, positions_of
 from fbnet_zoo.search.supernet import Supernet, one_hot
 from fbnet_zoo.space import load_space
-from tests.search_spaces import POINTS, nano_space, nano_supernet, random_masks
+from tests.search_spaces import POINTS, nano_space, nano_supernet, random_masks, twins_supernet
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -81,6 +81,34 @@ def test_forms_equal_the_plain_sum(mix: mixing.Mix, images: int | None) -> None:
     supernet = nano_supernet()
     masks = random_masks(supernet, images=images)
     assert_same(outcome(supernet, masks, mix), outcome(supernet, masks, mixing.plain))
+
+
+@pytest.mark.parametrize("pixels", [64, 16, 8, 4])
+@pytest.mark.parametrize("images", [None, 16], ids=["batch", "image"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_wide_blocks_equal_the_plain_sum(layout: torch.memory_format, images: int | None, pixels: int) -> None:
+    """Maps of 32 to 1 pixels: several blocks or one; kernels that are cut to one size or not; groups and shuffles."""
+    dtype = torch.float32 if pixels < 64 else torch.float64  # among many values some ReLU is near 0, and either way
+    supernet = twins_supernet().to(memory_format=layout, dtype=dtype)
+    inputs = torch.randn(16, 3, pixels, pixels, generator=torch.Generator().manual_seed(0)).to(dtype)
+    masks = [mask.to(dtype) for mask in random_masks(supernet, images=images)]
+    expected = outcome(supernet, masks, mixing.plain, inputs)
+    assert_same(outcome(supernet, masks, mixing.fused, inputs.contiguous(memory_format=layout)), expected)
+
+
+def test_wide_blocks_equal_the_plain_sum_in_evaluation() -> None:
+    supernet = twins_supernet().eval()
+    masks, before = random_masks(supernet), copy.deepcopy(dict(supernet.named_buffers()))
+    torch.testing.assert_close(supernet(IMAGES, masks), supernet(IMAGES, masks, mixing.plain), rtol=1e-5, atol=1e-5)
+    assert_same(dict(supernet.named_buffers()), before)
+
+
+def test_wide_blocks_leave_alone_what_does_not_fit() -> None:
+    """A candidate whose batch norm has another momentum than those of the others."""
+    supernet = twins_supernet()
+    supernet.mixed[0].candidates["k3_e1"].expand.bn.momentum = 0.5
+    masks = random_masks(supernet)
+    assert_same(outcome(supernet, masks, mixing.fused), outcome(supernet, masks, mixing.plain))
 
 
 def test_saving_form_keeps_less_than_half() -> None:

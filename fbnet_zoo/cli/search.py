@@ -46,7 +46,7 @@ def command(  # noqa: PLR0913 - one per option
     measure: search_options.Measure = None,
     register: search_options.Register = False,
     license_: search_options.License = "not stated",
-    out: train.Out = None,
+    out: search_options.Out = None,
     resume: train.Resume = False,
     device: search_options.Device = None,
     mixed_precision: search_options.MixedPrecision = None,

@@ -82,6 +82,10 @@ License = Annotated[str, typer.Option("--license", metavar="NAME", help="Of the 
 Register = Annotated[
     bool, typer.Option("--register", help="Add the network to your own zoo, where create() finds it by its name.")
 ]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Folder of the run; runs/SPACE_DATA_METHOD if not said.", show_default=False),
+]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="Where to search, such as cpu or cuda; the fastest if not said.")
 ]

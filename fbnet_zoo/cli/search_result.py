@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
+from fbnet_zoo.report import against_random
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.health import SearchEpoch
@@ -82,17 +83,10 @@ def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
         held_out = f"{record.data.held_out} held-out images"
         screen.show(f"trained from scratch: top-1 {record.trained.top1:.2f} % of {held_out}")
     if record.random:
-        screen.show(_against_random(record))
+        screen.show(against_random.sentence(record))
     where = f"; create('{entry.name}') finds it" if entry else ""
     screen.show(f"{run.definition.name}: {run.folder / 'result.yaml'}{where}")
     screen.show(f"report: {report}")
-
-
-def _against_random(record: "SearchRecord") -> str:
-    tops = [each.top1 for each in record.random]
-    spread_ = f" (standard deviation {statistics.stdev(tops):.2f})" if len(tops) > 1 else ""
-    average = f"{len(tops)} random networks within the limits: top-1 {statistics.fmean(tops):.2f} %{spread_}"
-    return average if record.improvement is None else f"{average}; relative improvement {record.improvement:+.2f} %"
 
 
 def spread(runs: "Sequence[SearchRun]") -> str:

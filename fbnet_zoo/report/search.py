@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from fbnet_zoo.complexity import Cost, cost
-from fbnet_zoo.report import architecture, compared, predicted, settings, theta, trajectory
+from fbnet_zoo.report import against_random, architecture, compared, predicted, settings, theta, trajectory
 from fbnet_zoo.report.blocks import blocks
 from fbnet_zoo.report.html import Fact, render
 from fbnet_zoo.report.metrics import exceeded, metric_title, verdict
@@ -51,6 +51,7 @@ def page(record: SearchRecord, epochs: Sequence[SearchEpoch], arch: ArchSpec) ->
         by_epoch=trajectory.table(record, epochs),
         pareto=compared.chart(record) if record.metrics else None,
         networks=compared.table(record),
+        against_random=against_random,
         groups=architecture.draw(drawn),
         chosen=theta.table(record, epochs),
         predicted=predicted.view(record.measured, record.best.name) if record.measured else None,

@@ -62,7 +62,7 @@ class SearchJob:
 
     @cached_property
     def preprocess(self) -> PreprocessSpec:
-        """How images become the input of the networks."""
+        """How images become the input of the supernet: of the largest size, where that is open."""
         size = self.input_size or self.space.spec.input_size[-1]
         frame = self.space.frame.model_copy(update={"input_size": size})
         return preprocess_of(frame, None, self.dataset)

@@ -4,6 +4,7 @@
 values and gradients in less time or memory; `benchmarks/bench_search.py` compares them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, ResidualInvertedResidual
+from fbnet_zoo.search import wide
+from fbnet_zoo.search.convolving import computed, convolved
 from fbnet_zoo.search.gumbel import Form
 
 Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
@@ -27,20 +30,21 @@ def plain(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
 
 
 def fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same with one multiplication of images in all: m scales the last batch norm of each candidate.
+    """Do the same with few operators: candidates of the same kind run as one wide block (`wide`).
 
-    m (gamma z + beta) = (m gamma) z + m beta; inputs that candidates add back are multiplied together. A mask for
-    each image is no scale of a batch norm, and falls back to multiplying outputs.
+    m scales the last batch norm of each candidate instead of its output, m (gamma z + beta) = (m gamma) z + m beta;
+    inputs that candidates add back are multiplied together. A mask for each image is no scale of a batch norm, and
+    multiplies outputs.
     """
-    return _fused(candidates, x, mask, _branch)
+    return _summed(candidates, x, mask, _branches)
 
 
 def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same, keeping only the input of the candidates: each runs again for its gradient, alone.
+    """Do the same, keeping only the input of the candidates: each runs alone, and again for its gradient.
 
     Running again leaves the statistics of batch norm alone, so they move once for each step.
     """
-    return _fused(candidates, x, mask, _branch_again)
+    return _summed(candidates, x, mask, _branches_again)
 
 
 def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
@@ -56,7 +60,7 @@ def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
 FORMS: dict[Form, Mix] = {"soft": fused, "saving": fused_saving, "drawn": drawn}
 
 
-def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:
+def _summed(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:
     weights = mask.unbind(-1)
     passed, branches = [], []
     for weight, candidate in zip(weights, candidates, strict=True):
@@ -65,19 +69,32 @@ def _fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run"
         if not isinstance(candidate, nn.Identity):
             branches.append((candidate, weight))
     y = x * _per_image(torch.stack(passed).sum(0)) if passed else None
-    for candidate, weight in branches:
-        branch = run(candidate, x, weight)
+    for branch in run(branches, x):
         y = branch if y is None else y.add_(branch)
     assert y is not None  # noqa: S101 - a layer has a candidate
     return y
 
 
-_Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_Branches = Sequence[tuple[nn.Module, Tensor]]
+_Run = Callable[[_Branches, Tensor], Iterator[Tensor]]
 
 
-def _branch_again(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
+    """Return outputs of candidates times their masks; of those that run as one wide block, their sum."""
+    kinds = defaultdict[Any, list[tuple[Any, Tensor]]](list)
+    for position, (candidate, weight) in enumerate(branches):
+        kinds[wide.fit(candidate, x) or position].append((candidate, weight))
+    for candidates, weights in (zip(*block, strict=True) for kind in kinds.values() for block in wide.blocks(kind, x)):
+        if len(candidates) > 1:
+            yield wide.branches(candidates, x, torch.stack(weights, -1))
+        else:
+            yield _branch(candidates[0], x, weights[0])
+
+
+def _branches_again(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
     """Return what `_branch` does, of which only the inputs are kept."""
-    return _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
+    for candidate, weight in branches:
+        yield _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
 
 
 class _Again(torch.autograd.Function):
@@ -89,7 +106,8 @@ class _Again(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, candidate: nn.Module, x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
-        ctx.candidate = candidate
+        ctx.candidate, kind = candidate, x.device.type
+        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         ctx.save_for_backward(x, weight)
         return _branch(candidate, x, weight)
 
@@ -101,7 +119,7 @@ class _Again(torch.autograd.Function):
             kept.detach().requires_grad_(is_needed)
             for kept, is_needed in zip(ctx.saved_tensors, needed[:2], strict=True)
         )
-        with torch.enable_grad(), statistics_kept(ctx.candidate):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast), statistics_kept(ctx.candidate):
             y = _branch(ctx.candidate, x, weight)
         inputs = (x, weight, *ctx.candidate.parameters())
         wanted = [value for value, is_needed in zip(inputs, needed, strict=True) if is_needed]
@@ -117,26 +135,17 @@ def _per_image(weight: Tensor) -> Tensor:
 def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """Return a candidate's output without the input that it adds back, times its mask."""
     if weight.dim() == 0 and isinstance(candidate, InvertedResidual) and isinstance(candidate.project, ConvBNAct):
-        y = candidate.depthwise(candidate.shuffle(_expanded(candidate.expand, x)))  # (N, C*e, H/s, W/s)
+        y = candidate.shuffle(computed(candidate.expand, x))  # (N, C*e, H, W)
+        for layer in candidate.depthwise:
+            y = computed(layer, y)  # (N, C*e, H/s, W/s)
         return _scaled(candidate.project, candidate.se(y), weight)
     y = candidate.branch(x) if isinstance(candidate, InvertedResidual) else candidate(x)
     return y * _per_image(weight)
 
 
-def _expanded(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer.act(layer.bn(_convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
-
-
-def _convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return the output of a convolution; where images have one pixel, CPUs make the product of matrices faster."""
-    if x.is_cpu and x.shape[2:] == (1, 1) and conv.kernel_size == (1, 1) and conv.groups == 1:
-        return F.linear(x.flatten(1), conv.weight.flatten(1), conv.bias)[:, :, None, None]
-    return conv(x)
-
-
 def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:
     """Return a layer's output times a number."""
-    y, bn = _convolved(layer.conv, x), last_norm(layer)
+    y, bn = convolved(layer.conv, x), last_norm(layer)
     return layer.act(layer.bn(y)) * weight if bn is None else scaled_norm(bn, y, weight)
 
 

@@ -49,9 +49,6 @@ class SearchState:
         steps: of the weights and of theta in one epoch.
         processes: those that search together; one alone when not said.
 
-    Raises:
-        InputError: memory cannot be saved in mixed precision.
-
     Attributes:
         multipliers: (limits,).
         step: steps of either kind that were made.
@@ -68,7 +65,6 @@ class SearchState:
         self.supernet, self.config, self.steps = supernet, config, steps
         self.processes = processes or Processes()
         self.scaler = self.processes.scaler()
-        self._require_computable()
         self.weights = torch.optim.SGD(
             supernet.weight_parameters(),
             lr=config.weight_lr,
@@ -168,10 +164,6 @@ class SearchState:
 
     def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer | torch.amp.GradScaler]:
         return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta, "scaler": self.scaler}
-
-    def _require_computable(self) -> None:
-        if self.config.save_memory and self.processes.precision != "no":
-            raise InputError("candidates run again in full precision only; say save_memory false, or precision 'no'")
 
     def _identity(self) -> dict[str, Any]:
         net = self.supernet

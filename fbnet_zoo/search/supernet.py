@@ -15,6 +15,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.search import mixing
+from fbnet_zoo.search.convolving import computed
 from fbnet_zoo.search.gumbel import Form
 from fbnet_zoo.search.networks import Masks, SearchNetwork
 from fbnet_zoo.search.points import candidates, choices_at, definition_at, positions_of, require_candidates
@@ -122,7 +123,7 @@ class Supernet(TwoParts):
         x = self.stem(x)
         for layer, mask in zip(self.mixed, masks, strict=True):
             x = layer(x, mask, mix)
-        return self.classifier(self.pool(self.head(x)))
+        return self.classifier(self.pool(computed(self.head, x)))
 
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
         """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
