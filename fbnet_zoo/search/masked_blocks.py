@@ -5,7 +5,6 @@ and beta of the last batch norm. A mask for each image is multiplied with images
 """
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from fbnet_zoo.blocks import ConvBNAct, InvertedResidual, PoolHead, SqueezeExcitation
 from fbnet_zoo.search import mixing
 from fbnet_zoo.search.channel_masks import InnerMasks
+from fbnet_zoo.search.convolving import computed, convolved, depthwise, is_depthwise, pointwise
 
 NOTHING_INSIDE = InnerMasks(middle=None, hidden=None, bare=None)
 
@@ -24,9 +24,9 @@ NOTHING_INSIDE = InnerMasks(middle=None, hidden=None, bare=None)
 def masked_branch(block: nn.Module, x: Tensor, inner: InnerMasks, scale: Tensor) -> Tensor:
     """Return a block's output, without the input that it adds back, times a scale (1,), (C,), (N, 1) or (N, C)."""
     if isinstance(block, ConvBNAct):
-        return _scaled(block, block.conv(x), scale)
+        return _scaled(block, convolved(block.conv, x), scale)
     assert isinstance(block, InvertedResidual)  # noqa: S101 - what stages are made of
-    y = block.shuffle(block.expand(x))  # (N, C*e, H, W)
+    y = block.shuffle(computed(block.expand, x))  # (N, C*e, H, W)
     y = _depthwise(block.depthwise, y, x, inner.bare)  # (N, C*e, H/s, W/s)
     if isinstance(block.se, SqueezeExcitation):
         y, middle = y * gate(block.se, y, inner), None
@@ -69,7 +69,7 @@ class _StatisticsKept(AbstractContextManager[None]):
 
 def masked_pool_head(head: PoolHead, x: Tensor, inner: InnerMasks, scale: Tensor) -> Tensor:
     """Return the pooled features (N, C', 1, 1) of a head, times a scale."""
-    y = head.expand(x)
+    y = computed(head.expand, x)
     if isinstance(head.se, SqueezeExcitation):
         y = head.pool(y * gate(head.se, y, inner))
     else:
@@ -103,21 +103,22 @@ def _depthwise(convolutions: nn.Sequential, y: Tensor, x: Tensor, bare: Tensor |
 
     Both go through the first convolution, which is linear, with its weights scaled.
     """
-    if bare is None:
-        return convolutions(y)
+    if not len(convolutions):  # of a fused block
+        return y
     first, *rest = convolutions
     assert isinstance(first, ConvBNAct)  # noqa: S101 - what depthwise convolutions are
-    conv = first.conv
-    if bare.dim() > 1 or conv.groups < conv.out_channels:
-        return convolutions(y * per_channel(1 - bare) + fitted(x, y.shape[1]) * per_channel(bare))
-    channels = min(x.shape[1], y.shape[1])
-    filtered = partial(F.conv2d, stride=conv.stride, padding=conv.padding, dilation=conv.dilation)
-    own = filtered(y, conv.weight * (1 - bare), conv.bias, groups=conv.groups)
-    others = filtered(x[:, :channels], conv.weight[:channels] * bare, groups=channels)
-    z = first.act(first.bn(_FirstAdded.apply(own, others)))  # type: ignore[no-untyped-call]
+    if bare is None:
+        y = computed(first, y)
+    elif bare.dim() > 1 or not is_depthwise(first.conv):
+        y = computed(first, y * per_channel(1 - bare) + fitted(x, y.shape[1]) * per_channel(bare))
+    else:
+        weight, stride, channels = first.conv.weight, first.conv.stride, min(x.shape[1], y.shape[1])
+        own = depthwise(y, weight * (1 - bare), stride)
+        others = depthwise(x[:, :channels], weight[:channels] * bare, stride)
+        y = first.act(first.bn(_FirstAdded.apply(own, others)))  # type: ignore[no-untyped-call]
     for each in rest:
-        z = each(z)
-    return z
+        y = computed(each, y)
+    return y
 
 
 class _FirstAdded(torch.autograd.Function):
@@ -137,10 +138,10 @@ class _FirstAdded(torch.autograd.Function):
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the convolution of masked images."""
+    """Return the pointwise convolution of masked images."""
     if mask is None or mask.dim() > 1:
-        return conv(_masked(x, mask))
-    return F.conv2d(x, conv.weight * per_channel(mask), conv.bias, conv.stride, conv.padding, conv.dilation)
+        return convolved(conv, _masked(x, mask))
+    return pointwise(x, conv.weight * per_channel(mask), conv.bias)
 
 
 def _scaled(layer: ConvBNAct, x: Tensor, scale: Tensor) -> Tensor:
