@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from fbnet_zoo import arch_file, complexity, create
+from fbnet_zoo.benchmarks.table_files import find_table
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.baseline import random_baseline
 from fbnet_zoo.search.config import SearchConfig, default_config, load_config
 from fbnet_zoo.search.health import SearchEpoch
 from fbnet_zoo.search.job import SearchJob
-from fbnet_zoo.search.record import load_record
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.record import MethodName, load_record
 from fbnet_zoo.search.runs import SearchRun, run_search, train_best
+from fbnet_zoo.space import load_space
 from fbnet_zoo.train import evaluate, inputs_of
 from tests.search_spaces import nano_space
 from tests.training import RECIPE
@@ -145,6 +148,17 @@ def test_random_networks_keep_the_limits_and_are_trained_alike(run: SearchRun, j
 def test_random_networks_must_exist(job: SearchJob, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="random networks of nano keep the limits, 99 are asked for; raise the limits"):
         random_baseline(job, tmp_path, count=99)
+
+
+@pytest.mark.parametrize("method", ["dnas", "dmasking"])
+def test_a_table_may_be_for_another_number_of_classes(job: SearchJob, method: MethodName) -> None:
+    space, table = load_space("fbnet_cifar_small"), find_table("pixel3")
+    other = dataclasses.replace(job, space=space, method=method, table=table, table_classes=100)
+    latency, macs, _ = METHODS[method].metrics(other.task)
+    assert latency.base == pytest.approx(2.838627995)
+    assert macs.name == "macs"
+    with pytest.raises(InputError, match="the latency table pixel3 is for networks like its base"):
+        METHODS[method].metrics(dataclasses.replace(other, table_classes=None).task)
 
 
 def test_threads_and_random_state_are_left_alone(job: SearchJob, tmp_path: Path) -> None:

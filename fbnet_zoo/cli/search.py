@@ -10,7 +10,7 @@ from fbnet_zoo.cli import options, screen, search_options, search_result, train
 EPILOG = options.examples(
     "search --space digits_tiny --data digits --lut host_xnnpack_digits_tiny --target-latency 30us --out runs/first",
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --target-latency 20ms --register --name my_fbnet",
-    "search --space digits_masking --method dmasking --data digits --limit macs=1M --seeds 3",
+    "search --space digits_masking --method dmasking --data digits --limit macs=300k --seeds 3",
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --device cuda --mixed-precision bf16 --resume",
 )
 

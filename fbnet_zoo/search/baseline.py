@@ -13,10 +13,11 @@ from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.methods import METHODS, build
-from fbnet_zoo.search.networks import Positions
+from fbnet_zoo.search.networks import Positions, SearchNetwork
 from fbnet_zoo.search.record import RandomRecord
 from fbnet_zoo.search.runs import DEFINITION, TRAINING
 from fbnet_zoo.search.sampling import excess
+from fbnet_zoo.space import Choices
 from fbnet_zoo.train import train
 from fbnet_zoo.train.loop import Progress
 
@@ -52,7 +53,7 @@ def random_baseline(
     draws = _draws(supernet.options, job.config.seed)
     kept = (positions for positions in draws if not excess(positions, metrics, job.config.limits))
     found = []
-    for index, positions in enumerate(_different(kept, count, job)):
+    for index, positions in enumerate(_different(kept, count, supernet)):
         definition, place = finished(job, supernet.definition(positions)), folder / f"{index}"
         place.mkdir(parents=True, exist_ok=True)
         arch_file.save(definition, place / DEFINITION)
@@ -76,16 +77,18 @@ def _draws(options: Sequence[Sequence[str]], seed: int) -> Iterator[Positions]:
         yield tuple(generator.randrange(len(each)) for each in options)
 
 
-def _different(draws: Iterator[Positions], count: int, job: SearchJob) -> Iterator[Positions]:
-    seen: set[Positions] = set()
+def _different(draws: Iterator[Positions], count: int, supernet: SearchNetwork) -> Iterator[Positions]:
+    """Yield so many draws that are different networks: positions that mean nothing do not tell two apart."""
+    seen: set[Choices] = set()
     for positions in draws:
         if len(seen) == count:
             return
-        if positions not in seen:
-            seen.add(positions)
+        choices = supernet.choices(positions)
+        if choices not in seen:
+            seen.add(choices)
             yield positions
     if len(seen) < count:
         raise InputError(
-            f"{len(seen)} of {_DRAWS:,} random networks of {job.space.name} keep the limits, {count} are asked for; "
-            "raise the limits, or ask for fewer"
+            f"{len(seen)} of {_DRAWS:,} random networks of {supernet.space.name} keep the limits, {count} are asked "
+            "for; raise the limits, or ask for fewer"
         )

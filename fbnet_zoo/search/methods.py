@@ -55,10 +55,10 @@ def _supernet(task: Task) -> Supernet:
 
 
 def _metrics(task: Task) -> tuple[Metric, ...]:
-    size, classes = task.input_size, task.num_classes
-    latency = (cost.latency_cost(task.space, task.table, input_size=size, num_classes=classes),) if task.table else ()
-    macs = cost.macs_cost(task.space, input_size=size, num_classes=classes)
-    return (*latency, macs, cost.params_cost(task.space, input_size=size, num_classes=classes))
+    space, table, size, classes = task.space, task.table, task.input_size, task.num_classes
+    latency = (cost.latency_cost(space, table, input_size=size, num_classes=task.table_classes),) if table else ()
+    macs = cost.macs_cost(space, input_size=size, num_classes=classes)
+    return (*latency, macs, cost.params_cost(space, input_size=size, num_classes=classes))
 
 
 def _masked_supernet(task: Task) -> MaskedSupernet:
@@ -73,7 +73,7 @@ def _masked_supernet(task: Task) -> MaskedSupernet:
 
 def _masked_metrics(task: Task) -> tuple[Metric, ...]:
     space, table, classes = task.space, task.table, task.num_classes
-    latency = (masked_cost.masked_latency(space, table, num_classes=classes),) if table else ()
+    latency = (masked_cost.masked_latency(space, table, num_classes=task.table_classes),) if table else ()
     counts = (masked_cost.masked_macs, masked_cost.masked_params)
     return (*latency, *(count(space, num_classes=classes) for count in counts))
 
