@@ -90,6 +90,8 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
         (("--limit", "macs=1k"), "no network of the space keeps its macs at 1000 MACs: the least is"),
         (("--penalty", "none", "--alpha", 2), "--penalty none has no alpha; take it out"),
         (("--penalty-metric", "joules"), "the penalty is on 'joules', which is not measured; expected macs or params"),
+        (("--limit", "macs=45k", "--name", "fbnet_b", "--register"), "an entry named 'fbnet_b' exists; give another"),
+        (("--limit", "macs=45k", "--name", "My Net"), "'name' cannot be 'My Net'"),
         (("--lut", "pixel4"), "no latency table is named 'pixel4'; did you mean 'pixel3'?"),
         (("--limit", "macs=45k", "--batch-size", 2000), "1150 images are fewer than a batch of 2000"),
         (("--limit", "macs=45k", "--lut", "pixel3"), "the latency table pixel3"),

@@ -157,7 +157,7 @@ def test_a_table_may_be_for_another_number_of_classes(job: SearchJob, method: Me
     latency, macs, _ = METHODS[method].metrics(other.task)
     assert latency.base == pytest.approx(2.838627995)
     assert macs.name == "macs"
-    with pytest.raises(InputError, match="the latency table pixel3 .* number of classes|classes must be the same"):
+    with pytest.raises(InputError, match=r"latency table pixel3 .* number of classes|classes must be the same"):
         METHODS[method].metrics(dataclasses.replace(other, table_classes=None).task)
 
 

@@ -13,6 +13,8 @@ from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.benchmarks.table_files import find_table
 from fbnet_zoo.benchmarks.table_networks import is_of, network_samples
 from fbnet_zoo.cli import screen, search_options, search_result, train
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.registry import list_models
 from fbnet_zoo.report import search as page
 from fbnet_zoo.search import baseline
 from fbnet_zoo.search.config import default_config, load_config
@@ -20,7 +22,7 @@ from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import MeasuredRecord
 from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, updated
-from fbnet_zoo.space import load_space
+from fbnet_zoo.space import Space, load_space
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train.run_folder import write_whole
 from fbnet_zoo.zoo import install
@@ -34,13 +36,14 @@ def job(said: Mapping[str, Any]) -> SearchJob:
     Raises:
         InputError: one of them makes no sense, or something is not there.
     """
-    table = find_table(said["lut"]) if said["lut"] else None
+    space, table = load_space(said["space"]), find_table(said["lut"]) if said["lut"] else None
+    _check_name(space, said)
     dataset = train.open_data(said["data"], said["data_root"], download=said["download"])
     usual = default_config(dataset.kind)
     base = load_config(said["config"], usual) if said["config"] else usual
     recipe = train.recipe_for(dataset, said["recipe"], {"epochs": said["train_epochs"]}, qat=False)
     return SearchJob(
-        space=load_space(said["space"]),
+        space=space,
         dataset=dataset,
         method=said["method"],
         config=search_options.config(base, said, has_table=table is not None),
@@ -51,6 +54,15 @@ def job(said: Mapping[str, Any]) -> SearchJob:
         input_size=said["input_size"],
         name=said["name"],
     )
+
+
+def _check_name(space: Space, said: Mapping[str, Any]) -> None:
+    """Refuse a name before the search that could not be registered after it."""
+    name = said["name"]
+    if name is not None:
+        space.decode(space.sample(0), name=name)
+    if name in list_models() and said["register"] and not said["resume"]:
+        raise InputError(f"an entry named {name!r} exists; give another --name")
 
 
 def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:
@@ -92,8 +104,8 @@ def measured(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> SearchRu
 
 
 def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: Device) -> Iterator[MeasuredRecord]:
-    space, networks = job.space, {each.name: each for each in run.record.networks}
-    definitions = [space.decode(each.choices, name=each.name) for each in networks.values()]
+    networks = {each.name: each for each in run.record.networks}
+    definitions = [job.definition(each.choices, name=each.name) for each in networks.values()]
     classes = len(job.dataset.classes)
     samples = network_samples(table, definitions, device, run.folder / MEASURED, screen.steps, num_classes=classes)
     for name, each in samples.items():

@@ -11,7 +11,7 @@ from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.images import Loading
 from fbnet_zoo.search.methods import Task
 from fbnet_zoo.search.record import MethodName
-from fbnet_zoo.space import Space
+from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
 from fbnet_zoo.train import Inputs, Recipe
 from fbnet_zoo.train.runs import preprocess_of
@@ -77,6 +77,15 @@ class SearchJob:
             seed=self.config.seed,
             workers=self.recipe.workers,
         )
+
+    def definition(self, choices: Choices, *, name: str | None = None) -> ArchSpec:
+        """Return the network of some choices, for images of `input_size` where that was said.
+
+        Raises:
+            InputError: the space does not offer these choices.
+        """
+        arch = self.space.decode(choices, name=name)
+        return arch.model_copy(update={"input_size": self.input_size or arch.input_size})
 
 
 def finished(job: SearchJob, definition: ArchSpec, *, name: str | None = None, summary: str | None = None) -> ArchSpec:
