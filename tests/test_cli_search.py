@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from fbnet_zoo import create, get_spec, list_models
 from fbnet_zoo.cli.app import app
+from fbnet_zoo.own_zoo import HOME_VARIABLE
 from fbnet_zoo.search.record import load_record
 from tests.search_spaces import NANO
 
@@ -33,7 +34,8 @@ def asked(tmp_path: Path) -> tuple[object, ...]:
     return ("search", "--space", tmp_path / "nano.yaml", "--data", "digits", "--epochs", 2, *files)
 
 
-def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path) -> None:
+def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "zoo"))
     words = (*asked, "--limit", "macs=45k", "--train-epochs", 1, "--out", tmp_path / "run", "--device", "cpu")
     result = run(*words, "--register", "--name", "nano_net", "--random", 2, "--json")
     told = read_json(result)

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
-from fbnet_zoo.report import against_random
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.health import SearchEpoch
@@ -76,6 +75,8 @@ def told(run: "SearchRun", *, report: Path) -> dict[str, Any]:
 
 def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
     """Print what a run found."""
+    from fbnet_zoo.report import against_random
+
     record = run.record
     screen.show(_networks(record), Text())
     screen.show(_verdict(record))
