@@ -59,17 +59,17 @@ def main() -> int:
         network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
         artifacts = _convert(network)
     table = Table(title=f"{found.record.data.held_out} held-out digits, {found.record.data.split}")
-    for header in ("network", "runs in", "latency by the table, ms", "top-1, %"):
-        table.add_column(header, justify="left" if header in {"network", "runs in"} else "right")
+    for header in ("network", "runs in", "by the table, ms", "top-1, %"):
+        table.add_column(header, justify="left" if header in {"network", "runs in"} else "right", overflow="fold")
     latency = f"{found.record.best.costs['latency']:.4f}"
     table.add_row(found.definition.name, "PyTorch", latency, f"{_top1(network, network, job):.2f}")
     for artifact in artifacts:
         runner = importlib.import_module(TARGETS[artifact.target].module).load(artifact.path)
         table.add_row(artifact.path.name, runner.runtime, "", f"{_top1(_batches(runner), network, job):.2f}")
     table.add_section()
-    for each in others:
-        table.add_row(f"random: {each.name}", "PyTorch", f"{each.costs['latency']:.4f}", f"{each.top1:.2f}")
-    table.add_row("random, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
+    for number, each in enumerate(others, start=1):
+        table.add_row(f"random network {number}", "PyTorch", f"{each.costs['latency']:.4f}", f"{each.top1:.2f}")
+    table.add_row("random ones, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
     console.print(table)
     limit, met = job.config.limits["latency"], "met" if found.record.met else "NOT met"
     console.print(f"\nThe limit of {limit:.4f} ms is {met}. The run, with its definition and weights: {OUT}")
