@@ -146,7 +146,7 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     space.write_text(NANO)
     launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
     what = ["--space", str(space), "--data", "digits", "--limit", "macs=60k", "--epochs", "2", "--warmup-epochs", "1"]
-    how = ["--batch-size", "64", "--no-train-best", "--json", "--out", str(out)]
+    how = ["--batch-size", "64", "--no-train", "--json", "--out", str(out)]
     line = ["-m", "accelerate.commands.launch", *launch, "-m", "fbnet_zoo.search", *what, *how]
     done = subprocess.run(
         [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
