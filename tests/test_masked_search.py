@@ -72,7 +72,7 @@ def test_limit_is_met(found: SearchResult) -> None:
     assert found.met
     for network in found.networks:
         assert network.within_limits == (network.costs["macs"] <= LIMIT)
-        assert masked_space("nano").encode(network.definition) == network.choices
+        assert masked_space("nano").decode(network.choices).name == network.name
     assert found.best.top1 == max(each.top1 for each in found.networks if each.within_limits)
     assert found.best.top1 > 80
 
@@ -96,9 +96,9 @@ def test_networks_differ(found: SearchResult) -> None:
 def test_networks_for_smaller_images_are_compared_on_those() -> None:
     supernet = fresh_supernet()
     found, parts = run(changed(epochs=2, recalibration_batches=3), supernet=supernet), data()
-    assert {each.definition.input_size for each in found.networks} == {11, 16}
+    assert {each.choices.input_size for each in found.networks} == {11, 16}
     for each in found.networks:
-        at = [index * 16 // each.definition.input_size for index in range(each.definition.input_size)]
+        at = [index * 16 // each.choices.input_size for index in range(each.choices.input_size)]
 
         def sized(part: Part, at: list[int] = at) -> list[Batch]:
             return [(images[:, :, at][..., at], classes) for images, classes in part.batches(0, 0)]

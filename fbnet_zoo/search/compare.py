@@ -1,7 +1,6 @@
 """Networks sampled from P(theta), compared with the weights that they have in the supernet."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -11,38 +10,11 @@ from fbnet_zoo.search.batches import SearchData
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.networks import Metric, Positions, SearchNetwork
 from fbnet_zoo.search.processes import Processes
+from fbnet_zoo.search.record import NetworkRecord
 from fbnet_zoo.search.resolution import read
 from fbnet_zoo.search.sampling import draw_positions, excess, log_probabilities, log_probability, project
 from fbnet_zoo.space import Choices
-from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train.batches import Batch, seed_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampledNetwork:
-    """A network of the space, with the weights that it has in the supernet.
-
-    Attributes:
-        choices: in the space.
-        positions: of each decision, which of its options it took.
-        definition: of the network.
-        log_probability: under P(theta).
-        projected: whether it was drawn otherwise, and changed to keep the limits.
-        costs: of each metric, in its unit.
-        within_limits: whether it keeps all.
-        top1: on theta's images, percent, with the supernet's weights.
-        recalibrated_images: on which batch norm was set anew before.
-    """
-
-    choices: Choices
-    positions: Positions
-    definition: ArchSpec
-    log_probability: float
-    projected: bool
-    costs: dict[str, float]
-    within_limits: bool
-    top1: float
-    recalibrated_images: int
 
 
 def compare_networks(
@@ -52,7 +24,7 @@ def compare_networks(
     config: SearchConfig,
     *,
     processes: Processes | None = None,
-) -> tuple[SampledNetwork, ...]:
+) -> tuple[NetworkRecord, ...]:
     """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
 
     Args:
@@ -71,16 +43,16 @@ def compare_networks(
     together = processes or Processes()
     device = together.device
 
-    def compared(drawn: tuple[Positions, bool]) -> SampledNetwork:
+    def compared(drawn: tuple[Positions, bool]) -> NetworkRecord:
         positions, projected = drawn
         network, definition = supernet.extract(positions), supernet.definition(positions)
         size = definition.input_size if definition.input_size < supernet.input_size else None
         seen = islice(data.weights.batches(0, 0), config.recalibration_batches)
         used = recalibrate(network, _sized(seen, size), device=device)
-        return SampledNetwork(
+        return NetworkRecord(
+            name=definition.name,
             choices=supernet.choices(positions),
             positions=positions,
-            definition=definition,
             log_probability=log_probability(logs, positions),
             projected=projected,
             costs={name: metric.of(positions) for name, metric in known.items()},

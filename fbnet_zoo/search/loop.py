@@ -20,13 +20,14 @@ from torch import Tensor
 
 from fbnet_zoo.errors import InputError, TrainingError
 from fbnet_zoo.search.batches import SearchData
-from fbnet_zoo.search.compare import SampledNetwork, compare_networks
+from fbnet_zoo.search.compare import compare_networks
 from fbnet_zoo.search.config import SearchConfig
 from fbnet_zoo.search.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.search.health import SearchEpoch, epoch_record, warn_of_collapse
 from fbnet_zoo.search.networks import Metric, SearchNetwork
 from fbnet_zoo.search.objective import Objective
 from fbnet_zoo.search.processes import Processes
+from fbnet_zoo.search.record import NetworkRecord
 from fbnet_zoo.search.state import SearchState, Tally
 from fbnet_zoo.train.batches import Batch, seed_of
 from fbnet_zoo.train.run_folder import RunFolder
@@ -44,12 +45,12 @@ class SearchResult:
         epochs: one record for each.
     """
 
-    networks: tuple[SampledNetwork, ...]
+    networks: tuple[NetworkRecord, ...]
     theta: tuple[tuple[float, ...], ...]
     epochs: tuple[SearchEpoch, ...]
 
     @property
-    def best(self) -> SampledNetwork:
+    def best(self) -> NetworkRecord:
         """The first of the networks."""
         return self.networks[0]
 

@@ -14,7 +14,6 @@ import torch
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.search import board
-from fbnet_zoo.search.compare import SampledNetwork
 from fbnet_zoo.search.health import SearchEpoch
 from fbnet_zoo.search.images import search_data, split
 from fbnet_zoo.search.job import SearchJob, finished
@@ -26,7 +25,6 @@ from fbnet_zoo.search.processes import Processes
 from fbnet_zoo.search.record import (
     DataRecord,
     MetricRecord,
-    NetworkRecord,
     SearchRecord,
     TrainedRecord,
     save_record,
@@ -104,7 +102,7 @@ def run_search(
                 progress(epoch)
 
         result = search(supernet, data, metrics, job.config, folder=folder, processes=together, progress=told)
-    definition = finished(job, result.best.definition, name=job.name, summary=_summary(job))
+    definition = finished(job, supernet.definition(result.best.positions), name=job.name, summary=_summary(job))
     record = together.on_main(lambda: _record(job, supernet, metrics, result, together))
     if together.is_main:
         arch_file.save(definition, out / DEFINITION)
@@ -223,7 +221,7 @@ def _record(
         data=_data(job),
         decisions=supernet.decisions,
         options=supernet.options,
-        networks=tuple(_network(network) for network in result.networks),
+        networks=result.networks,
         met=result.met,
         processes=processes.count,
         device=processes.device,
@@ -241,20 +239,6 @@ def _metric(job: SearchJob, metric: Metric) -> MetricRecord:
         base=metric.base,
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
-    )
-
-
-def _network(network: SampledNetwork) -> NetworkRecord:
-    return NetworkRecord(
-        name=network.definition.name,
-        choices=network.choices,
-        positions=network.positions,
-        log_probability=network.log_probability,
-        projected=network.projected,
-        costs=network.costs,
-        within_limits=network.within_limits,
-        top1=network.top1,
-        recalibrated_images=network.recalibrated_images,
     )
 
 
