@@ -48,6 +48,7 @@ class Listener:
 def listening(title: str, epochs: int, *, times: int = 1) -> Iterator[Listener]:
     """Show how a search or one training after the other goes on."""
     with screen.steps(title, epochs * times) as step:
+        step(f"epoch 1 of {epochs} begins")
         yield Listener(step, epochs)
 
 
