@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from fbnet_zoo.benchmarks.latency_table import LatencyTable
+from fbnet_zoo.benchmarks.latency_table import RUNTIME_TARGETS, LatencyTable
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.benchmarks.operator_files import Writer
 from fbnet_zoo.benchmarks.stats import Floats
@@ -14,16 +14,13 @@ from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import ArchSpec
 
-TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": "torch"}
-"""The format that each runtime of a table takes."""
-
 _PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
 
 
 def is_of(table: LatencyTable, device: Device) -> bool:
     """Return whether a table was measured on a device, with a runtime that can be asked again."""
     same = table.kind == "measured" and table.device.id == device.info().id
-    return same and table.runtime in TARGETS and table.precision in _PRECISIONS
+    return same and table.runtime in RUNTIME_TARGETS and table.precision in _PRECISIONS
 
 
 def network_samples(
@@ -62,7 +59,7 @@ def network_samples(
             "'fbnet-zoo lut measure'; make one there, or do not measure"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    target, precision = TARGETS[table.runtime], _PRECISIONS[table.precision]
+    target, precision = RUNTIME_TARGETS[table.runtime], _PRECISIONS[table.precision]
     writer = Writer(target=target, precision=precision, frame=networks[0], folder=folder)
     settings = Rounds(count=rounds, spread=1.0, threads=table.threads or 1)
     session = Session(device=device, rounds=settings, partial=folder / "measurements.jsonl", steps=steps)

@@ -93,8 +93,9 @@ def test_the_record_tells_what_was_asked(run: SearchRun, job: SearchJob) -> None
 
 
 def test_tensorboard_reads_what_the_metrics_say(run: SearchRun) -> None:
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = reader.EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     assert [each.value for each in events.Scalars("macs/expected")] == pytest.approx(
         [epoch.expected["macs"] for epoch in run.epochs]
     )

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo.benchmarks.latency_table import RUNTIME_TARGETS
 from fbnet_zoo.cli import bench_models, options, screen
 from fbnet_zoo.converters.targets import TARGETS, require_libraries
 from fbnet_zoo.errors import InputError
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device
     from fbnet_zoo.benchmarks.table_measure import NetworkLatency
 
-_TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": bench_models.TORCH}
-_DEVICES = {"host": tuple(_TARGETS), "android": ("executorch",)}
+_DEVICES = {"host": tuple(RUNTIME_TARGETS), "android": ("executorch",)}
 _ETHOSU = "ethosu"
 _MEASURING = ("runner", "runtime", "precision", "threads", "rounds", "spread")
 _ESTIMATING = ("config", "system_config", "memory_mode")
@@ -110,7 +110,7 @@ def command(  # noqa: PLR0913 - one per option
             num_classes=classes,
             networks=held_out(loaded, validate) if validate else (),
             writer=Writer(
-                target=TFLITE if estimated else _TARGETS[runtime],
+                target=TFLITE if estimated else RUNTIME_TARGETS[runtime],
                 precision="int8" if estimated else precision,
                 frame=loaded.frame,
                 folder=partial,
@@ -160,9 +160,9 @@ def _check(device: str, runtime: str, precision: str, validate: int) -> None:
         raise InputError(f"there is no device {device!r}; say --device {kind} --config {device.partition(':')[2]}")
     if kind in {"ios", "mac"}:
         raise InputError(f"operators cannot be measured on {kind}; expected {' or '.join(_DEVICES)}")
-    if runtime not in _DEVICES.get(kind, _TARGETS):
+    if runtime not in _DEVICES.get(kind, RUNTIME_TARGETS):
         raise InputError(f"the device {kind} runs {' and '.join(_DEVICES[kind])}, not {runtime}; say another --runtime")
-    target = _TARGETS[runtime]
+    target = RUNTIME_TARGETS[runtime]
     if target == bench_models.TORCH and precision != "fp32":
         raise InputError(f"torch is measured in fp32 only; leave out --precision {precision}, or say another --runtime")
     if 0 < validate < _FEWEST_NETWORKS:
