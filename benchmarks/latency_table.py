@@ -17,9 +17,6 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.spec import ArchSpec, Name, Positive, Record, Text
 
-RUNTIME_TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": "torch"}
-"""The format of the files that each runtime of a measured table takes."""
-
 _ORDER = ("minimum_ms", "p10_ms", "median_ms", "p90_ms")
 
 

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from fbnet_zoo.benchmarks.latency_table import RUNTIME_TARGETS, LatencyTable
+from fbnet_zoo.benchmarks.latency_table import LatencyTable
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.benchmarks.operator_files import Writer
 from fbnet_zoo.benchmarks.stats import Floats
 from fbnet_zoo.benchmarks.table_rounds import Rounds, Session, Steps, Subject
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.targets import RUNTIME_TARGETS
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import ArchSpec
 

@@ -12,9 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo.benchmarks.latency_table import RUNTIME_TARGETS
 from fbnet_zoo.cli import bench_models, options, screen
-from fbnet_zoo.converters.targets import TARGETS, require_libraries
+from fbnet_zoo.converters.targets import RUNTIME_TARGETS, TARGETS, require_libraries
 from fbnet_zoo.errors import InputError
 
 if TYPE_CHECKING:
