@@ -99,10 +99,10 @@ _TABLE = (
 )
 
 TARGETS: dict[str, Target] = {target.name: target for target in _TABLE}
+"""Every target by its name."""
 
 RUNTIME_TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": "torch"}
 """What each runtime that is measured takes: files of a target, or PyTorch's own."""
-"""Every target by its name."""
 
 
 def find(names: Iterable[str]) -> tuple[Target, ...]:
