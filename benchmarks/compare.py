@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from fbnet_zoo.benchmarks.measure import DeviceInfo, Measurement, ModelFile
-from fbnet_zoo.benchmarks.stats import FEWEST, Ratio, Summary, paired_ratio, summarize, unpaired_ratio
+from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.stats import FEWEST, Ratio, Summary, paired_ratio, summarize, unpaired_ratio
 
 PAIRS = 10
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field
 
 from fbnet_zoo.errors import DeviceError, InputError
+from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
 from fbnet_zoo.spec import Record
 
 Inputs = Sequence[NDArray[Any]]
-Milliseconds = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
 RUNS, WARMUP = 20, 3
 
@@ -37,27 +36,6 @@ class ModelFile:
     target: str
     precision: str
     backend: str | None = None
-
-
-class DeviceInfo(Record):
-    """Which device it was.
-
-    Attributes:
-        kind: `android`, for one.
-        id: tells devices of one model apart, without giving the serial number away.
-        system: name and version.
-        abis: instruction sets that it takes, the best first, as the system calls them.
-    """
-
-    kind: str
-    id: str
-    manufacturer: str | None = None
-    model: str | None = None
-    soc: str | None = None
-    system: str | None = None
-    abis: tuple[str, ...] = ()
-    cores: int | None = None
-    memory_mb: float | None = None
 
 
 class CpuPolicy(Record):

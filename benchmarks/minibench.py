@@ -4,14 +4,13 @@ Source: `BenchmarkMetric` and `ModelRunner` of extension/benchmark/android in py
 """
 
 import json
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.measure import Measurement
-from fbnet_zoo.benchmarks.stats import summarize
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.stats import summarize
 
 _LOADED = 0.0
 _BYTES_PER_MB = 1 << 20
@@ -51,13 +50,7 @@ def write_minibench(measurements: Iterable[Measurement], path: Path) -> None:
         InputError: the file cannot be written.
     """
     rows = [row for measurement in measurements for row in minibench_rows(measurement)]
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        partial.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    write_atomically(path, json.dumps(rows, indent=2) + "\n")
 
 
 def _device(measurement: Measurement) -> dict[str, Any]:

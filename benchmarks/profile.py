@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.benchmarks.measure import Count, DeviceInfo, Milliseconds
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
 from fbnet_zoo.spec import Record
 
 _KERNEL = "_kernel_time"

@@ -22,16 +22,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fbnet_zoo import registry
 from fbnet_zoo.benchmarks import zoo_results
-from fbnet_zoo.benchmarks.host import HostDevice
+from fbnet_zoo.benchmarks.devices.host import HostDevice
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
-from fbnet_zoo.benchmarks.stats import summarize
 from fbnet_zoo.benchmarks.zoo_results import FORMATS, LEFT_OUT, RESULTS, TIMED, Latency, ZooResult
 from fbnet_zoo.converters import manifest
 from fbnet_zoo.converters.artifact import Artifact, Precision
 from fbnet_zoo.converters.convert import convert_each
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.weights import randomize
+from fbnet_zoo.stats import summarize
+from fbnet_zoo.weights.loading import randomize
 
 FILES = Path("build/zoo")
 QUANTIZED: dict[str, tuple[Precision, ...]] = {

@@ -1,15 +1,15 @@
 """What is known of every file of the zoo: one JSON line each, written by `zoo_report.py`, shown by the docs."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from fbnet_zoo.benchmarks.measure import Count, Milliseconds
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.device import Count, Milliseconds
 from fbnet_zoo.spec import Record
 
 RESULTS = Path(__file__).parent / "results" / "zoo.jsonl"
@@ -113,6 +113,4 @@ def write(path: Path, results: Iterable[ZooResult]) -> None:
     """Write results sorted by model, format and precision, in place of what the file held."""
     lines = [result.model_dump_json(exclude_defaults=True) for result in sorted(results, key=lambda each: each.key)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, "".join(f"{line}\n" for line in lines))

@@ -19,14 +19,14 @@ from torch import nn
 from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision
 from fbnet_zoo.converters.cases import Case, make_cases
-from fbnet_zoo.converters.degradation import QuantizedFile, judge
 from fbnet_zoo.converters.describe import describe
 from fbnet_zoo.converters.manifest import ParityRecord, QuantizationRecord
 from fbnet_zoo.converters.parity import Runner, check, first_divergence
 from fbnet_zoo.converters.prefixes import first_divergent_part
 from fbnet_zoo.converters.program import Program, deploy_form, export, of_network
 from fbnet_zoo.converters.publish import companions, publish, workplace
-from fbnet_zoo.converters.quantize import quantization
+from fbnet_zoo.converters.quantization.degradation import QuantizedFile, judge
+from fbnet_zoo.converters.quantization.preparation import quantization
 from fbnet_zoo.converters.targets import Target
 from fbnet_zoo.errors import InputError, ParityError
 from fbnet_zoo.model import FBNet

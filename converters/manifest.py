@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 import fbnet_zoo
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.parity import CaseResult, ParityReport, Tolerances
 from fbnet_zoo.errors import InputError
@@ -174,7 +175,7 @@ class Manifest(Record):
 
     def save(self, path: Path) -> None:
         """Write the record as JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_atomically(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from fbnet_zoo import blocks
 from fbnet_zoo._require import quiet
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
-from fbnet_zoo.converters.calibration import Calibration
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
+from fbnet_zoo.converters.quantization.calibration import Calibration
 from fbnet_zoo.converters.respell import respell
 from fbnet_zoo.errors import ConversionError, InputError
+from fbnet_zoo.layers import walk
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
-from fbnet_zoo.walk import walk
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 MODULE_PREFIX = "network."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fbnet_zoo.atomic import sync
 from fbnet_zoo.errors import InputError
 
 _PREFIX, _LOCK, _REPLACED = ".fbnet_zoo-", "lock", "replaced"
@@ -99,4 +100,5 @@ def replace_path(new: Path, final: Path) -> None:
         aside = new.parent / _REPLACED / final.name
         aside.parent.mkdir(exist_ok=True)
         final.rename(aside)
+    sync(new)
     new.replace(final)

@@ -29,7 +29,7 @@ from torch import nn
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions
 from fbnet_zoo.converters.program import FullPrecision, Program, of_network
-from fbnet_zoo.converters.simulation import GraphSimulation
+from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError
 
 FUNCTION = "main"

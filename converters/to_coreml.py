@@ -22,11 +22,12 @@ from PIL import Image
 
 import fbnet_zoo
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.converters import compress_coreml, mil_interpreter, mil_passes
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.manifest import TensorRecord
-from fbnet_zoo.converters.mil_interpreter import MilModel
+from fbnet_zoo.converters.mil import interpreter, passes
+from fbnet_zoo.converters.mil.interpreter import MilModel
 from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.quantization import compress_coreml
 from fbnet_zoo.errors import ConversionError, InputError, did_you_mean
 from fbnet_zoo.spec import PreprocessSpec
 
@@ -72,7 +73,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
                 inputs=[_image(tools, program) if options.image_input else _tensor(tools, program)],
                 outputs=[tools.TensorType(name=program.output_name, dtype=np.float32)],
                 classifier_config=_classifier(tools, program),
-                pass_pipeline=mil_passes.pipeline(
+                pass_pipeline=passes.pipeline(
                     compress=compress_coreml.compression(program, options.precision, exported),
                     std=program.preprocess.std if options.image_input else None,
                     probabilities=_is_classifier(program),
@@ -150,7 +151,7 @@ def _classifier(tools: Any, program: Program) -> Any:
     return tools.ClassifierConfig(
         list(program.labels or ()),
         predicted_feature_name=LABEL,
-        predicted_probabilities_output=mil_passes.PROBABILITIES,
+        predicted_probabilities_output=passes.PROBABILITIES,
     )
 
 
@@ -257,7 +258,7 @@ def load(path: Path) -> CoreMLRunner:
         MissingExtraError: coremltools is not installed.
     """
     tools = require("coremltools", extra="coreml")
-    model = mil_interpreter.load(path)
+    model = interpreter.load(path)
     metadata = tools.utils.load_spec(str(path)).description.metadata.userDefined
     if _PREPROCESS not in metadata:
         raise ConversionError(f"{path.name} does not say how its images are prepared; it was not written by fbnet_zoo")

@@ -25,8 +25,8 @@ from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
 from fbnet_zoo.converters.parity import Tolerances
 from fbnet_zoo.converters.program import Program
-from fbnet_zoo.converters.quantize_executorch import SCHEME, int8_program
-from fbnet_zoo.converters.simulation import GraphSimulation
+from fbnet_zoo.converters.quantization.quantize_executorch import SCHEME, int8_program
+from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError, ParityError
 
 METHOD = "forward"

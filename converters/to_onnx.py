@@ -14,7 +14,7 @@ import torch
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.program import MODULE_PREFIX, Program
-from fbnet_zoo.converters.quantize_onnx import SCHEME, int8_model
+from fbnet_zoo.converters.quantization.quantize_onnx import SCHEME, int8_model
 from fbnet_zoo.errors import ConversionError, InputError
 
 DEFAULT_OPSET, OLDEST_OPSET = 20, 18

@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fbnet_zoo.benchmarks.latency_table import network_ms
-from fbnet_zoo.benchmarks.table_files import find_table
+from fbnet_zoo.latency.files import find_table
+from fbnet_zoo.latency.table import network_ms
 from fbnet_zoo.search.record import NetworkRecord, SearchRecord, load_record
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec

@@ -25,7 +25,7 @@ from fbnet_zoo.converters.artifact import Artifact
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import FbnetZooError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.weights import randomize
+from fbnet_zoo.weights.loading import randomize
 
 NETWORKS = ("fbnet_b", "fbnetv3_a")
 OUT = Path(__file__).parent.parent / "build" / "demo"

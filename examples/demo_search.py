@@ -18,20 +18,21 @@ from rich.console import Console
 from rich.table import Table
 
 import fbnet_zoo
-from fbnet_zoo.benchmarks.devices import open_device
-from fbnet_zoo.benchmarks.latency_table import LatencyTable
-from fbnet_zoo.benchmarks.operator_files import Writer
-from fbnet_zoo.benchmarks.table_measure import TableJob
-from fbnet_zoo.benchmarks.table_rounds import Rounds
-from fbnet_zoo.cli import screen, search_result
+from fbnet_zoo.benchmarks.devices.discovery import open_device
+from fbnet_zoo.benchmarks.lut.measuring import TableJob
+from fbnet_zoo.benchmarks.lut.operator_files import Writer
+from fbnet_zoo.benchmarks.lut.rounds import Rounds
+from fbnet_zoo.cli import screen
+from fbnet_zoo.cli.search import result
 from fbnet_zoo.converters.artifact import Artifact
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.datasets import open_dataset
 from fbnet_zoo.errors import FbnetZooError
+from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.search.baseline import FOLDER, random_baseline
-from fbnet_zoo.search.config import default_config
-from fbnet_zoo.search.cost import latency_cost
+from fbnet_zoo.search.dnas.cost import latency_cost
+from fbnet_zoo.search.gradient.config import default_config
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.runs import SearchRun, run_search, train_best
 from fbnet_zoo.space import load_space
@@ -54,7 +55,7 @@ def main() -> int:
         job = _job(_table())
         run = _searched(job)
         found = _trained(run, job)
-        with search_result.listening("train random networks", EPOCHS, times=RANDOM) as listener:
+        with result.listening("train random networks", EPOCHS, times=RANDOM) as listener:
             others = random_baseline(job, OUT / FOLDER, count=RANDOM, progress=listener.trained)
         network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
         artifacts = _convert(network)
@@ -110,12 +111,12 @@ def _job(table: LatencyTable) -> SearchJob:
 
 
 def _searched(job: SearchJob) -> SearchRun:
-    with search_result.listening(f"search {SPACE}", job.config.epochs) as listener:
+    with result.listening(f"search {SPACE}", job.config.epochs) as listener:
         return run_search(job, OUT, progress=listener.searched)
 
 
 def _trained(run: SearchRun, job: SearchJob) -> SearchRun:
-    with search_result.listening(f"train {run.definition.name}", EPOCHS) as listener:
+    with result.listening(f"train {run.definition.name}", EPOCHS) as listener:
         return train_best(run, job, progress=listener.trained)
 
 

@@ -1,7 +1,6 @@
 """YAML text to `ArchSpec` and back, strictly; `dump` writes the one canonical layout."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from fbnet_zoo import layers, yaml_reader
+from fbnet_zoo import planner, yaml_reader
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
 from fbnet_zoo.yaml_reader import Node
@@ -41,25 +41,19 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
     root = yaml_reader.read(text, origin)
     spec = yaml_reader.validate(ArchSpec, fields(root, origin), root, origin, LETTERS)
     try:
-        layers.plan(spec)
+        planner.plan(spec)
     except InputError as error:
         yaml_reader.fail(origin, yaml_reader.line_of(root, error.location, LETTERS), str(error))
     return spec
 
 
 def save(spec: ArchSpec, path: Path) -> None:
-    """Write a definition, whole or not at all."""
-    write_whole(path, dump(spec))
+    """Write a definition, whole or not at all.
 
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all; text as UTF-8."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_atomically(path, dump(spec))
 
 
 def dump(spec: ArchSpec) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fbnet_zoo import layers, registry
+from fbnet_zoo import planner, registry
+from fbnet_zoo.layers import Layer, LayerType, walk
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.walk import Layer, LayerType, walk
 
 BYTES_PER_VALUE = 4
 """Of a float32, the type that `peak_mb` is stated for."""
@@ -101,11 +101,11 @@ def cost(
     """
     spec = network if isinstance(network, ArchSpec) else registry.get_spec(network)
     size = spec.input_size if input_size is None else input_size
-    plan = layers.plan(spec, in_channels=in_channels, num_classes=num_classes)
+    plan = planner.plan(spec, in_channels=in_channels, num_classes=num_classes)
     walked = tuple(walk(plan, size))
     return Cost(
         input_size=size,
-        layers=tuple(_layer_cost(layer, live) for layer, live in zip(walked, _live_values(walked), strict=True)),
+        layers=tuple(_layer_cost(layer, live) for layer, live in zip(walked, live_values(walked), strict=True)),
     )
 
 
@@ -130,10 +130,17 @@ def _layer_cost(layer: Layer, live: int) -> LayerCost:
     )
 
 
-def _live_values(walked: tuple[Layer, ...]) -> Iterator[int]:
-    """Yield the activation values alive while each layer runs: from a tensor's birth to its last use."""
+def live_values(walked: tuple[Layer, ...], *, input_stays: bool = False) -> Iterator[int]:
+    """Yield the activation values alive while each layer runs: from a tensor's birth to its last use.
+
+    Args:
+        walked: layers that follow one another.
+        input_stays: keep their input alive to the end, as a residual connection around them does.
+    """
     sizes, steps = _tensors(walked)
     last_use = {tensor: step for step, tensors in enumerate(steps) for tensor in tensors}
+    if input_stays:
+        last_use[0] = len(steps)
     alive: set[int] = set()
     for step, tensors in enumerate(steps):
         alive.update(tensors)

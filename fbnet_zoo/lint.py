@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fbnet_zoo import layers, registry
+from fbnet_zoo import planner, registry
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import UnknownNameError, did_you_mean
+from fbnet_zoo.layers import Layer, walk
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.walk import Layer, walk
 
 Severity = Literal["high", "medium", "low"]
 
@@ -202,7 +202,7 @@ def lint(network: str | Path | ArchSpec, target: str = "ane", input_size: int | 
         raise UnknownNameError(f"there are no rules for {target!r}{hint}")
     spec = network if isinstance(network, ArchSpec) else registry.get_spec(network)
     counted = cost(spec, input_size)
-    walked = tuple(walk(layers.plan(spec), counted.input_size))
+    walked = tuple(walk(planner.plan(spec), counted.input_size))
     tensors = [(3, counted.input_size)]
     tensors += [(layer.out_channels, layer.size_out) for layer in walked if layer.type not in _MADE_IN_PLACE]
     all_padded = sum(_padded(*tensor) for tensor in tensors)

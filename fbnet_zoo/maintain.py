@@ -11,9 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from fbnet_zoo import arch_file
-from fbnet_zoo.benchmarks import table_files
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import FbnetZooError
+from fbnet_zoo.latency import files as latency_files
 from fbnet_zoo.schema import arch_schema
 from fbnet_zoo.space.schema import space_schema
 from fbnet_zoo.spec import CountsSpec
@@ -48,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     counts = commands.add_parser("counts", help="fill in 'counts' and write the file canonically")
     counts.add_argument("name", nargs="+", help="name of an entry, or path of its file")
-    commands.add_parser("schema", help=f"rewrite {', '.join((*SCHEMAS, table_files.SCHEMA))}")
+    commands.add_parser("schema", help=f"rewrite {', '.join((*SCHEMAS, latency_files.SCHEMA))}")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "schema":
             for name in SCHEMAS:
-                arch_file.write_whole(folder / name, schema_text(name))
-            table_files.write_schema()
+                write_atomically(folder / name, schema_text(name))
+            latency_files.write_schema()
         for name in getattr(chosen, "name", ()):
             path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
             filled = fill_counts(path)

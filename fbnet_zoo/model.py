@@ -8,9 +8,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks, layers
+from fbnet_zoo import blocks, planner
 from fbnet_zoo.errors import InputError, require_whole
-from fbnet_zoo.layers import MAX_CHANNELS, MAX_CLASSES
+from fbnet_zoo.planner import MAX_CHANNELS, MAX_CLASSES
 from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.spec import ArchSpec
 
@@ -74,7 +74,7 @@ class FBNet(nn.Module):
         require_whole("in_chans", in_chans, low=1, high=MAX_CHANNELS)
         _require_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         self.spec, self.weights, self.license = spec, None, None
-        self.plan = layers.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
+        self.plan = planner.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
         self.feature_info = feature_info(self.plan)
         self.num_features = self.feature_info[-1].channels
         self.head_hidden_size = self.plan.features

@@ -82,11 +82,12 @@ def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None
         contents: of the files, by name; a name says the content (such as by a digest), and is never used for another.
     """
     from fbnet_zoo import arch_file
+    from fbnet_zoo.atomic import write_atomically
 
     path = folder / f"{spec.name}.yaml"
     before = _beside(path)
     for name, content in contents.items():
-        arch_file.write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     arch_file.save(spec, path)
     for name in before - files_of(spec):
         (folder / name).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 An `ArchSpec` is what a YAML file, a search result and an edited copy all are. A row of a stage is a
 `BlockSpec`; what a row leaves out (`None`) is taken from `ArchSpec.defaults`, then from `FALLBACK`.
-`fbnet_zoo.layers` turns rows into concrete layers.
+`fbnet_zoo.planner` turns rows into concrete layers.
 """
 
 import math

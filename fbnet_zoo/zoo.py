@@ -8,12 +8,13 @@ from typing import Any, Literal, overload
 from PIL import Image
 from torch import Tensor
 
-from fbnet_zoo import checkpoints, preprocess, registry, weights
-from fbnet_zoo.checkpoints import Checkpoint
+from fbnet_zoo import preprocess, registry
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.spec import ArchSpec, WeightsSpec
+from fbnet_zoo.weights import checkpoints, loading
+from fbnet_zoo.weights.checkpoints import Checkpoint
 
 _CLASSES = 1000
 """Of a network without weights: ImageNet-1k's."""
@@ -87,7 +88,7 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
         raise InputError("out_indices means something only with features_only=True; say both or none")
     spec, tag = registry.resolve(name_or_path)
     source = _source(name_or_path, tag, pretrained)
-    checkpoint = None if source is False else weights.read(spec, source, registry.folder(name_or_path))
+    checkpoint = None if source is False else loading.read(spec, source, registry.folder(name_or_path))
     network = FBNet(
         checkpoint.spec if checkpoint else spec,
         num_classes=0 if features_only and checkpoint else _classes(num_classes, checkpoint),
@@ -98,7 +99,7 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
         init=checkpoint is None,
     )
     if checkpoint:
-        weights.fill(network, checkpoint, adopt=True)
+        loading.fill(network, checkpoint, adopt=True)
     return FeatureExtractor(network, out_indices) if features_only else network
 
 

@@ -3,7 +3,6 @@
 import copy
 import os
 import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,16 +10,17 @@ from hypothesis import settings
 from fbnet_zoo import arch_file
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.weights import randomize
+from fbnet_zoo.weights.loading import randomize
+from tests.helpers.paths import TINY
 
 pytest_plugins = [
-    "tests.checkpoint_files",
-    "tests.hub_server",
-    "tests.mac",
-    "tests.phone",
-    "tests.tiny_files",
-    "tests.trained",
-    "tests.training",
+    "tests.helpers.checkpoint_files",
+    "tests.helpers.hub_server",
+    "tests.helpers.mac",
+    "tests.helpers.phone",
+    "tests.helpers.tiny_files",
+    "tests.helpers.trained",
+    "tests.helpers.training",
 ]
 
 # pytest-xdist tells its workers that the terminal has 80 columns; what is tested writes into a pipe.
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def tiny_spec() -> ArchSpec:
     """The definition of a small network with something of everything, for 64 px."""
-    return arch_file.load(Path(__file__).parent / "data" / "tiny.yaml")
+    return arch_file.load(TINY)
 
 
 @pytest.fixture(scope="session")

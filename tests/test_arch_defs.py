@@ -8,8 +8,9 @@ import pytest
 from fbnet_zoo import arch_file
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.spec import ArchSpec
+from tests.helpers.paths import ROOT
 
-FILES = sorted((Path(__file__).parents[1] / "arch_defs").glob("*.yaml"))
+FILES = sorted((ROOT / "arch_defs").glob("*.yaml"))
 NAMED_OTHERWISE = {
     "digits": "fbnet",  # found on handwritten digits by the search of this project
     "dmasking": "fbnetv2",  # mobile-vision's name of the first FBNetV2 release

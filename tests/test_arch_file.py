@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo import arch_file, layers
+from fbnet_zoo import arch_file, planner
 from fbnet_zoo.errors import DefinitionError, InputError
 from fbnet_zoo.spec import ArchSpec
 
@@ -196,7 +196,7 @@ def test_letters_and_names_say_the_same() -> None:
 
 
 def test_a_null_is_not_said() -> None:
-    assert layers.plan(arch_file.parse(TINY.replace("r: 2", "r: 2, pad: null"))) == layers.plan(arch_file.parse(TINY))
+    assert planner.plan(arch_file.parse(TINY.replace("r: 2", "r: 2, pad: null"))) == planner.plan(arch_file.parse(TINY))
     with pytest.raises(DefinitionError, match="tiny:12: 'kernel_size' is missing"):
         arch_file.parse(TINY.replace("k: 5", "k: null"), "tiny")
 
@@ -205,7 +205,7 @@ def test_errors_have_a_place_without_a_file() -> None:
     fields = arch_file.parse(TINY).model_dump(exclude_unset=True)
     fields["stages"][1]["blocks"][1]["groups"] = 3
     with pytest.raises(InputError) as caught:
-        layers.plan(ArchSpec.model_validate(fields))
+        planner.plan(ArchSpec.model_validate(fields))
     assert caught.value.location == ("stages", 1, "blocks", 1)
 
 

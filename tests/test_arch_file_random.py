@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fbnet_zoo import arch_file
 from fbnet_zoo.errors import DefinitionError
 from fbnet_zoo.spec import ArchSpec
-from tests.spec_strategies import specs
+from tests.helpers.spec_strategies import specs
 from tests.test_arch_file import TINY
 
 

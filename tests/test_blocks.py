@@ -11,7 +11,7 @@ from fbnet_zoo import blocks
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import ConvPlan
 from fbnet_zoo.spec import LETTERS, ArchSpec
-from tests import layer_rows
+from tests.helpers import layer_rows
 
 SIZE, CHANNELS, EPS = 10, 16, 1e-3
 

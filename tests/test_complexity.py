@@ -17,8 +17,8 @@ from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.spec import ArchSpec
-from tests import layer_rows
-from tests.spec_strategies import specs
+from tests.helpers import layer_rows
+from tests.helpers.spec_strategies import specs
 from tests.test_arch_defs import FILES
 from tests.test_blocks import CASES, spec_of
 

@@ -13,7 +13,8 @@ from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
-from tests.checkpoint_files import TINY, TimmCheckpoint, image, relative_error, timm_with
+from tests.helpers.checkpoint_files import TimmCheckpoint, image, relative_error, timm_with
+from tests.helpers.paths import TINY
 
 
 def test_names_aliases_and_paths() -> None:

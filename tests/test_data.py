@@ -14,6 +14,7 @@ import fbnet_zoo
 from fbnet_zoo.data import imagenet_labels, load_batch, load_image, photographs
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec
+from tests.helpers.paths import ROOT
 
 SPEC = PreprocessSpec(resize=256, crop=224)
 ROTATED_BY_EXIF = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
@@ -37,7 +38,7 @@ def test_photographs_are_small_colour_jpegs_that_fill_any_crop() -> None:
 
 
 def test_photographs_are_credited() -> None:
-    notice = (Path(__file__).parents[1] / "NOTICE").read_text(encoding="utf-8")
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     for path in photographs():
         assert f"fbnet_zoo/photos/{path.name}" in notice
 

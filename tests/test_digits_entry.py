@@ -8,9 +8,9 @@ import pytest
 from safetensors import safe_open
 
 from fbnet_zoo import create, get_spec
-from fbnet_zoo.benchmarks.latency_table import network_ms
-from fbnet_zoo.benchmarks.table_files import find_table
 from fbnet_zoo.datasets import open_dataset
+from fbnet_zoo.latency.files import find_table
+from fbnet_zoo.latency.table import network_ms
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.space import load_space
 from fbnet_zoo.train import evaluate, inputs_of

@@ -10,8 +10,8 @@ import pytest
 from fbnet_zoo import arch_file
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.spec import FALLBACK, LETTERS, ArchSpec, Op, RowOptions
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text(encoding="utf-8")
 
@@ -91,7 +91,7 @@ class TestDefinitions:
 
 
 def test_configuration_of_a_search_is_the_default(tmp_path: Path) -> None:
-    from fbnet_zoo.search.config import SearchConfig, load_config
+    from fbnet_zoo.search.gradient.config import SearchConfig, load_config
 
     (text,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "search.md").read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "search.yaml").write_text(text)

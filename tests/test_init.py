@@ -9,7 +9,7 @@ from torch import nn
 from fbnet_zoo.blocks import DropPath
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec
-from tests import layer_rows
+from tests.helpers import layer_rows
 
 
 class TestDropPath:

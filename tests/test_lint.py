@@ -16,7 +16,7 @@ from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.lint import Finding, Report, lint
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.spec import ArchSpec
-from tests import layer_rows
+from tests.helpers import layer_rows
 
 ODD = """
 name: odd
@@ -123,10 +123,10 @@ def test_totals_are_those_of_the_network(name: str, size: int) -> None:
 
 
 def walked(spec: ArchSpec, size: int) -> list[Any]:
-    from fbnet_zoo import layers
-    from fbnet_zoo.walk import walk
+    from fbnet_zoo import planner
+    from fbnet_zoo.layers import walk
 
-    return list(walk(layers.plan(spec), size))
+    return list(walk(planner.plan(spec), size))
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -11,7 +11,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.spec import ArchSpec
-from tests import layer_rows
+from tests.helpers import layer_rows
 
 SIZE = 96
 FEW = ["fbnet_96", "fbnet_a_2019", "chamnet_f", "fbnetv2_f1", "fbnetv3_a0", "fbnetv3_a_gpu", "mobilenet_v3_small"]

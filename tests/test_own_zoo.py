@@ -21,7 +21,7 @@ from fbnet_zoo.cli.app import app
 from fbnet_zoo.errors import DefinitionError, InputError, UnknownNameError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, WeightsSpec
-from tests.checkpoint_files import logits
+from tests.helpers.checkpoint_files import logits
 
 PIXELS = PreprocessSpec(resize=32, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ELSEWHERE = [

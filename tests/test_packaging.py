@@ -16,9 +16,8 @@ import pytest
 import fbnet_zoo
 from fbnet_zoo import weights
 from fbnet_zoo.model import FBNet
-from tests.checkpoint_files import TINY
+from tests.helpers.paths import ROOT, TINY
 
-ROOT = Path(__file__).parents[1]
 MAPPED = ("arch_defs", "benchmarks", "converters")  # top-level folders that are sub-packages of fbnet_zoo
 ADDED = ("tiny.yaml", "weights/tiny.safetensors")  # what the copy has and the tree has not
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", *MAPPED)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from fbnet_zoo import layers
+from fbnet_zoo import planner
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.plans import InvertedResidualPlan
 from fbnet_zoo.registry import get_spec, list_models
-from tests import layer_rows
+from tests.helpers import layer_rows
 
 MOBILE_CV = layer_rows.load("mobile_cv.json")
 TIMM = layer_rows.load("timm.json")
@@ -126,7 +126,7 @@ class TestCaffe2:
         assert [folded(row) for row in ours] == facts["layers"]
 
     def test_blocks_of_the_definition(self, name: str) -> None:
-        plan = layers.plan(get_spec(CAFFE2[name]["entry"]))
+        plan = planner.plan(get_spec(CAFFE2[name]["entry"]))
         ours = [
             block_row(block)
             for stage in plan.stages

@@ -11,6 +11,7 @@ import pytest
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.errors import MissingExtraError
+from tests.helpers.paths import ROOT
 
 REQUIRE_WITHOUT_SITE_PACKAGES = """
 import sys
@@ -38,7 +39,7 @@ def test_missing_extra_names_the_command(module: str, extra: str, message: str) 
     # -S: no site-packages, so that everything optional is absent
     done = subprocess.run(
         [sys.executable, "-S", "-c", REQUIRE_WITHOUT_SITE_PACKAGES, module, extra],
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

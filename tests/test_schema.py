@@ -13,7 +13,7 @@ from fbnet_zoo import arch_file, maintain
 from fbnet_zoo.registry import get_spec
 from fbnet_zoo.schema import arch_schema
 from fbnet_zoo.spec import LETTERS, ArchSpec
-from tests.spec_strategies import specs
+from tests.helpers.spec_strategies import specs
 from tests.test_arch_defs import FILES
 from tests.test_arch_file import TINY
 

@@ -5,7 +5,6 @@ A published definition never changes its graph. Where a change is meant: `pytest
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from fbnet_zoo import cost
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec, list_models
+from tests.helpers.paths import ROOT
 
-FILE = Path(__file__).parent / "snapshots" / "zoo.json"
+FILE = ROOT / "tests" / "snapshots" / "zoo.json"
 SIZE = 64
 TOLERANCE = 0.01
 """Of the largest logit. Snapshots are written in float64 and compared in float32, which is off by up to 0.0003 here."""

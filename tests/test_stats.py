@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fbnet_zoo.benchmarks.stats import (
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.stats import (
     Ratio,
     bootstrap_interval,
     find_outliers,
@@ -18,7 +19,6 @@ from fbnet_zoo.benchmarks.stats import (
     unpaired_ratio,
     warmup_length,
 )
-from fbnet_zoo.errors import InputError
 
 timings = st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60)
 enough = st.lists(st.floats(0.01, 1e4), min_size=5, max_size=60)

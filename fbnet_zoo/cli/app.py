@@ -9,23 +9,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fbnet_zoo.cli import (
-    bench,
-    convert,
-    deploy,
-    evaluate,
-    lint,
-    lut,
-    network,
-    options,
-    predict,
-    screen,
-    search,
-    show,
-    space,
-    train,
-    verify,
-)
+from fbnet_zoo.cli import convert, deploy, evaluate, lint, network, options, predict, screen, show, space, train, verify
+from fbnet_zoo.cli.bench.app import app as bench
+from fbnet_zoo.cli.lut.app import app as lut
+from fbnet_zoo.cli.search import app as search
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.registry import list_specs, resolve
@@ -59,8 +46,8 @@ class _ConvertCommand(TyperCommand):
 app = typer.Typer(
     cls=_Commands, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-app.add_typer(bench.app, name="bench")
-app.add_typer(lut.app, name="lut")
+app.add_typer(bench, name="bench")
+app.add_typer(lut, name="lut")
 app.add_typer(space.app, name="space")
 app.command("deploy", cls=deploy.Command, epilog=deploy.EPILOG)(deploy.command)
 app.command("lint", epilog=lint.EPILOG)(lint.command)

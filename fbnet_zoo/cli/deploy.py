@@ -113,7 +113,7 @@ def _deploy(
     out: Path,
     force: bool,
 ) -> "Bundle":
-    from fbnet_zoo.benchmarks.devices import open_device
+    from fbnet_zoo.benchmarks.devices.discovery import open_device
     from fbnet_zoo.deploy.build import check_place, deploy
 
     check_place(out, force=force)

@@ -35,7 +35,7 @@ def load(name: str, *, weights: str | None, seed: int | None, labels: tuple[str,
     spec, source = resolve(name, weights=weights, seed=seed)
     with quiet():
         from fbnet_zoo.model import FBNet
-        from fbnet_zoo.weights import randomize
+        from fbnet_zoo.weights.loading import randomize
     if source is not None:
         return _trained(spec, source, registry.folder(name)).eval()
     model = FBNet(spec, num_classes=len(labels) if labels else IMAGENET_CLASSES)
@@ -67,7 +67,7 @@ def resolve(name: str, *, weights: str | None, seed: int | None) -> tuple[ArchSp
 
 def _trained(spec: ArchSpec, source: str, folder: Path) -> "FBNet":
     from fbnet_zoo.model import FBNet
-    from fbnet_zoo.weights import fill, read
+    from fbnet_zoo.weights.loading import fill, read
 
     try:
         checkpoint = read(spec, source, folder)

@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo import arch_file, layers
+from fbnet_zoo import arch_file, planner
 from fbnet_zoo.complexity import Cost, LayerCost
+from fbnet_zoo.layers import Layer, walk
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, ReportedSpec, WeightsSpec
-from fbnet_zoo.walk import Layer, walk
 
 _METADATA = ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported")
 _ROOMY = 84
@@ -172,7 +172,7 @@ def _last_layers(spec: ArchSpec, cost: Cost) -> dict[str, Layer]:
 
 
 def _layers(spec: ArchSpec, cost: Cost) -> Iterator[tuple[Layer, LayerCost]]:
-    return zip(walk(layers.plan(spec), cost.input_size), cost.layers, strict=True)
+    return zip(walk(planner.plan(spec), cost.input_size), cost.layers, strict=True)
 
 
 def _shape(layer: Layer) -> str:

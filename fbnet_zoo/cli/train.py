@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 - one per option
     predict.check_device(device)
     spec, pretrained = _source(name, weights)
     dataset = open_data(data, data_root, download=download)
-    chosen = recipe_for(dataset, recipe, {"epochs": epochs, "seed": seed}, qat=qat)
+    chosen = recipe_for(dataset.kind, recipe, {"epochs": epochs, "seed": seed}, qat=qat)
     folder = out or Path("runs") / f"{spec.name}_{dataset.name}"
     with quiet():
         from fbnet_zoo.train import train
@@ -110,11 +110,11 @@ def _source(name: str, weights: str | None) -> tuple[ArchSpec, bool | str]:
     return spec, True if weights == AUTO else weights
 
 
-def recipe_for(dataset: "ImageDataset", path: Path | None, said: dict[str, Any], *, qat: bool) -> "Recipe":
+def recipe_for(kind: str, path: Path | None, said: dict[str, Any], *, qat: bool) -> "Recipe":
     """Return the recipe of `--recipe` or of the kind of data, with what was said before the file."""
     from fbnet_zoo.train import default_recipe, load_recipe, qat_recipe
 
-    base = qat_recipe(dataset.kind) if qat else default_recipe(dataset.kind)
+    base = qat_recipe(kind) if qat else default_recipe(kind)
     recipe = load_recipe(path, base) if path else base
     return recipe.model_copy(update={key: value for key, value in said.items() if value is not None})
 

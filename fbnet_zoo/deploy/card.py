@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import fbnet_zoo
-from fbnet_zoo.benchmarks.devices import describe
+from fbnet_zoo.benchmarks.devices.discovery import describe
 from fbnet_zoo.benchmarks.measure import Measurement
-from fbnet_zoo.benchmarks.stats import summarize
 from fbnet_zoo.complexity import Cost
 from fbnet_zoo.deploy import licences
 from fbnet_zoo.deploy.platforms import PLATFORMS
 from fbnet_zoo.deploy.record import Deployed
 from fbnet_zoo.deploy.snippets import fill
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, WeightsSpec
-from fbnet_zoo.weights import RANDOM
+from fbnet_zoo.stats import summarize
+from fbnet_zoo.weights.loading import RANDOM
 
 CARD, LICENCE = "MODEL_CARD.md", "LICENSE-weights.txt"
 

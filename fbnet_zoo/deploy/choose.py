@@ -8,10 +8,9 @@ from statistics import median
 from typing import Any
 
 from fbnet_zoo.benchmarks.compare import compare
-from fbnet_zoo.benchmarks.devices import describe
-from fbnet_zoo.benchmarks.host import HostDevice
+from fbnet_zoo.benchmarks.devices.discovery import describe
+from fbnet_zoo.benchmarks.devices.host import HostDevice
 from fbnet_zoo.benchmarks.measure import Device, Measurement
-from fbnet_zoo.benchmarks.stats import Ratio
 from fbnet_zoo.converters.artifact import Artifact, Precision
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.converters.publish import publish, workplace
@@ -20,6 +19,7 @@ from fbnet_zoo.deploy.record import Choice, Variant
 from fbnet_zoo.deploy.timing import can_run, model_file
 from fbnet_zoo.errors import ConversionError
 from fbnet_zoo.model import FBNet
+from fbnet_zoo.stats import Ratio
 
 ROUNDS = 6
 """How often every file is measured, each time in a process of its own."""

@@ -18,7 +18,7 @@ class Platform:
         folder: of the bundle, for everything that goes into the app.
         file: name of the network in it.
         snippets: files that run the network, each made of the template `<name>.jinja`.
-        devices: kinds of device that can run the file, by the names of `fbnet_zoo.benchmarks.devices`.
+        devices: kinds of device that can run the file, by the names of `fbnet_zoo.benchmarks.devices.discovery`.
         variants: precisions among which `auto` chooses, the highest first.
     """
 

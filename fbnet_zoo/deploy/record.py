@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.manifest import Manifest
 from fbnet_zoo.converters.parity import CaseResult
 from fbnet_zoo.errors import InputError
@@ -132,7 +133,7 @@ class Bundle(Record):
         """Write the record, sealed, into the folder of the bundle."""
         text = self.model_copy(update={"sha256": _UNSEALED}).model_dump_json(indent=2) + "\n"
         sealed = text.replace(_UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1)
-        (folder / NAME).write_text(sealed, encoding="utf-8")
+        write_atomically(folder / NAME, sealed)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

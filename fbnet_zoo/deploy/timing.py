@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fbnet_zoo.benchmarks.host import HostDevice
+from fbnet_zoo.benchmarks.devices.host import HostDevice
 from fbnet_zoo.benchmarks.measure import Device, Measurement, ModelFile
 from fbnet_zoo.benchmarks.profile import Profile
 from fbnet_zoo.converters.manifest import Manifest

@@ -13,7 +13,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from fbnet_zoo.report.blocks import Block, Shape, part_title
-from fbnet_zoo.report.svg import element, picture
+from fbnet_zoo.report.charts.svg import element, picture
 from fbnet_zoo.report.text import share
 
 WIDTH, HEIGHT = 74, 134

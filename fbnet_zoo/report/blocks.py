@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fbnet_zoo import layers
+from fbnet_zoo import planner
 from fbnet_zoo.complexity import Cost
+from fbnet_zoo.layers import walk
 from fbnet_zoo.plans import BlockPlan, ConvPlan, InvertedResidualPlan, NetworkPlan, PoolHeadPlan
 from fbnet_zoo.report.text import TIMES, by, share, short_count
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.walk import walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def blocks(spec: ArchSpec, cost: Cost, *, in_channels: int = 3, num_classes: int
         in_channels: channels of the image.
         num_classes: outputs of the classifier.
     """
-    plan = layers.plan(spec, in_channels=in_channels, num_classes=num_classes)
+    plan = planner.plan(spec, in_channels=in_channels, num_classes=num_classes)
     ends = {layer.name: layer.size_out for layer in walk(plan, cost.input_size)}
     channels, size = in_channels, cost.input_size
     for part, name, block in _named(plan):

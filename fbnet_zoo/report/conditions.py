@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from fbnet_zoo.benchmarks.measure import DeviceState, Measurement
-from fbnet_zoo.benchmarks.stats import summarize
 from fbnet_zoo.report.html import Table, columns, span
 from fbnet_zoo.report.text import NOTHING, counted, day, memory
+from fbnet_zoo.stats import summarize
 
 
 def table(title: str, measurements: Sequence[Measurement]) -> Table:

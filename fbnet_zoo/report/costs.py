@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from fbnet_zoo.complexity import BYTES_PER_VALUE, Cost
 from fbnet_zoo.report.blocks import Block, part_title
-from fbnet_zoo.report.charts import meter
+from fbnet_zoo.report.charts.bars import meter
 from fbnet_zoo.report.html import Table, columns, span
 from fbnet_zoo.report.text import by, megabytes, share, short_count
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fbnet_zoo.converters.manifest import LayerSqnr, Manifest, QuantizationRecord
 from fbnet_zoo.converters.parity import CaseResult, ParityReport
-from fbnet_zoo.report.charts import Mark, Tone, columns
+from fbnet_zoo.report.charts.bars import Mark, Tone, columns
 from fbnet_zoo.report.conditions import code
 from fbnet_zoo.report.html import Table, span
 from fbnet_zoo.report.html import columns as headed

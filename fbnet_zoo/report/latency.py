@@ -6,12 +6,13 @@ from statistics import median
 
 from markupsafe import Markup
 
-from fbnet_zoo.benchmarks.measure import DeviceInfo, Measurement
-from fbnet_zoo.benchmarks.stats import Summary, summarize
+from fbnet_zoo.benchmarks.measure import Measurement
+from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.report import conditions
-from fbnet_zoo.report.charts import Bar, Reference, Tone, bars
+from fbnet_zoo.report.charts.bars import Bar, Reference, Tone, bars
 from fbnet_zoo.report.html import Table, columns, span
 from fbnet_zoo.report.text import NOTHING, bare_milliseconds, counted, day, memory, milliseconds, versions
+from fbnet_zoo.stats import Summary, summarize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fbnet_zoo.benchmarks.profile import OperatorTime, Profile
 from fbnet_zoo.report.blocks import part_title
-from fbnet_zoo.report.charts import Mark, meter, strip
+from fbnet_zoo.report.charts.bars import Mark, meter, strip
 from fbnet_zoo.report.html import Table, columns, render, span
 from fbnet_zoo.report.latency import device_about, device_title
 from fbnet_zoo.report.text import bare_milliseconds, counted, milliseconds, share

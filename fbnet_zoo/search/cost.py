@@ -1,155 +1,279 @@
-"""What networks of a space cost, as tensors: one figure for each layer and candidate, so that sums are differentiable.
+"""What the networks of a space cost: one at a time, or a population at once.
 
-LAT(a) = sum_l LAT(b_l), and for a supernet sum_l sum_i m_(l,i) LAT(b_(l,i)) with the masks m that also mix the
-outputs (FBNet, Wu et al., arXiv:1812.03443).
+Figures equal those of `fbnet_zoo.cost` and of a latency table's sum to the last digit: LAT(a) = sum_l LAT(b_l) (FBNet,
+Wu et al., arXiv:1812.03443). The costs of blocks are found once, for each combination of the values they depend on.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from fbnet_zoo import complexity, layers
-from fbnet_zoo.benchmarks.latency_table import LatencyTable, network_ms
+from fbnet_zoo import planner
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.networks import Metric
-from fbnet_zoo.search.points import candidates, definition_at, positions_of
-from fbnet_zoo.space import Space
+from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.layers import block_layers
+from fbnet_zoo.plans import NetworkPlan
+from fbnet_zoo.search.cheapest import cheapest
+from fbnet_zoo.search.prices import Counts, PeakActivations, Prices, Summands, TableLatency
+from fbnet_zoo.search.terms import Term
+from fbnet_zoo.space.encoding import SIZE, STEM, EncodedLayer, EncodedRest, Encoding, Positions
 from fbnet_zoo.spec import ArchSpec
 
 Measure = Callable[[ArchSpec], float]
-"""Takes a network of the space and returns what it costs; the costs of its blocks must add up."""
+"""Takes a network of the space and returns what it costs."""
 
-_TOLERANCE, _CHECKED = 1e-6, 5
+_CHECKED = 4
+"""Networks whose cost is compared with the sum of their blocks' before a search believes in it."""
+
+_TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CostMetric:
-    """A cost that adds up over layers.
+    """A cost of the networks of a space.
 
     Attributes:
-        name: of the metric, such as `latency`.
+        name: such as `latency`.
         unit: of all figures.
-        base: cost of the cheapest network of the space.
-        candidates: what each candidate of each layer costs beyond the cheapest one of that layer.
+        encoding: of the space.
+        terms: costs of stem, layers and head, in the order in which they are added up.
+        peak: whether the largest term counts, instead of their sum.
+        constant: what every network costs beside its terms.
+        slope: the cost is `slope` times the sum of terms and constant,
+        intercept: plus this.
     """
 
     name: str
     unit: str
-    base: float
-    candidates: tuple[tuple[float, ...], ...]
+    encoding: Encoding
+    terms: tuple[Term, ...]
+    peak: bool = False
+    constant: float = 0.0
+    slope: float = 1.0
+    intercept: float = 0.0
 
     def of(self, positions: Sequence[int]) -> float:
-        """Return the cost of the network at some positions."""
-        pairs = zip(self.candidates, positions, strict=True)
-        return self.base + sum(costs[position] for costs, position in pairs)
+        """Return the cost of one network."""
+        full, total = self.encoding.full(positions, 0), 0.0
+        for term in self.terms:
+            for value in term.summands(full):
+                total = max(total, value) if self.peak else total + value
+        return self.slope * (self.constant + total) + self.intercept
 
-    @property
-    def fastest(self) -> tuple[int, ...]:
-        """The positions of the cheapest network: exact, because costs add up."""
-        return tuple(costs.index(min(costs)) for costs in self.candidates)
+    def population(self, population: ArrayLike) -> NDArray[np.float64]:
+        """Return the costs of a population, (networks,), each equal to that of `of`.
 
-    @property
-    def slowest(self) -> tuple[int, ...]:
-        """The positions of the dearest network."""
-        return tuple(costs.index(max(costs)) for costs in self.candidates)
-
-    def expected(self, masks: Sequence[Tensor]) -> Tensor:
-        """Return the cost under masks, a number that is differentiable in them; of masks for each image, the mean.
-
-        With the probabilities softmax(theta) as masks it is the expectation over networks drawn from them.
+        Args:
+            population: positions, (networks, decisions).
         """
-        mask = torch.cat(tuple(masks), -1)  # (all candidates,) or (N, all candidates)
-        costs = torch.tensor([cost for layer in self.candidates for cost in layer], dtype=mask.dtype)
-        return (mask @ costs.to(mask.device)).mean() + self.base
+        rows = np.asarray(population, dtype=np.int64)
+        full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
+        total = np.zeros(len(rows))
+        for term in self.terms:
+            for values in term.columns(full):
+                np.maximum(total, values, out=total) if self.peak else np.add(total, values, out=total)
+        return self.slope * (self.constant + total) + self.intercept
+
+    @cached_property
+    def cheapest(self) -> Positions:
+        """The positions of the network that costs the least."""
+        return cheapest(self.encoding, self.terms, join=np.maximum if self.peak else np.add)
+
+    @cached_property
+    def dearest(self) -> Positions:
+        """The positions of the network that costs the most."""
+        negated = tuple(replace(term, values=-term.values) for term in self.terms)
+        return cheapest(self.encoding, negated, join=np.minimum if self.peak else np.add)
+
+    @property
+    def least(self) -> float:
+        """What the cheapest network costs."""
+        return self.of(self.cheapest)
+
+    @property
+    def most(self) -> float:
+        """What the dearest network costs."""
+        return self.of(self.dearest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditiveCost(CostMetric):
+    """A cost to which every decision adds its own share: its terms are those of the decisions, in order."""
+
+    @cached_property
+    def cheapest(self) -> Positions:
+        """The positions of the network that costs the least."""
+        return tuple(int(term.values.argmin()) for term in self.terms)
+
+    @cached_property
+    def dearest(self) -> Positions:
+        """The positions of the network that costs the most."""
+        return tuple(int(term.values.argmax()) for term in self.terms)
 
 
 def latency_cost(
-    space: Space, table: LatencyTable, *, input_size: int | None = None, num_classes: int = 1000, in_channels: int = 3
+    encoding: Encoding, table: LatencyTable, *, num_classes: int = 1000, in_channels: int = 3
 ) -> CostMetric:
     """Return the latency of a space's networks, ms, by a table with its correction.
 
     Args:
-        space: of candidates.
-        table: of a device; it must have every operator of the space at this size.
-        input_size: of the image, px; the space's largest when not said.
+        encoding: of the space.
+        table: of a device; it must have every operator of the space at its image sizes.
         num_classes: outputs of the classifier.
         in_channels: channels of the image.
 
     Raises:
-        InputError: the space leaves more open than candidates, or the table lacks an operator.
+        InputError: the table lacks an operator, or is for networks of another shape.
     """
-
-    def measure(arch: ArchSpec) -> float:
-        plan = layers.plan(arch, in_channels=in_channels, num_classes=num_classes)
-        return network_ms(table, plan, arch.input_size)
-
-    return additive_cost(space, measure, name="latency", unit="ms", input_size=input_size)
-
-
-def macs_cost(
-    space: Space, *, input_size: int | None = None, num_classes: int = 1000, in_channels: int = 3
-) -> CostMetric:
-    """Return the multiply-accumulates of a space's networks, for one image; arguments as of `latency_cost`."""
-
-    def measure(arch: ArchSpec) -> float:
-        return complexity.cost(arch, in_channels=in_channels, num_classes=num_classes).macs
-
-    return additive_cost(space, measure, name="macs", unit="MACs", input_size=input_size)
+    prices = TableLatency(table=table, in_channels=in_channels, num_classes=num_classes)
+    fit, base = table.calibration, table.base_ms or 0.0
+    if fit is None:
+        return cost_metric(encoding, prices, constant=base)
+    return cost_metric(encoding, prices, constant=base, slope=fit.slope, intercept=fit.intercept_ms)
 
 
-def params_cost(
-    space: Space, *, input_size: int | None = None, num_classes: int = 1000, in_channels: int = 3
-) -> CostMetric:
-    """Return the trainable values of a space's networks; arguments as of `latency_cost`.
+def macs_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
+    """Return the multiply-accumulates of a space's networks, for one image; arguments as of `latency_cost`.
 
     >>> from fbnet_zoo.space import load_space
-    >>> metric = params_cost(load_space("digits_tiny"), num_classes=10)
-    >>> metric.of(metric.fastest) == metric.base
-    True
+    >>> metric = macs_cost(Encoding(load_space("digits_tiny")), num_classes=10)
+    >>> metric.population([metric.cheapest]) == [metric.least]
+    array([ True])
     """
-
-    def measure(arch: ArchSpec) -> float:
-        return complexity.cost(arch, in_channels=in_channels, num_classes=num_classes).params
-
-    return additive_cost(space, measure, name="params", unit="parameters", input_size=input_size)
+    return cost_metric(encoding, Counts(name="macs", in_channels=in_channels, num_classes=num_classes))
 
 
-def additive_cost(space: Space, measure: Measure, *, name: str, unit: str, input_size: int | None = None) -> CostMetric:
-    """Return any cost that adds up, found from networks that differ from one another in one layer.
+def params_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
+    """Return the trainable values of a space's networks; arguments as of `latency_cost`."""
+    return cost_metric(encoding, Counts(name="params", in_channels=in_channels, num_classes=num_classes))
+
+
+def memory_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
+    """Return the peak activation memory of a space's networks, values; arguments as of `latency_cost`."""
+    return cost_metric(encoding, PeakActivations(in_channels=in_channels, num_classes=num_classes), peak=True)
+
+
+def cost_metric(encoding: Encoding, prices: Prices, *, peak: bool = False, **affine: float) -> CostMetric:
+    """Return a cost of a space's networks by the prices of their blocks; `affine` as of `CostMetric`.
 
     Raises:
-        InputError: the space leaves more open than candidates, or several layers changed at once do not cost the sum.
+        InputError: a block has no price, or networks cost something else than their blocks.
     """
-    names, start = candidates(space), [0] * len(space.layers)
-    first = measure(definition_at(space, start, input_size))
-    beyond = []
-    for layer, options in enumerate(names):
-        others = [[*start[:layer], position, *start[layer + 1 :]] for position in range(1, len(options))]
-        beyond.append([0.0, *(measure(definition_at(space, other, input_size)) - first for other in others)])
-    cheapest = [min(costs) for costs in beyond]
-    fastest = [costs.index(least) for costs, least in zip(beyond, cheapest, strict=True)]
-    metric = CostMetric(
-        name=name,
-        unit=unit,
-        base=measure(definition_at(space, fastest, input_size)),
-        candidates=tuple(tuple(cost - least for cost in costs) for costs, least in zip(beyond, cheapest, strict=True)),
-    )
-    for positions in (metric.slowest, *(positions_of(space, space.sample(seed)) for seed in range(_CHECKED))):
-        check_additive(metric, positions, measure(definition_at(space, positions, input_size)))
+    terms = (_stem_term(encoding, prices), *_layer_terms(encoding, prices), _head_term(encoding, prices))
+    metric = CostMetric(name=prices.name, unit=prices.unit, encoding=encoding, terms=terms, peak=peak, **affine)
+    _check_samples(metric, prices.network)
     return metric
 
 
-def check_additive(metric: Metric, positions: Sequence[int], measured: float) -> None:
-    """Refuse a cost of which a whole network has more or less than its parts.
+def additive_cost(encoding: Encoding, measure: Measure, *, name: str, unit: str) -> AdditiveCost:
+    """Return any cost to which every decision adds its own share, found by changing one decision at a time.
+
+    Args:
+        encoding: of the space.
+        measure: returns the cost of a network.
+        name: of the cost.
+        unit: of its figures.
 
     Raises:
-        InputError: always then.
+        InputError: several decisions changed at once do not cost the sum of their changes.
     """
+    first = [0] * len(encoding.counts)
+    constant, terms = measure(encoding.definition(first)), []
+    for at, (slot, count) in enumerate(zip(encoding.decided, encoding.counts, strict=True)):
+        others = [[*first[:at], position, *first[at + 1 :]] for position in range(1, count)]
+        beyond = [(0.0,), *((measure(encoding.definition(other)) - constant,) for other in others)]
+        terms.append(Term.of((slot,), (count,), beyond))
+    metric = AdditiveCost(name=name, unit=unit, encoding=encoding, terms=tuple(terms), constant=constant)
+    _check_samples(metric, measure)
+    return metric
+
+
+def _check_samples(metric: CostMetric, measure: Measure) -> None:
+    encoding = metric.encoding
+    for seed in range(_CHECKED):
+        positions = encoding.positions(encoding.space.sample(seed))
+        _check(metric, positions, measure(encoding.definition(positions)))
+
+
+def _check(metric: CostMetric, positions: Positions, whole: float) -> None:
     total = metric.of(positions)
-    if abs(measured - total) > _TOLERANCE * max(abs(measured), abs(total)):
+    if not abs(whole - total) <= _TOLERANCE * max(abs(whole), abs(total)):
         raise InputError(
-            f"the {metric.name} of the network at {tuple(positions)} is {measured:g} {metric.unit}, but its layers add "
-            f"up to {total:g}; the search needs a cost that adds up over layers"
+            f"the {metric.name} of the network at {positions} is {whole:g} {metric.unit}, but its blocks add up to "
+            f"{total:g}; a search needs a cost that adds up over blocks"
         )
+
+
+def _stem_term(encoding: Encoding, prices: Prices) -> Term:
+    stem = _frame(encoding, prices).stem
+    stems = [replace(stem, out_channels=channels) for channels in encoding.slots[STEM].values]
+    costs = [prices.block(each, sides[0]) for sides in encoding.sides for each in stems]
+    return Term.of((SIZE, STEM), (len(encoding.sides), len(stems)), costs)
+
+
+def _layer_terms(encoding: Encoding, prices: Prices) -> Iterator[Term]:
+    """Yield the terms of the layers' blocks; equal layers share their values."""
+    known: dict[object, Term] = {}
+    for index, layer in enumerate(encoding.layers):
+        before, after = (tuple(sides[at] for sides in encoding.sides) for at in (index + 1, index + 2))
+        if not prices.sized:
+            before, after = before[:1], after[:1]
+        key = (tuple(layer.branches.values()), layer.before, layer.expansions, layer.after, before)
+        if key not in known:
+            known[key] = _first_term(encoding, layer, before, prices)
+        yield replace(known[key], axes=(SIZE, *layer.axes))
+        if layer.rest is not None:
+            yield _rest_term(encoding, layer, layer.rest, after, prices)
+
+
+def _first_term(encoding: Encoding, layer: EncodedLayer, sides: Sequence[int], prices: Prices) -> Term:
+    """Return what the first block costs, by size, input channels, block, expansion and output channels."""
+    parts = (layer.before, tuple(layer.branches.values()), layer.expansions, layer.after)
+    plans = [
+        encoding.space.plan(branch.having(before, expansion, after))
+        for before, branch, expansion, after in product(*parts)
+    ]
+    costs = [prices.block(plan, side) for side in sides for plan in plans]
+    term = Term.of((SIZE, *layer.axes), (len(sides), *map(len, parts)), costs)
+    return term.over_sizes(len(encoding.sides))
+
+
+def _rest_term(
+    encoding: Encoding, layer: EncodedLayer, rest: EncodedRest, sides: Sequence[int], prices: Prices
+) -> Term:
+    """Return what one of the blocks after the first costs, by size, channels, kernel and expansion."""
+    parts = (layer.after, rest.branches, rest.expansions)
+    plans = [
+        encoding.space.plan(branch.having(channels, expansion, channels))
+        for channels, branch, expansion in product(*parts)
+    ]
+    costs = [prices.block(plan, side) for side in sides for plan in plans]
+    count, *axes = rest.axes
+    term = Term.of((SIZE, *axes), (len(sides), *map(len, parts)), costs)
+    return replace(term.over_sizes(len(encoding.sides)), repeated_by=count, repeats=rest.repeats)
+
+
+def _head_term(encoding: Encoding, prices: Prices) -> Term:
+    """Return what head, pooling and classifier cost, by size, input channels and features."""
+    frame, last = _frame(encoding, prices), encoding.layers[-1]
+    heads = encoding.heads()
+    costs = []
+    for sides in encoding.sides:
+        for row in heads:
+            costs += [_head_price(replace(frame, head=head), sides[-1], prices) for head in row]
+    return Term.of(
+        (SIZE, last.axes[-1], len(encoding.slots) - 1), (len(encoding.sides), len(heads), len(heads[0])), costs
+    )
+
+
+def _head_price(network: NetworkPlan, side: int, prices: Prices) -> Summands:
+    *_, last = block_layers("head", network.head, side)
+    return (*prices.block(network.head, side), *prices.end(network, last.size_out))
+
+
+def _frame(encoding: Encoding, prices: Prices) -> NetworkPlan:
+    return planner.plan(encoding.space.frame, in_channels=prices.in_channels, num_classes=prices.num_classes)

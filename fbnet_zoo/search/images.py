@@ -1,6 +1,5 @@
-"""From a data set to the two parts that a search learns from; its held-out images stay out."""
+"""The images of a search: most to learn from, the rest to choose networks by; a data set's held-out ones stay out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,11 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from fbnet_zoo.datasets import ImageDataset, ImageSet
-from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.batches import Part, SearchData
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.train import Augmentation, Inputs
-from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoch_indices, seed_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +17,9 @@ class Loading:
 
     Attributes:
         inputs: of the networks.
-        augmentation: of the images for the weights; those for theta are taken as they are evaluated.
+        augmentation: of the images for the weights; the others are taken as they are evaluated.
         batch_size: images of a step, of all processes together.
-        weight_share: of the images to train on, those for the weights; 0.8 in the paper.
+        weight_share: share of the images to train on that weights learn from; 0.8 in the FBNet paper.
         seed: of the split, the order and the augmentation.
         workers: processes that read images.
     """
@@ -36,43 +32,16 @@ class Loading:
     workers: int = 0
 
 
-def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
-    """Split the images that a data set has to train on, at random: most for the weights, the rest for theta.
-
-    Raises:
-        InputError: a part has fewer images than a batch.
-    """
-    own, others = split(dataset, loading)
-    return SearchData(
-        weights=_part(_Chosen(dataset.train, own), loading, loading.augmentation, seed_of(loading.seed, 0)),
-        theta=_part(_Chosen(dataset.train, others), loading, Augmentation(), seed_of(loading.seed, 1)),
-    )
-
-
 def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:
-    """Return which images are for the weights and which for theta."""
+    """Return which images weights learn from, and which networks are chosen by."""
     count = len(dataset.train.labels)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(loading.seed))
     own, others = order.tensor_split([round(loading.weight_share * count)])
     return own, others
 
 
-def _part(images: ImageSet, loading: Loading, augmentation: Augmentation, seed: int) -> Part:
-    count, size = len(images.labels), loading.batch_size
-    if count < size:
-        raise InputError(f"{count} images are fewer than a batch of {size}; take a smaller batch_size")
-
-    def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
-        chosen = epoch_indices(count, size, seed=seed, epoch=epoch)[first:, shard.rows(size)]
-        return augmented_batches(
-            images, loading.inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=loading.workers
-        )
-
-    return Part(steps=count // size, batches=batches)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Chosen:
+class Chosen:
     """Some of the images of a set."""
 
     images: ImageSet

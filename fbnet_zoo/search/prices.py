@@ -1,24 +1,30 @@
-"""What the parts of a network cost one by one, by counting or by a latency table."""
+"""What the parts of a network cost one by one: by counting, or by a latency table.
 
+A price is a tuple of summands, in the order in which the figures of a whole network are added up: with floating-point
+numbers another order may change the last digit.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from fbnet_zoo import complexity, layers
-from fbnet_zoo.benchmarks.latency_table import LatencyTable, network_ms
-from fbnet_zoo.benchmarks.operators import Operator, block_operators, end_operators
-from fbnet_zoo.plans import BlockPlan, InvertedResidualPlan, NetworkPlan
+from fbnet_zoo import complexity, planner
+from fbnet_zoo.latency.operators import Operator, block_operators, end_operators
+from fbnet_zoo.latency.table import LatencyTable, network_ms
+from fbnet_zoo.layers import Layer, block_layers, end_layers
+from fbnet_zoo.plans import BlockPlan, ConvPlan, InvertedResidualPlan, NetworkPlan
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.walk import block_layers, end_layers
+
+Summands = tuple[float, ...]
 
 
 class Prices(Protocol):
-    """A cost of parts that adds up.
+    """A cost that follows from the costs of blocks.
 
     Attributes:
-        name: of the metric.
+        name: of the cost.
         unit: of all figures.
         sized: whether the size of images matters.
-        constant: what every network costs beside its parts.
         in_channels: channels of the image.
         num_classes: outputs of the classifier.
     """
@@ -30,20 +36,18 @@ class Prices(Protocol):
     @property
     def sized(self) -> bool: ...
     @property
-    def constant(self) -> float: ...
-    @property
     def in_channels(self) -> int: ...
     @property
     def num_classes(self) -> int: ...
 
-    def block(self, plan: BlockPlan, size: int) -> float:
+    def block(self, plan: BlockPlan, size: int) -> Summands:
         """Return the cost of one block on images of `size` px."""
 
-    def end(self, network: NetworkPlan, size: int) -> float:
-        """Return the cost of pooling and classifier, where the head puts out images of `size` px."""
+    def end(self, network: NetworkPlan, size: int) -> Summands:
+        """Return the cost of pooling and classifier, where the head outputs images of `size` px."""
 
-    def whole(self, arch: ArchSpec) -> float:
-        """Return the cost of a network, found without adding up blocks."""
+    def network(self, arch: ArchSpec) -> float:
+        """Return the cost of a whole network, found without adding up blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +57,11 @@ class Counts:
     name: Literal["params", "macs"]
     in_channels: int
     num_classes: int
-    constant: float = 0.0
     _known: dict[tuple[BlockPlan, int], tuple[int, int]] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
-        """Of all figures."""
+        """Unit of all figures."""
         return "parameters" if self.name == "params" else "MACs"
 
     @property
@@ -66,25 +69,23 @@ class Counts:
         """Whether the size of images matters."""
         return self.name == "macs"
 
-    def block(self, plan: BlockPlan, size: int) -> float:
+    def block(self, plan: BlockPlan, size: int) -> Summands:
         """Count a block; what comes before its projection is counted once for all widths of the output."""
         if not isinstance(plan, InvertedResidualPlan) or plan.project is None:
-            return self._counted(plan, size)[0]
-        inner = plan.project.in_channels
-        front = replace(plan, project=None, out_channels=inner, residual=False, zero_init=False)
-        value, after = self._counted(front, size)
-        return value + self._counted(plan.project, after)[0]
+            return (self._counted(plan, size)[0],)
+        value, after = self._counted(_front(plan, plan.project), size)
+        return (value + self._counted(plan.project, after)[0],)
 
-    def end(self, network: NetworkPlan, size: int) -> float:
+    def end(self, network: NetworkPlan, size: int) -> Summands:
         """Count the classifier."""
-        return complexity.count(end_layers(network, size))[self.sized]
+        return (complexity.count(end_layers(network, size))[self.sized],)
 
-    def whole(self, arch: ArchSpec) -> float:
+    def network(self, arch: ArchSpec) -> float:
         """Count a network."""
         return getattr(complexity.cost(arch, in_channels=self.in_channels, num_classes=self.num_classes), self.name)
 
     def _counted(self, plan: BlockPlan, size: int) -> tuple[int, int]:
-        """Return the count of a part and the size of what it puts out."""
+        """Return the count of a part and the size of its output."""
         if (plan, size) not in self._known:
             walked = list(block_layers("block", plan, size))
             after = walked[-1].size_out if walked else size
@@ -93,8 +94,51 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeakActivations:
+    """The largest number of activation values alive at once: the largest of any block's, since none outlives it."""
+
+    in_channels: int
+    num_classes: int
+    name: str = "memory"
+    unit: str = "values"
+    sized: bool = True
+    _known: dict[tuple[BlockPlan, int, bool], tuple[int, int]] = field(default_factory=dict)
+
+    def block(self, plan: BlockPlan, size: int) -> Summands:
+        """Return the peak inside a block; what precedes its projection is found once for all widths of the output."""
+        if not isinstance(plan, InvertedResidualPlan) or plan.project is None:
+            return (_peak(block_layers("block", plan, size)),)
+        front, stays = _front(plan, plan.project), plan.residual
+        if (front, size, stays) not in self._known:
+            walked = list(block_layers("block", front, size))
+            after = walked[-1].size_out if walked else size
+            self._known[front, size, stays] = (_peak(walked, input_stays=stays), after**2)
+        peak, pixels = self._known[front, size, stays]
+        projecting = (plan.project.in_channels + plan.project.out_channels) * pixels
+        return (max(peak, projecting + (plan.project.out_channels * size**2 if stays else 0)),)
+
+    def end(self, network: NetworkPlan, size: int) -> Summands:
+        """Return the peak of pooling and classifier."""
+        return (_peak(end_layers(network, size)),)
+
+    def network(self, arch: ArchSpec) -> float:
+        """Return the peak of a network."""
+        return complexity.cost(arch, in_channels=self.in_channels, num_classes=self.num_classes).peak_activations
+
+
+def _peak(walked: Iterable[Layer], *, input_stays: bool = False) -> int:
+    layers = tuple(walked)
+    return max(complexity.live_values(layers, input_stays=input_stays)) if layers else 0
+
+
+def _front(plan: InvertedResidualPlan, project: ConvPlan) -> InvertedResidualPlan:
+    """Return a block without its projection."""
+    return replace(plan, project=None, out_channels=project.in_channels, residual=False, zero_init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableLatency:
-    """Milliseconds by a latency table, with its correction."""
+    """Milliseconds by a latency table, without its correction."""
 
     table: LatencyTable
     in_channels: int
@@ -103,25 +147,18 @@ class TableLatency:
     unit: str = "ms"
     sized: bool = True
 
-    @property
-    def constant(self) -> float:
-        """What every network costs beside its parts."""
-        return self.table.corrected_ms(self.table.base_ms or 0.0)
+    def block(self, plan: BlockPlan, size: int) -> Summands:
+        """Look up the operators of a block."""
+        return self._times(block_operators(plan, size, self.table.level))
 
-    def block(self, plan: BlockPlan, size: int) -> float:
-        """Look a block up."""
-        return self._beyond(block_operators(plan, size, self.table.level))
+    def end(self, network: NetworkPlan, size: int) -> Summands:
+        """Look up pooling and classifier."""
+        return self._times(end_operators(network, size))
 
-    def end(self, network: NetworkPlan, size: int) -> float:
-        """Look pooling and classifier up."""
-        return self._beyond(end_operators(network, size))
-
-    def whole(self, arch: ArchSpec) -> float:
-        """Return the latency of a network."""
-        plan = layers.plan(arch, in_channels=self.in_channels, num_classes=self.num_classes)
+    def network(self, arch: ArchSpec) -> float:
+        """Return the latency of a network, with the table's correction."""
+        plan = planner.plan(arch, in_channels=self.in_channels, num_classes=self.num_classes)
         return network_ms(self.table, plan, arch.input_size)
 
-    def _beyond(self, operators: tuple[Operator, ...]) -> float:
-        fit = self.table.calibration
-        total = sum(self.table.operator_ms(operator) for operator in operators)
-        return total if fit is None else fit.slope * total
+    def _times(self, operators: tuple[Operator, ...]) -> Summands:
+        return tuple(self.table.operator_ms(operator) for operator in operators)

@@ -1,19 +1,24 @@
 """What a search leaves in its folder: `search.json`, from which pages and tables are made."""
 
+import json
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.config import SearchConfig
-from fbnet_zoo.space import Choices
+from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
+from fbnet_zoo.search.networks import NetworkRecord
+from fbnet_zoo.space.encoding import Decision
 from fbnet_zoo.spec import Name, Record
 from fbnet_zoo.train import Recipe
-from fbnet_zoo.train.run_folder import write_whole
 
-MethodName = Literal["dnas", "dmasking"]
+FORMAT: Literal[2] = 2
+
+_SUPERNET = "with the supernet's weights"
+"""How every search judged networks whose record has format 1."""
 
 
 class MetricRecord(Record):
@@ -23,7 +28,7 @@ class MetricRecord(Record):
         name: such as `latency`.
         unit: of its figures.
         base: cost of the cheapest network of the space.
-        table: name of the latency table, where it is one's.
+        table: name of the latency table it is from, if any.
         device: that the table is of, in words.
     """
 
@@ -40,44 +45,18 @@ class DataRecord(Record):
     Attributes:
         name: of the data set.
         classes: their number.
-        weights: images for the weights.
-        theta: images for theta, others.
-        held_out: images that the search never saw, on which the trained network is evaluated.
+        weights: images that weights learn from.
+        selection: other images, that networks are chosen by (theta learns from them, of methods that have one).
+        held_out: images that the search never used, on which the trained network is evaluated.
         split: how those are held out.
     """
 
     name: str
     classes: int
     weights: int
-    theta: int
+    selection: int
     held_out: int
     split: str
-
-
-class NetworkRecord(Record):
-    """A network that was compared at the end, with the weights that it has in the supernet.
-
-    Attributes:
-        name: of its definition.
-        choices: in the space.
-        positions: of each decision, which of its options it took.
-        log_probability: under P(theta).
-        projected: whether it was drawn otherwise, and changed to keep the limits.
-        costs: of each metric, in its unit.
-        within_limits: whether it keeps all.
-        top1: on theta's images, percent, with the supernet's weights.
-        recalibrated_images: on which batch norm was set anew before.
-    """
-
-    name: Name
-    choices: Choices
-    positions: tuple[int, ...]
-    log_probability: float
-    projected: bool
-    costs: dict[str, float]
-    within_limits: bool
-    top1: float
-    recalibrated_images: int
 
 
 class TrainedRecord(Record):
@@ -131,15 +110,14 @@ class SearchRecord(Record):
 
     Attributes:
         format: version of this record.
-        method: of the search.
         space: its name.
         input_size: of the image, px; the largest where the size is a decision.
-        config: with its limits and its seed; equal ones give equal searches.
-        metrics: all that were known.
-        data: what it learnt from.
-        decisions: names of what is decided, such as `stages.4.0`, in order.
-        options: of each decision, names of its options.
-        networks: the most probable one and those drawn; the best first.
+        config: of the method, with its limits and its seed; equal ones give equal searches.
+        metrics: all costs that were known.
+        data: what it learnt from; `None` of a search in a table of accuracies.
+        decisions: what networks decide, in order.
+        judged: how the accuracies of `networks` were found, in words that follow "top-1".
+        networks: that were compared; the best first.
         met: whether the best keeps all limits.
         trained: the best after its own training, where that was asked for.
         measured: latencies of networks that were measured whole.
@@ -148,18 +126,17 @@ class SearchRecord(Record):
         device: where they computed.
         seconds: that the search took, without interruptions.
         date: when it ended.
-        versions: of everything that took part.
+        versions: package name to version, for every library used.
     """
 
-    format: Literal[1] = 1
-    method: MethodName
+    format: Literal[2] = FORMAT
     space: str
     input_size: int
-    config: SearchConfig
+    config: AnyConfig
     metrics: tuple[MetricRecord, ...]
-    data: DataRecord
-    decisions: tuple[str, ...]
-    options: tuple[tuple[str, ...], ...]
+    data: DataRecord | None
+    decisions: tuple[Decision, ...]
+    judged: str
     networks: tuple[NetworkRecord, ...]
     met: bool
     trained: TrainedRecord | None = None
@@ -170,6 +147,11 @@ class SearchRecord(Record):
     seconds: float
     date: AwareDatetime
     versions: dict[str, str]
+
+    @property
+    def method(self) -> MethodEntry:
+        """The method."""
+        return METHODS[self.config.method]
 
     @property
     def best(self) -> NetworkRecord:
@@ -191,20 +173,40 @@ def save_record(record: SearchRecord, path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    write_whole(path, lambda file: file.write(record.model_dump_json(indent=1).encode() + b"\n"))
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
 
 
 def load_record(path: Path) -> SearchRecord:
-    """Read a record.
+    """Read a record of this version or an earlier one.
 
     Raises:
-        InputError: the file cannot be read, or is no record of this version.
+        InputError: the file cannot be read, or holds something else; the text says file and key.
     """
     try:
-        return SearchRecord.model_validate_json(path.read_bytes())
+        content = json.loads(path.read_bytes())
+        return SearchRecord.model_validate_json(json.dumps(_current(content)))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {place}: {first['msg']}; expected what a search of this version writes") from error
+        raise InputError(f"{path}: {place}: {first['msg']}; expected the record of a search") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); expected the record of a search") from error
+
+
+def _current(content: Any) -> Any:
+    """Return the content of a record of format 1 as this format has it; anything else unchanged."""
+    if not isinstance(content, dict) or content.get("format") != 1:
+        return content
+    try:
+        decisions = zip(content["decisions"], content.pop("options"), strict=True)
+        return content | {
+            "format": FORMAT,
+            "config": {"method": content.pop("method"), **content["config"]},
+            "data": {"selection": content["data"].pop("theta"), **content["data"]},
+            "decisions": [{"name": name, "options": options} for name, options in decisions],
+            "judged": _SUPERNET,
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return content

@@ -12,27 +12,21 @@ from typing import Any
 import torch
 
 from fbnet_zoo import __version__, arch_file
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.own_zoo import BESIDE
-from fbnet_zoo.search import board
-from fbnet_zoo.search.health import SearchEpoch
-from fbnet_zoo.search.images import search_data, split
+from fbnet_zoo.search import tensorboard
+from fbnet_zoo.search.history import HistoryRecord
+from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
-from fbnet_zoo.search.loop import Progress, SearchResult, search
-from fbnet_zoo.search.methods import METHODS, build
-from fbnet_zoo.search.networks import Metric, SearchNetwork
-from fbnet_zoo.search.objective import check_objective
-from fbnet_zoo.search.processes import Processes
-from fbnet_zoo.search.record import (
-    DataRecord,
-    MetricRecord,
-    SearchRecord,
-    TrainedRecord,
-    save_record,
-)
+from fbnet_zoo.search.limits import NetworkCost
+from fbnet_zoo.search.method import Context, Progress, SearchResult
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord, TrainedRecord, save_record
+from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec, WeightsSpec
 from fbnet_zoo.train import RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
-from fbnet_zoo.train.run_folder import write_whole
+from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.runs import WEIGHTS
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
@@ -44,19 +38,19 @@ TAG, LICENSE = "searched", "not stated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRun:
-    """A search that came to its end.
+    """A search that has ended.
 
     Attributes:
         folder: that holds it.
         record: of it.
         definition: of the best network.
-        epochs: of the search.
+        history: records of its epochs or networks.
     """
 
     folder: Path
     record: SearchRecord
     definition: ArchSpec
-    epochs: tuple[SearchEpoch, ...]
+    history: tuple[HistoryRecord, ...]
 
     @property
     def weights(self) -> Path | None:
@@ -74,40 +68,43 @@ def run_search(
 ) -> SearchRun:
     """Search a space, and write the run to a folder.
 
-    The folder holds `config.json`, `metrics.jsonl` with a line per epoch, `tensorboard/`, `checkpoint.pt`, and at the
-    end `search.json` and `result.yaml`, the definition of the best network.
+    The folder holds `config.json`, `metrics.jsonl` with a line per epoch or network, `tensorboard/`, what the method
+    keeps, and at the end `search.json` and `result.yaml`, the definition of the best network.
 
     Args:
         job: what to search for.
         out: the folder.
-        resume: go on with a search that the folder may hold; the result is the same as without the interruption.
-        processes: that search together; one on a CPU when not said. Only the main one reads and writes the folder.
-        progress: called after every epoch, in the main process.
+        resume: resume a search that the folder may hold; the result is the same as without the interruption.
+        processes: that search together (default: one on a CPU). Only the main one reads and writes the folder.
+        progress: called with every record of the history, in the main process.
 
     Raises:
         InputError: a value makes no sense, no network of the space keeps a limit, or the folder holds another run.
         MissingExtraError: a library is missing.
-        TrainingError: a value became infinite or no number; the last good checkpoint stays.
+        TrainingError: a value became NaN or infinite; the last good checkpoint stays.
     """
-    supernet = build(job.method, job.task, seed=job.config.seed)
-    metrics, data = METHODS[job.method].metrics(job.task), search_data(job.dataset, job.loading)
-    check_objective(metrics, job.config.penalty, job.config.limits)  # before there is a folder
+    method = METHODS[job.config.method].load()
+    encoding = method.encoding(job)
+    costs = job.costs(encoding)
+    method.check(job, costs)  # before there is a folder
     folder, together = RunFolder(out), processes or Processes()
     together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
-    with _board(out, supernet, folder, together) as note:
+    with _board(out, encoding, folder, together) as note:
 
-        def told(epoch: SearchEpoch) -> None:
-            note(epoch)
+        def progressed(record: HistoryRecord) -> None:
+            note(record)
             if progress:
-                progress(epoch)
+                progress(record)
 
-        result = search(supernet, data, metrics, job.config, folder=folder, processes=together, progress=told)
-    definition = finished(job, supernet.definition(result.best.positions), name=job.name, summary=_summary(job))
-    record = together.on_main(lambda: _record(job, supernet, metrics, result, together))
+        context = Context(encoding=encoding, costs=costs, folder=folder, processes=together, progress=progressed)
+        result = method.run(job, context)
+    best = encoding.definition(result.best.positions)
+    definition = finished(job, best, name=job.name, summary=_summary(job))
+    record = together.on_main(lambda: _record(job, context, result))
     if together.is_main:
         arch_file.save(definition, out / DEFINITION)
         save_record(record, out / RECORD)
-    return SearchRun(folder=out, record=record, definition=definition, epochs=result.epochs)
+    return SearchRun(folder=out, record=record, definition=definition, history=tuple(result.history))
 
 
 def train_best(
@@ -124,11 +121,11 @@ def train_best(
 
     Raises:
         InputError: an image cannot be read, or a file not be written.
-        TrainingError: loss or weights became infinite or no number; the last good checkpoint stays.
+        TrainingError: the loss or a weight became NaN or infinite; the last good checkpoint stays.
     """
     trained = train(
         run.folder / DEFINITION,
-        job.dataset,
+        job.required_dataset,
         job.recipe,
         run.folder / TRAINING,
         resume=resume,
@@ -136,11 +133,11 @@ def train_best(
         progress=progress,
     )
     content = trained.weights.read_bytes()
-    write_whole(run.folder / WEIGHTS, lambda file: file.write(content))
+    write_atomically(run.folder / WEIGHTS, content)
     spec = run.definition.model_copy(update={"weights": (_weights(content),)})
     arch_file.save(spec, run.folder / DEFINITION)
     found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
-    return updated(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
+    return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
 
 
 def _weights(content: bytes) -> WeightsSpec:
@@ -155,96 +152,107 @@ def _weights(content: bytes) -> WeightsSpec:
     )
 
 
-def updated(run: SearchRun, record: SearchRecord) -> SearchRun:
-    """Return a run with another record, which is written to its folder."""
+def update_record(run: SearchRun, record: SearchRecord) -> SearchRun:
+    """Write another record to the folder of a run; return the run with it."""
     save_record(record, run.folder / RECORD)
     return replace(run, record=record)
 
 
 def _summary(job: SearchJob) -> str:
+    data = f" with {job.dataset.name}" if job.dataset else ""
     target = f", for the latencies of {job.table.name}" if job.table else ""
-    return f"Found by {job.method} in the search space {job.space.name} with {job.dataset.name}{target}."
+    return f"Found by {job.config.method} in the search space {job.space.name}{data}{target}."
 
 
 @contextmanager
 def _board(
-    out: Path, supernet: SearchNetwork, folder: RunFolder, processes: Processes
-) -> Iterator[Callable[[SearchEpoch], None]]:
+    out: Path, encoding: Encoding, folder: RunFolder, processes: Processes
+) -> Iterator[Callable[[HistoryRecord], None]]:
     """Open TensorBoard's files, in the main process only."""
     if not processes.is_main:
         yield lambda _: None
         return
-    done = sum(1 for _ in folder.records())
-    with board.opened(out / board.FOLDER, supernet.decisions, first=done) as note:
+    done, names = sum(1 for _ in folder.records()), [decision.name for decision in encoding.decisions]
+    with tensorboard.opened(out / tensorboard.FOLDER, names, first=done) as note:
         yield note
 
 
 def _config(job: SearchJob, processes: Processes) -> dict[str, Any]:
     """Return what the result depends on."""
+    data = _data(job)
     return {
-        "method": job.method,
+        "method": job.config.method,
         "space": job.space.name,
         "input_size": job.input_size,
-        "data": _data(job).model_dump(),
+        # "theta", as earlier versions named it: their runs can be resumed
+        "data": data and {"theta": data.selection, **data.model_dump(exclude={"selection"})},
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
         "device": processes.kind,
         "precision": processes.precision,
         "batch_size": job.batch_size,
-        "search": job.config.model_dump(mode="json", exclude={"checkpoint_steps"}),
+        "search": job.config.model_dump(mode="json", exclude={"method", "checkpoint_steps"}),
         "augmentation": job.recipe.augmentation.model_dump(mode="json"),
         "definition": arch_file.dump(job.space.frame),
+        **_judge(job),
     }
 
 
-def _data(job: SearchJob) -> DataRecord:
+def _judge(job: SearchJob) -> dict[str, Any]:
+    """Return what stands for training, where something does."""
+    if job.oracle is not None:
+        return {"oracle": {"name": job.oracle.name, "networks": len(job.oracle.known), "top1": sum(job.oracle.known)}}
+    return {"supernet": str(job.supernet)} if job.supernet is not None else {}
+
+
+def _data(job: SearchJob) -> DataRecord | None:
+    if job.dataset is None:
+        return None
     own, others = split(job.dataset, job.loading)
     return DataRecord(
         name=job.dataset.name,
         classes=len(job.dataset.classes),
         weights=len(own),
-        theta=len(others),
+        selection=len(others),
         held_out=len(job.dataset.held_out.labels),
         split=job.dataset.split,
     )
 
 
-def _record(
-    job: SearchJob, supernet: SearchNetwork, metrics: Sequence[Metric], result: SearchResult, processes: Processes
-) -> SearchRecord:
+def _record(job: SearchJob, context: Context, result: SearchResult) -> SearchRecord:
+    config: Any = job.config  # one of those that the record may have, as it tells when it is made
     return SearchRecord(
-        method=job.method,
         space=job.space.name,
-        input_size=supernet.input_size,
-        config=job.config,
-        metrics=tuple(_metric(job, metric) for metric in metrics),
+        input_size=context.encoding.input_size,
+        config=config,
+        metrics=tuple(_metric(job, cost) for cost in context.costs.values()),
         data=_data(job),
-        decisions=supernet.decisions,
-        options=supernet.options,
+        decisions=context.encoding.decisions,
+        judged=result.judged,
         networks=result.networks,
         met=result.met,
-        processes=processes.count,
-        device=processes.device,
-        seconds=_seconds(result.epochs),
+        processes=context.processes.count,
+        device=context.processes.device,
+        seconds=_seconds(result.history),
         date=datetime.now(UTC),
         versions=_versions(),
     )
 
 
-def _metric(job: SearchJob, metric: Metric) -> MetricRecord:
-    table = job.table if metric.name == "latency" else None
+def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
+    table = job.table if cost.name == "latency" else None
     return MetricRecord(
-        name=metric.name,
-        unit=metric.unit,
-        base=metric.base,
+        name=cost.name,
+        unit=cost.unit,
+        base=cost.least,
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
     )
 
 
-def _seconds(epochs: Sequence[SearchEpoch]) -> float:
-    """Return the time of all epochs: each says it since the search was begun or gone on with."""
-    ends = [*(epoch.seconds for epoch in epochs), 0.0]
+def _seconds(history: Sequence[HistoryRecord]) -> float:
+    """Return the time of all records: each has the time since the search was started or resumed."""
+    ends = [*(record.seconds for record in history), 0.0]
     return sum(end for end, following in pairwise(ends) if following < end)
 
 

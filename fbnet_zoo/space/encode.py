@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.layers import repeated
+from fbnet_zoo.planner import repeated
 from fbnet_zoo.space.choices import LayerChoice
 from fbnet_zoo.space.layers import OpenLayer, words
 from fbnet_zoo.space.records import SpaceRow

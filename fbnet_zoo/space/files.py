@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fbnet_zoo import arch_file, layers, yaml_reader
+from fbnet_zoo import arch_file, planner, yaml_reader
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
 from fbnet_zoo.space.choices import Choices
 from fbnet_zoo.space.places import Place
@@ -134,7 +134,7 @@ def _check_networks(space: Space) -> None:
         previous = choices
     for position, variant in enumerate(space.spec.variants):
         with _at("variants", position):
-            layers.plan(space.decode(choices.model_copy(update={"variant": variant.name})))
+            planner.plan(space.decode(choices.model_copy(update={"variant": variant.name})))
     rows = {layer.name: layer.location for layer in space.layers}
     for place in space.places():
         with _at(*rows[place.name.removesuffix(".rest")]):
@@ -158,7 +158,7 @@ def _nth(index: int, options: Sequence[Any]) -> Any:
 
 def _check_network(space: Space, choices: Choices) -> None:
     try:
-        layers.plan(space.decode(choices))
+        planner.plan(space.decode(choices))
     except InputError as error:
         if "blocks" in error.location:
             chosen = zip(space.layers, choices.layers, strict=True)

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fbnet_zoo.errors import InputError, did_you_mean, require_whole
-from fbnet_zoo.layers import plan_block
+from fbnet_zoo.layers import MAX_SIZE
+from fbnet_zoo.planner import plan_block
 from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.space.choices import Choices
 from fbnet_zoo.space.encode import match_end, match_stages
@@ -20,7 +21,6 @@ from fbnet_zoo.space.layers import OpenLayer, Pick, open_layers, single_row, wor
 from fbnet_zoo.space.places import Place, PlacedBlock, placed_blocks, places
 from fbnet_zoo.space.records import SpaceRow, SpaceSpec, VariantSpec
 from fbnet_zoo.spec import ArchSpec
-from fbnet_zoo.walk import MAX_SIZE
 
 MAX_SEED = (1 << 63) - 1
 

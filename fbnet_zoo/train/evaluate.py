@@ -1,6 +1,6 @@
 """How many held-out images a network gets right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fbnet_zoo.datasets import ImageSet
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.train.batches import Inputs, evaluation_batches
+from fbnet_zoo.train.batches import Batch, Inputs, evaluation_batches
 
 BATCH = 128
 
@@ -53,9 +53,21 @@ def evaluate(
     was_training = isinstance(network, nn.Module) and network.training
     if isinstance(network, nn.Module):
         network.eval()
-    correct = 0
-    for batch, labels in evaluation_batches(images, inputs, batch_size=BATCH, workers=workers):
-        correct += int((network(batch.to(device)).argmax(1).cpu() == labels).sum())
+    found = evaluate_batches(
+        network, evaluation_batches(images, inputs, batch_size=BATCH, workers=workers), device=device
+    )
     if isinstance(network, nn.Module):
         network.train(was_training)
-    return Evaluation(correct=correct, images=len(images.labels))
+    return found
+
+
+@torch.inference_mode()
+def evaluate_batches(
+    network: Callable[[Tensor], Tensor], batches: Iterable[Batch], *, device: str = "cpu"
+) -> Evaluation:
+    """Classify the images of some batches by a network in evaluation mode."""
+    correct = images = 0
+    for batch, labels in batches:
+        correct += int((network(batch.to(device)).argmax(1).cpu() == labels.cpu()).sum())
+        images += len(labels)
+    return Evaluation(correct=correct, images=images)

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from fbnet_zoo.atomic import atomic_file, write_atomically
 from fbnet_zoo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -47,11 +47,12 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self.path} cannot be made ({error.strerror}); give another folder") from error
         text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
-        write_whole(self.config, lambda file: file.write(text.encode()))
+        write_atomically(self.config, text)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by a state of tensors and plain values, whole or not at all."""
-        write_whole(self.checkpoint, lambda file: torch.save(state, file))
+        with atomic_file(self.checkpoint) as file:
+            torch.save(state, file)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state of the checkpoint, `None` where there is none; nothing in it is ever executed.
@@ -76,7 +77,7 @@ class RunFolder:
         """Take lines out of the metrics that were written after a checkpoint, for they will be written again."""
         kept = [record for record in self.records() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_whole(self.metrics, lambda file: file.write(text.encode()))
+        write_atomically(self.metrics, text)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the metrics, without a last line that was not written whole."""
@@ -102,22 +103,3 @@ def _difference(before: Any, now: Any) -> str:
         return f"{key}: {_difference(before.get(key), now.get(key))}"
     shown = [text if len(text := str(value)) <= 40 else "a longer text" for value in (before, now)]
     return f"{shown[0]}, now {shown[1]}" if shown[0] != shown[1] else "it was changed"
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place, on to the disk, and put it there: what was there stays until then.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}); give a folder that takes files") from error
-    finally:
-        partial.unlink(missing_ok=True)

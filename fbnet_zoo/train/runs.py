@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fbnet_zoo import __version__, arch_file, checkpoints
+from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
@@ -17,6 +17,7 @@ from fbnet_zoo.train.loop import EpochMetrics, Progress, fit
 from fbnet_zoo.train.qat import adopt, prepare
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.weights import checkpoints
 from fbnet_zoo.zoo import create
 
 WEIGHTS = "weights.safetensors"

@@ -1,0 +1,270 @@
+"""Android devices, measured with ExecuTorch's `executor_runner` over adb."""
+
+import hashlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from math import ceil
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from fbnet_zoo.benchmarks.context import commit, versions
+from fbnet_zoo.benchmarks.devices.adb import Server
+from fbnet_zoo.benchmarks.devices.adb_link import Link
+from fbnet_zoo.benchmarks.devices.android_process import (
+    FOLDER,
+    RUNNER,
+    STOP,
+    TRACE,
+    Job,
+    Timing,
+    elf_abi,
+    execute,
+    find_runner,
+    peak_memory_mb,
+    time_runs,
+)
+from fbnet_zoo.benchmarks.devices.android_state import INFO_COMMAND, STATE_COMMAND, fast_cores, parse_info, parse_state
+from fbnet_zoo.benchmarks.measure import (
+    RUNS,
+    WARMUP,
+    Device,
+    DeviceState,
+    Inputs,
+    Measurement,
+    ModelFile,
+    check_counts,
+    was_throttled,
+)
+from fbnet_zoo.errors import (
+    DeviceError,
+    DeviceLostError,
+    DeviceTimeoutError,
+    DeviceUnavailableError,
+    InputError,
+    RunnerError,
+    RunnerUnusableError,
+)
+from fbnet_zoo.latency.device import DeviceInfo
+
+log = logging.getLogger(__name__)
+
+_LOOK_MS, _MOST_LOOKS = 500, 500
+"""How long the process shall run whose memory is looked at, and with how many runs at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to wait for a device, and when to give up.
+
+    Attributes:
+        warmest_celsius: of the battery, at which a measurement may start.
+        cooldown_s: how long to wait for that, seconds.
+        poll_s: how often to look, seconds.
+        run_s: how long one process may take, seconds.
+    """
+
+    warmest_celsius: float = 37.0
+    cooldown_s: float = 900
+    poll_s: float = 10
+    run_s: float = 600
+
+
+class AndroidDevice(Device):
+    """A phone or another Android device. Whatever fails on it, nothing is left behind.
+
+    Args:
+        link: to the device.
+        runner: ExecuTorch's `executor_runner`, built for the device; what `FBNET_ZOO_RUNNER` names if not given.
+        limits: of warmth and patience.
+
+    Raises:
+        InputError: no runner is given, or there is no such file.
+    """
+
+    def __init__(self, link: Link, *, runner: Path | None = None, limits: Limits | None = None) -> None:
+        self._link, self._limits = link, limits or Limits()
+        self._runner = find_runner(runner)
+        self._info: DeviceInfo | None = None
+        self._sent: set[str] = set()
+        self._touched = False
+
+    @classmethod
+    def find(cls, serial: str | None = None, *, runner: Path | None = None, limits: Limits | None = None) -> Self:
+        """Return the connected device, or that of a serial number if there are several.
+
+        Raises:
+            DeviceUnavailableError: there is none, there are several, or it is in no state to be used.
+            InputError: no runner is given, or there is no such file.
+        """
+        server = Server()
+        return cls(Link(server, server.pick(serial)), runner=runner, limits=limits)
+
+    def info(self) -> DeviceInfo:
+        if self._info is None:
+            self._link.check()
+            self._info = parse_info(self._link.shell(f"{{ {INFO_COMMAND}; }} 2>/dev/null").text, self._link.serial)
+        return self._info
+
+    def push(self, model: ModelFile) -> None:
+        with self._tidy():
+            self._send(_content(model), model.path.suffix)
+
+    def run(
+        self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
+    ) -> Measurement:
+        check_counts(runs=runs, warmup=warmup, threads=threads)
+        with self._tidy():
+            job = self._job(model, inputs, threads)
+            before = self._cool_down()
+            job = replace(job, mask=self._mask(before, threads))
+            timing = time_runs(self._link, job, runs=runs, warmup=warmup, timeout_s=self._limits.run_s)
+            after = self._state()
+            peak_mb = self._peak_mb(job, timing)
+        measurement = self._measurement(model, job, timing, warmup=warmup, before=before, after=after)
+        return measurement.model_copy(update={"peak_rss_mb": peak_mb})
+
+    def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
+        check_counts(runs=runs, threads=threads)
+        with self._tidy():
+            job = replace(self._job(model, inputs, threads), trace=TRACE)
+            if execute(self._link, job, executions=runs, timeout_s=self._limits.run_s).trace is None:
+                raise RunnerUnusableError(
+                    f"{self._link.serial}: the runner has no tracer; build it with -DEXECUTORCH_ENABLE_EVENT_TRACER=ON"
+                )
+            self._link.pull(TRACE, out)
+
+    def cleanup(self) -> None:
+        if self._touched:
+            self._link.shell(f"{STOP}; rm -rf {FOLDER}")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sent.clear()
+        self._touched = False
+
+    @contextmanager
+    def _tidy(self) -> Iterator[None]:
+        try:
+            yield
+        except (DeviceLostError, DeviceUnavailableError) as error:
+            if self._touched:
+                error.add_note(f"{FOLDER} stays on the device, and goes when the device is measured on again")
+            self._forget()
+            raise
+        except BaseException as error:  # an interruption by the user, too
+            try:
+                self.cleanup()
+            except DeviceError as failure:
+                error.add_note(f"cleaning up failed too: {failure}")
+            raise
+
+    def _prepare(self) -> None:
+        if self._touched:
+            return
+        abis, built_for = self.info().abis, elf_abi(self._runner)
+        if built_for and abis and built_for not in abis:
+            raise RunnerUnusableError(
+                f"{self._link.serial}: {self._runner} is built for {built_for}, the device takes {' or '.join(abis)}: "
+                f"build it with -DANDROID_ABI={abis[0]}"
+            )
+        self._touched = True
+        self._link.shell(f"{STOP}; rm -rf {FOLDER}")
+        self._link.push(self._runner, RUNNER)
+        self._link.shell(f"chmod 755 {RUNNER}")
+
+    def _job(self, model: ModelFile, inputs: Inputs, threads: int) -> Job:
+        remote = self._send(_content(model), model.path.suffix)
+        files = [self._send(np.ascontiguousarray(tensor).tobytes(), ".bin") for tensor in inputs]
+        return Job(name=model.name, model=remote, inputs=files, threads=threads)
+
+    def _send(self, content: bytes, suffix: str) -> str:
+        """Put a content on the device, unless it is there, under a name that tells it from all others."""
+        self._prepare()
+        remote = f"{FOLDER}/{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+        if remote not in self._sent:
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder, Path(remote).name)
+                local.write_bytes(content)
+                self._link.push(local, remote)
+            self._sent.add(remote)
+        return remote
+
+    def _state(self) -> DeviceState:
+        return parse_state(self._link.shell(f"{{ {STATE_COMMAND}; }} 2>/dev/null").text)
+
+    def _cool_down(self) -> DeviceState:
+        limits, deadline = self._limits, time.monotonic() + self._limits.cooldown_s
+        while (warmth := (state := self._state()).battery_celsius) is not None and warmth > limits.warmest_celsius:
+            if time.monotonic() > deadline:
+                raise DeviceTimeoutError(
+                    f"{self._link.serial}: the battery still has {warmth:g} C after {limits.cooldown_s:g} s, more than "
+                    f"{limits.warmest_celsius:g} C: let it cool, unplug its charger or raise the limit"
+                )
+            log.info("%s: cooling down, %g C", self._link.serial, warmth)
+            time.sleep(limits.poll_s)
+        return state
+
+    def _mask(self, state: DeviceState, threads: int) -> str | None:
+        mask = fast_cores(state.policies, threads)
+        if mask is None or self._link.shell(f"taskset {mask} true").exit_code == 0:
+            return mask
+        log.warning("%s: taskset does not work there; the system chooses the cores", self._link.serial)
+        return None
+
+    def _peak_mb(self, job: Job, timing: Timing) -> float | None:
+        executions = min(_MOST_LOOKS, ceil(_LOOK_MS / max(timing.samples_ms[0], 1e-3)))
+        try:
+            peak_mb = peak_memory_mb(self._link, job, executions=executions, timeout_s=self._limits.run_s)
+        except RunnerError as error:  # the times are good all the same
+            log.warning("%s", error)
+            return None
+        if peak_mb is None:
+            log.warning("%s: %s ended before its memory was seen", self._link.serial, job.name)
+        return peak_mb
+
+    def _measurement(
+        self, model: ModelFile, job: Job, timing: Timing, *, warmup: int, before: DeviceState, after: DeviceState
+    ) -> Measurement:
+        content = _content(model)
+        runner = hashlib.sha256(self._runner.read_bytes()).hexdigest()[:16]
+        if timing.traced:
+            log.warning("%s: the runner has a tracer, which takes time in every operator", self._link.serial)
+        return Measurement(
+            model=model.name,
+            file=model.path.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+            target=model.target,
+            backend=model.backend,
+            precision=model.precision,
+            runtime="executor_runner with tracer" if timing.traced else "executor_runner",
+            device=self.info(),
+            threads=job.threads,
+            affinity=job.mask,
+            warmup=warmup,
+            warmup_ms=timing.warmup_ms,
+            samples_ms=timing.samples_ms,
+            runs_per_sample=timing.runs_per_sample,
+            load_ms=timing.load_ms,
+            first_ms=timing.first_ms,
+            before=before,
+            after=after,
+            throttled=was_throttled(before, after),
+            versions={**versions(), "adb": self._link.server.version(), "executor_runner": f"sha256:{runner}"},
+            commit=commit(),
+            date=datetime.now(UTC),
+        )
+
+
+def _content(model: ModelFile) -> bytes:
+    try:
+        return model.path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{model.path}: the model cannot be read: {error.strerror}") from error

@@ -1,0 +1,72 @@
+"""Whole networks, measured where a table was: to see what its predictions are worth."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from fbnet_zoo.benchmarks.lut.operator_files import Writer
+from fbnet_zoo.benchmarks.lut.rounds import Rounds, Session, Steps, Subject
+from fbnet_zoo.benchmarks.measure import Device
+from fbnet_zoo.complexity import cost
+from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.targets import RUNTIME_TARGETS
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.stats import Floats
+
+_PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
+
+
+def is_of(table: LatencyTable, device: Device) -> bool:
+    """Return whether a table was measured on a device, with a runtime that can be asked again."""
+    same = table.kind == "measured" and table.device.id == device.info().id
+    return same and table.runtime in RUNTIME_TARGETS and table.precision in _PRECISIONS
+
+
+def network_samples(
+    table: LatencyTable,
+    networks: Sequence[ArchSpec],
+    device: Device,
+    folder: Path,
+    steps: Steps,
+    *,
+    num_classes: int,
+    rounds: int = 3,
+) -> dict[str, Floats]:
+    """Measure whole networks with random weights, as the table's own calibration was.
+
+    Args:
+        table: tells runtime, precision and threads.
+        networks: of different names.
+        device: that the table is of.
+        folder: of the files and measurements; what it has already is not measured again.
+        steps: is told how it goes on.
+        num_classes: outputs of the classifiers.
+        rounds: processes in which each network runs, at least.
+
+    Returns:
+        By the name of the network, the runs that count, ms, in rising order.
+
+    Raises:
+        InputError: the table is of another device, or of a runtime that cannot be asked.
+        ConversionError: a network cannot be written in the format.
+        DeviceError: the device or its runtime failed.
+        MissingExtraError: a library is not installed.
+    """
+    if not is_of(table, device) or table.runtime is None or table.precision is None:
+        raise InputError(
+            f"the latency table {table.name} was not measured on this {device.info().kind} with a runtime of "
+            "'fbnet-zoo lut measure'; make one there, or do not measure"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    target, precision = RUNTIME_TARGETS[table.runtime], _PRECISIONS[table.precision]
+    writer = Writer(target=target, precision=precision, frame=networks[0], folder=folder)
+    settings = Rounds(count=rounds, spread=1.0, threads=table.threads or 1)
+    session = Session(device=device, rounds=settings, partial=folder / "measurements.jsonl", steps=steps)
+    return session.measure([_subject(writer, spec, num_classes) for spec in networks])
+
+
+def _subject(writer: Writer, spec: ArchSpec, num_classes: int) -> Subject:
+    write = functools.partial(writer.network, spec, spec.name, num_classes=num_classes)
+    return Subject(key=spec.name, about=f"network {spec.name}", macs=cost(spec).macs, alone=True, write=write)

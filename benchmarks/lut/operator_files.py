@@ -1,0 +1,126 @@
+"""Files of operators alone and of whole networks, of the same making, for the runtime that a table is for."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fbnet_zoo import blocks
+from fbnet_zoo._require import quiet
+from fbnet_zoo.benchmarks.lut.operator_modules import operator_module
+from fbnet_zoo.benchmarks.measure import ModelFile
+from fbnet_zoo.converters.artifact import ConvertOptions, Precision
+from fbnet_zoo.converters.program import WRAPPERS, Program, export, export_module
+from fbnet_zoo.converters.respell import respell
+from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.converters.tflite import writer
+from fbnet_zoo.latency.operators import Operator
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.plans import ConvPlan
+from fbnet_zoo.spec import ArchSpec
+
+TORCH, TFLITE = "torch", "tflite"
+_SUFFIXES = {TORCH: "pt2", TFLITE: "tflite", **{name: target.suffix for name, target in TARGETS.items()}}
+_BACKEND = {"executorch": "xnnpack"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Writes files for one runtime; the weights are random, and the same each time.
+
+    Attributes:
+        target: the format, a target of `fbnet_zoo.converters.targets`, `torch`, or `tflite` for Ethos-U.
+        precision: fp32 or fp16; int8 of `tflite`.
+        frame: a network of the search space, whose name errors tell.
+        folder: of the files; what is in it is not written again.
+    """
+
+    target: str
+    precision: Precision
+    frame: ArchSpec
+    folder: Path
+
+    def operator(self, operator: Operator, name: str) -> ModelFile:
+        """Write an operator alone.
+
+        Raises:
+            InputError: it has more than one input.
+            ConversionError: the runtime's exporter fails.
+        """
+        return self._file(
+            name, lambda: self._part(operator_module(operator), operator.in_channels, operator.input_size)
+        )
+
+    def layers(self, count: int, channels: int, size: int, name: str) -> ModelFile:
+        """Write so many 1x1 convolutions of each channel alone, on an input of `size` px.
+
+        Raises:
+            ConversionError: the runtime's exporter fails.
+        """
+        return self._file(name, lambda: self._part(_layers(count, channels), channels, size))
+
+    def network(self, spec: ArchSpec, name: str, *, num_classes: int) -> ModelFile:
+        """Write a whole network with random weights.
+
+        Raises:
+            InputError: it cannot be built.
+            ConversionError: the runtime's exporter fails.
+        """
+        options = ConvertOptions(precision=self._program_precision)
+        return self._file(name, lambda: export(FBNet(spec, num_classes=num_classes).eval(), options))
+
+    @property
+    def _program_precision(self) -> Precision:
+        return TARGETS[self.target].program_precision(self.precision) if self.target in TARGETS else "fp32"
+
+    def _part(self, part: nn.Module, channels: int, size: int) -> Program:
+        holder = nn.Sequential(part)  # what is respelled is what a module holds
+        respell(holder)
+        module = WRAPPERS[self._program_precision](holder)
+        return Program(
+            exported=export_module(module, (1, channels, size, size)),
+            module=module,
+            spec=self.frame,
+            precision=self._program_precision,
+            input_size=size,
+            batch=1,
+            dynamic_batch=False,
+            in_channels=channels,
+            num_classes=1,
+            preprocess=self.frame.eval_preprocess(),
+            labels=None,
+            license=None,
+            weights=None,
+        )
+
+    def _file(self, name: str, make: Callable[[], Program]) -> ModelFile:
+        """Write a file, whole or not at all, unless it is there."""
+        path = self.folder / f"{name}.{_SUFFIXES[self.target]}"
+        if not path.exists():
+            half = path.with_name(f"partial_{path.name}")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self._write(make(), half)
+            half.replace(path)
+        backend = _BACKEND.get(self.target)
+        return ModelFile(path=path, name=name, target=self.target, precision=self.precision, backend=backend)
+
+    def _write(self, program: Program, path: Path) -> None:
+        if self.target == TORCH:
+            with quiet():
+                torch.export.save(program.exported, path)
+        elif self.target == TFLITE:
+            writer.write(program, path)
+        else:
+            module = importlib.import_module(TARGETS[self.target].module)
+            module.write(program, path, ConvertOptions(precision=self.precision))
+
+
+def _layers(count: int, channels: int) -> nn.Module:
+    plan = ConvPlan(in_channels=channels, out_channels=channels, groups=channels, bias=True, norm=False)
+    module = nn.Sequential(*(blocks.block(plan, bn_eps=0.0) for _ in range(count)))
+    blocks.init_weights(module)
+    return module.eval().requires_grad_(False)

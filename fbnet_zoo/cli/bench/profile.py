@@ -1,0 +1,135 @@
+"""What `fbnet-zoo bench profile` does: how long each operator takes, as a table and as bars along the time."""
+
+import tempfile
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fbnet_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from fbnet_zoo.benchmarks.measure import Device, ModelFile
+    from fbnet_zoo.benchmarks.profile import OperatorTime, Profile
+
+TRACE_SUFFIX, PROFILE_SUFFIX = ".etdp", ".json"
+_BAR = 30
+_WARMUP = 1
+_UNDELEGATED = "red"
+
+
+def is_trace(path: Path) -> bool:
+    """Tell whether a file is something that was traced, not something to trace."""
+    return path.suffix in {TRACE_SUFFIX, PROFILE_SUFFIX}
+
+
+def read(path: Path) -> "Profile":
+    """Read an ETDump of ExecuTorch, a profile of onnxruntime, or what `bench profile --out` wrote.
+
+    Raises:
+        InputError: it is none of them.
+        MissingExtraError: an ETDump needs executorch.
+    """
+    from pydantic import ValidationError
+
+    from fbnet_zoo.benchmarks.profile import Profile, from_etdump, from_onnxruntime
+
+    if path.suffix == TRACE_SUFFIX:
+        return from_etdump(path, model=path.stem)
+    try:
+        return Profile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError:
+        return from_onnxruntime(path, model=path.stem)
+
+
+def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "Profile":
+    """Run a file with the tracer of its runtime.
+
+    Raises:
+        DeviceError: the device or its runtime failed, or has no tracer.
+        InputError: the file or a number is wrong.
+        MissingExtraError: a library is not installed.
+    """
+    from fbnet_zoo.benchmarks.devices.apple_coreml import CoreMLDevice
+    from fbnet_zoo.benchmarks.devices.host import HostDevice
+    from fbnet_zoo.benchmarks.profile import from_etdump
+
+    with device, tempfile.TemporaryDirectory() as folder:
+        if isinstance(device, HostDevice | CoreMLDevice):
+            return device.profile_operators(model, runs=runs, threads=threads)
+        dump = Path(folder, f"trace{TRACE_SUFFIX}")
+        device.profile(model, dump, runs=runs + _WARMUP, threads=threads)
+        return from_etdump(
+            dump, model=model.name, file=model.path.name, device=device.info(), threads=threads, warmup=_WARMUP
+        )
+
+
+def page(profile: "Profile", *, top: int | None) -> Group:
+    """Return what was seen: every operator, or the `top` slowest, in the order in which they run, and the sums."""
+    return Group(_operators(profile, top), Text(), _kinds(profile), Text(), *_summary(profile))
+
+
+def _operators(profile: "Profile", top: int | None) -> Table:
+    """Return operators with bars along the time of one run, so that together they are a flame of one layer."""
+    operators = profile.operators
+    ends = list(accumulate(operator.median_ms for operator in operators))
+    total = ends[-1] if ends else 0.0
+    slowest = sorted(range(len(operators)), key=lambda index: operators[index].median_ms, reverse=True)[:top]
+    table = _table("operator", "kind", ">ms", ">share", "when")
+    for index in sorted(slowest):
+        operator = operators[index]
+        begin = ends[index] - operator.median_ms
+        style = _style(operator)
+        bar = Bar(total or 1.0, begin, ends[index], width=_BAR, color=style or "cyan")
+        kind = _kind(operator.kind, operator.delegated)
+        table.add_row(Text(operator.name, style=style), kind, *_figures(operator.median_ms, total), bar)
+    return table
+
+
+def _kinds(profile: "Profile") -> Table:
+    by_kind: dict[tuple[str, bool], list[float]] = {}
+    for operator in profile.operators:
+        by_kind.setdefault((operator.kind, operator.delegated), []).append(operator.median_ms)
+    total = sum(map(sum, by_kind.values()))
+    table = _table("kind", ">operators", ">ms", ">share", "")
+    for (kind, delegated), times in sorted(by_kind.items(), key=lambda entry: sum(entry[1]), reverse=True):
+        style = "" if delegated else _UNDELEGATED
+        bar = Bar(total or 1.0, 0, sum(times), width=_BAR, color=style or "cyan")
+        table.add_row(_kind(kind, delegated), str(len(times)), *_figures(sum(times), total), bar)
+    return table
+
+
+def _kind(kind: str, delegated: bool) -> Text:
+    return Text(kind) if delegated else Text(f"{kind}, undelegated", style=_UNDELEGATED)
+
+
+def _style(operator: "OperatorTime") -> str:
+    return "" if operator.delegated else _UNDELEGATED
+
+
+def _figures(value: float, total: float) -> tuple[str, str]:
+    return f"{value:.3f}", f"{value / total:.1%}" if total else ""
+
+
+def _summary(profile: "Profile") -> Iterator[RenderableType]:
+    threads = f", {profile.threads} thread{'s' if profile.threads > 1 else ''}" if profile.threads else ""
+    yield Text(f"{profile.file}, {profile.runtime}{threads}: {profile.total_ms:.3f} ms, median of {profile.runs} runs")
+    loading = f"; loading took {profile.load_ms:.1f} ms" if profile.load_ms is not None else ""
+    yield Text(f"the tracer takes time, too: bench run tells how long it takes without{loading}")
+    share = profile.undelegated_share
+    style = _UNDELEGATED if share else ""
+    yield Text(f"{share:.1%} of the operators' time is undelegated", style=style)
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for header in headers:
+        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
+    return table

@@ -1,0 +1,230 @@
+"""What `fbnet-zoo bench run` does: several files in turn, each time in a process of its own."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fbnet_zoo.cli import screen
+from fbnet_zoo.cli.bench import compare
+from fbnet_zoo.errors import DeviceError, FbnetZooError
+
+if TYPE_CHECKING:
+    from fbnet_zoo.benchmarks.fleet import Failure, Task
+    from fbnet_zoo.benchmarks.measure import Device, Measurement, ModelFile
+
+SEVERAL = 5
+"""Processes for each of several files: as many pairs as a comparison needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        runs: that count, in each process.
+        warmup: before them.
+        threads: how many may work.
+        repeat: processes for each file; `None` is one, and `SEVERAL` where there are several files.
+        store: where measurements are added.
+        resume: leave out what the store has.
+    """
+
+    runs: int
+    warmup: int
+    threads: int
+    repeat: int | None
+    store: Path | None
+    resume: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Measurements, those of an earlier run that were left out among them, and what failed."""
+
+    measurements: "tuple[Measurement, ...]"
+    failures: "tuple[Failure, ...]"
+
+
+def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", settings: Settings) -> Outcome:
+    """Measure every file on every device, in rounds.
+
+    Raises:
+        InputError: the store cannot be read or written.
+        MissingExtraError: a runtime is not installed.
+    """
+    from fbnet_zoo.benchmarks import fleet, store
+
+    tasks = in_rounds(models, settings)
+    stored = store.read(settings.store) if settings.resume and settings.store and settings.store.exists() else ()
+    queues = {name: _queue(device, tasks, _of_units(stored, name)) for name, device in devices.items()}
+    left = {name: queue.left for name, queue in queues.items()}
+    measured = [measurement for queue in queues.values() for measurement in queue.done]
+    with screen.steps("measuring", sum(map(len, left.values())) + 1) as progress:
+        progress(f"{sum(map(len, left.values()))} processes" + (f", {len(measured)} done before" if measured else ""))
+
+        def record(measurement: "Measurement") -> None:
+            measured.append(measurement)
+            if settings.store:
+                store.append(settings.store, measurement)
+            progress(f"{measurement.file}, {milliseconds(median(measurement.samples_ms))} ms")
+
+        failures = fleet.measure_all(devices, left, record)
+    return Outcome(measurements=tuple(measured), failures=failures)
+
+
+def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[Task]":
+    """Return the tasks of all rounds; every other one backwards, so that slow changes of the device meet all alike."""
+    from fbnet_zoo.benchmarks.fleet import Task
+
+    rounds = settings.repeat or (SEVERAL if len(models) > 1 else 1)
+    return [
+        Task(model=model, runs=settings.runs, warmup=settings.warmup, threads=settings.threads)
+        for number in range(rounds)
+        for model in (models[::-1] if number % 2 else models)
+    ]
+
+
+def _of_units(stored: "Sequence[Measurement]", device: str) -> "Sequence[Measurement]":
+    """Leave out what Core ML did with other compute units than the name of the device asks for."""
+    kind, _, units = device.partition(":")
+    return [each for each in stored if kind not in {"ios", "mac"} or each.runtime == f"coreml {units or 'all'}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Queue:
+    """What one device has to do, and what it has done before."""
+
+    left: "Sequence[Task]"
+    done: "Sequence[Measurement]" = ()
+
+
+def _queue(device: "Device", tasks: "Sequence[Task]", stored: "Sequence[Measurement]") -> _Queue:
+    from fbnet_zoo.benchmarks.session import remaining
+    from fbnet_zoo.converters.manifest import FileRecord
+
+    if not stored:
+        return _Queue(left=tasks)
+    contents = {FileRecord.of(path).sha256 for path in {task.model.path for task in tasks}}
+    stored = [each for each in stored if each.sha256 in contents]
+    try:
+        id_ = device.info().id
+    except DeviceError:  # which measuring will meet, and tell
+        return _Queue(left=tasks)
+    done = [each for each in stored if len(remaining(tasks, [each], id_)) < len(tasks)]
+    return _Queue(left=remaining(tasks, stored, id_), done=done)
+
+
+def results(measurements: "Iterable[Measurement]") -> list[dict[str, Any]]:
+    """Return one record for each file, device and number of threads: what its processes say together."""
+    return [_result(group) for group in compare.grouped(measurements).values()]
+
+
+def _result(group: "Sequence[Measurement]") -> dict[str, Any]:
+    from fbnet_zoo.benchmarks.devices.discovery import describe
+    from fbnet_zoo.stats import summarize
+
+    first = group[0]
+    summary = summarize([sample for each in group for sample in each.samples_ms])
+    return {
+        **first.model_dump(include={"file", "model", "target", "precision", "backend", "runtime", "threads", "sha256"}),
+        "device": first.device.model_dump(exclude_none=True) | {"about": describe(first.device)},
+        "processes": len(group),
+        "samples": summary.count,
+        "median_ms": summary.median,
+        "interval_ms": None if summary.low is None else [summary.low, summary.high],
+        "p10_ms": summary.p10,
+        "p90_ms": summary.p90,
+        "p99_ms": summary.p99,
+        "load_ms": _median(each.load_ms for each in group),
+        "first_ms": _median(each.first_ms for each in group),
+        "peak_rss_mb": max((each.peak_rss_mb for each in group if each.peak_rss_mb is not None), default=None),
+        "baseline_rss_mb": _median(each.baseline_rss_mb for each in group),
+        "throttled": sum(each.throttled for each in group),
+        "load_average": max((each.before.load_average for each in group if each.before.load_average), default=None),
+        "outliers": len(summary.outliers),
+        "slow_at_start": max(summarize(each.samples_ms).warmup for each in group),
+        "versions": first.versions,
+    }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def comparisons(measurements: "Iterable[Measurement]") -> list[dict[str, Any]]:
+    """Return the ratio of every file to the first one of the same device."""
+    by_device: dict[str, list[Sequence[Measurement]]] = {}
+    for group in compare.grouped(measurements).values():
+        by_device.setdefault(group[0].device.id, []).append(group)
+    found = []
+    for first, *others in by_device.values():
+        for other in others:
+            try:
+                found.append(compare.record(first, other))
+            except FbnetZooError as error:
+                screen.say("note", f"{other[0].file} is not compared with {first[0].file}: {error}", "cyan")
+    return found
+
+
+def failures(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """Yield what failed, each said on the screen."""
+    for failure in outcome.failures:
+        screen.say("error", f"{failure.device}: {failure.model.path.name}: {failure.error}", "bold red")
+        yield {
+            "device": failure.device,
+            "file": failure.model.path.name,
+            "model": failure.model.name,
+            "error": screen.describe(failure.error),
+        }
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the results as a table, times in ms."""
+    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    lines.add_column("file", overflow="fold")
+    several = len({record["device"]["id"] for record in records}) > 1
+    for header in ("median\nms", "95 %\ninterval", "p10", "p90", "p99", "load", "first", "peak\nMB", "before\nload"):
+        lines.add_column(header, justify="right")
+    lines.add_column("notes", overflow="fold")
+    for record in records:
+        lines.add_row(*_row(record, several=several))
+    return lines
+
+
+def _row(record: Mapping[str, Any], *, several: bool) -> Iterator[Text | str]:
+    where = f"\n{record['device']['about']}" if several else ""
+    yield Text.assemble((record["file"], "bold"), f" {record['precision']}{where}")
+    yield milliseconds(record["median_ms"])
+    yield " to ".join(map(milliseconds, record["interval_ms"] or ()))
+    for key in ("p10_ms", "p90_ms", "p99_ms", "load_ms", "first_ms"):
+        yield "" if record[key] is None else milliseconds(record[key])
+    for key in ("peak_rss_mb", "baseline_rss_mb"):
+        yield "" if record[key] is None else f"{record[key]:.0f}"
+    yield Text(", ".join(_notes(record)), style="yellow" if record["throttled"] else "")
+
+
+def _notes(record: Mapping[str, Any]) -> Iterator[str]:
+    if record["throttled"]:
+        yield f"throttled in {record['throttled']} of {record['processes']}"
+    load, cores = record["load_average"], record["device"].get("cores")
+    if load and cores and load > cores:
+        yield f"disturbed by other programs: load {load:.1f} on {cores} cores"
+    if record["slow_at_start"]:
+        yield f"first {record['slow_at_start']} still slow: more --warmup"
+    if record["outliers"]:
+        yield f"{record['outliers']} of {record['samples']} far off"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time with the digits that matter.
+
+    >>> milliseconds(0.06549), milliseconds(15.671), milliseconds(2931.6)
+    ('0.065', '15.67', '2932')
+    """
+    return f"{value:.{3 if value < 1 else 2 if value < 100 else 0}f}"

@@ -1,0 +1,219 @@
+"""`fbnet-zoo lut measure`: the latency table of a search space on a device."""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from fbnet_zoo.cli import options, screen
+from fbnet_zoo.cli.bench import models
+from fbnet_zoo.converters.targets import RUNTIME_TARGETS, TARGETS, require_libraries
+from fbnet_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from fbnet_zoo.benchmarks.lut.measuring import NetworkLatency
+    from fbnet_zoo.benchmarks.measure import Device
+    from fbnet_zoo.latency.table import LatencyTable
+
+_DEVICES = {"host": tuple(RUNTIME_TARGETS), "android": ("executorch",)}
+_ETHOSU = "ethosu"
+_MEASURING = ("runner", "runtime", "precision", "threads", "rounds", "spread")
+_ESTIMATING = ("config", "system_config", "memory_mode")
+_FEWEST_NETWORKS = 3
+
+SpaceName = Annotated[str, typer.Option("--space", metavar="NAME|PATH", help="Search space whose operators count.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write, .json; names it, too.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="host; android or android:SERIAL; ethosu, estimated.")
+]
+Runner = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="ExecuTorch's executor_runner for Android; else what FBNET_ZOO_RUNNER names."),
+]
+Runtime = Annotated[
+    Literal["executorch", "onnxruntime", "torch"],
+    typer.Option(metavar="NAME", help="executorch (XNNPACK), onnxruntime or torch; a phone has executorch only."),
+]
+Precision = Annotated[Literal["fp32", "fp16"], typer.Option(metavar="fp32|fp16", help="Of weights and arithmetic.")]
+Threads = Annotated[int, typer.Option(metavar="N", min=1, help="Threads, each bound to a core where possible.")]
+Classes = Annotated[int, typer.Option(metavar="N", min=1, help="Outputs of the classifier.")]
+Validate = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Whole networks to predict: N random ones and those of the zoo; 0: none."),
+]
+Count = Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="How often everything is measured, at least.")]
+Spread = Annotated[float, typer.Option(metavar="X", help="Share by which rounds may differ before there are more.")]
+Config = Annotated[
+    str, typer.Option(metavar="NAME", help="Of ethosu: family and multiply-accumulates in a cycle, as ethos-u85-256.")
+]
+SystemConfig = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of ethosu: Vela's name of the clock and the memories.")
+]
+MemoryMode = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of ethosu: Vela's name of what lies in which memory.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has measured.")]
+
+EPILOG = options.examples(
+    "lut measure --space digits_tiny --classes 10 --out host.json",
+    "lut measure --space fbnet --device android --runner executor_runner --out phone.json",
+    "lut measure --space fbnet --runtime onnxruntime --out host_onnx.json --resume",
+    "lut measure --space digits_tiny --classes 10 --device ethosu --config ethos-u55-128 --out u55.json",
+)
+
+
+def command(  # noqa: PLR0913 - one per option
+    context: typer.Context,
+    space: SpaceName,
+    out: Out,
+    device: DeviceName = "host",
+    runner: Runner = None,
+    runtime: Runtime = "executorch",
+    precision: Precision = "fp32",
+    threads: Threads = 1,
+    classes: Classes = 1000,
+    validate: Validate = 20,
+    rounds: Count = 5,
+    spread: Spread = 0.05,
+    config: Config = "ethos-u55-128",
+    system_config: SystemConfig = None,
+    memory_mode: MemoryMode = None,
+    resume: Resume = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Measure every operator of a search space, and how well whole networks are the sum of theirs."""
+    name, partial = _table_name(out), out.with_name(f"{out.stem}.partial")
+    estimated = device == _ETHOSU
+    _check_idle(context, device)
+    _check(device, runtime, precision, validate)
+    _check_partial(partial, resume=resume)
+    from fbnet_zoo.benchmarks.lut.measuring import TableJob, held_out
+    from fbnet_zoo.benchmarks.lut.operator_files import TFLITE, Writer
+    from fbnet_zoo.benchmarks.lut.rounds import Rounds
+    from fbnet_zoo.latency.files import save_table
+    from fbnet_zoo.space import load_space
+
+    loaded, settings = load_space(space), Rounds(count=1 if estimated else rounds, spread=spread, threads=threads)
+    side = _ethosu(config, system_config, memory_mode) if estimated else _real(device, runner)
+    with side as opened, _kept(partial):
+        job = TableJob(
+            name=name,
+            space=loaded,
+            num_classes=classes,
+            networks=held_out(loaded, validate) if validate else (),
+            writer=Writer(
+                target=TFLITE if estimated else RUNTIME_TARGETS[runtime],
+                precision="int8" if estimated else precision,
+                frame=loaded.frame,
+                folder=partial,
+            ),
+            rounds=settings,
+            kind="estimate" if estimated else "measured",
+        )
+        table, networks = job.measure(opened, partial / "measurements.jsonl", screen.steps)
+        save_table(table, out)
+    shutil.rmtree(partial)
+    _show(table, networks, out, as_json=as_json)
+
+
+def _real(device: str, runner: Path | None) -> "Device":
+    from fbnet_zoo.benchmarks.devices.discovery import open_device
+
+    return open_device(device, runner=runner)
+
+
+def _ethosu(accelerator: str, system: str | None, memory: str | None) -> "Device":
+    from fbnet_zoo.benchmarks.devices.ethosu import Configuration, EthosUDevice
+
+    return EthosUDevice(Configuration.find(accelerator, system, memory))
+
+
+def _table_name(out: Path) -> str:
+    """Return the name of a table that is to be written, which `LatencyTable` would refuse only after measuring."""
+    if out.suffix != ".json" or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", out.stem):
+        raise InputError(
+            f"{out}: a table is named by its file; expected lower-case letters, digits and '_', and .json behind"
+        )
+    return out.stem
+
+
+def _check_idle(context: typer.Context, device: str) -> None:
+    """Refuse options that mean nothing for a device, rather than let the user believe that they did something."""
+    idle = _MEASURING if device == _ETHOSU else _ESTIMATING
+    said = [name for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if said:
+        option = f"--{said[0].replace('_', '-')}"
+        raise InputError(f"{option} means nothing for the device {device}; leave it out")
+
+
+def _check(device: str, runtime: str, precision: str, validate: int) -> None:
+    kind = device.partition(":")[0]
+    if kind == _ETHOSU and device != kind:
+        raise InputError(f"there is no device {device!r}; say --device {kind} --config {device.partition(':')[2]}")
+    if kind in {"ios", "mac"}:
+        raise InputError(f"operators cannot be measured on {kind}; expected {' or '.join(_DEVICES)}")
+    if runtime not in _DEVICES.get(kind, RUNTIME_TARGETS):
+        raise InputError(f"the device {kind} runs {' and '.join(_DEVICES[kind])}, not {runtime}; say another --runtime")
+    target = RUNTIME_TARGETS[runtime]
+    if target == models.TORCH and precision != "fp32":
+        raise InputError(f"torch is measured in fp32 only; leave out --precision {precision}, or say another --runtime")
+    if 0 < validate < _FEWEST_NETWORKS:
+        raise InputError(f"--validate cannot be {validate}; {_FEWEST_NETWORKS} networks or more tell something, or 0")
+    if target in TARGETS and kind != _ETHOSU:
+        require_libraries(TARGETS[target])
+
+
+def _check_partial(partial: Path, *, resume: bool) -> None:
+    if partial.exists() and not resume:
+        raise InputError(f"{partial} is of a run that was interrupted; go on with --resume, or delete the folder")
+
+
+@contextmanager
+def _kept(partial: Path) -> Iterator[None]:
+    """Make the folder of files and measurements, and tell of it when it ends before the table is written."""
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{partial}: the folder cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        screen.say("note", f"{partial} keeps what there is; the same command with --resume goes on with it", "cyan")
+        raise
+
+
+def _show(table: "LatencyTable", networks: "Sequence[NetworkLatency]", out: Path, *, as_json: bool) -> None:
+    from fbnet_zoo.cli.lut import show
+    from fbnet_zoo.latency.checks import table_warnings
+
+    warnings = table_warnings(table)
+    if as_json:
+        told: dict[str, Any] = {"path": str(out)} | show.about(table)
+        screen.show_json(told | {"warnings": list(warnings), "networks": [asdict(network) for network in networks]})
+        return
+    for warning in warnings:
+        screen.say("warning", warning, "yellow")
+    if networks:
+        screen.show(_networks(networks, "whole" if table.kind == "estimate" else "measured"), Text())
+    screen.show(f"{out}: {len(table.operators)} operators of {show.device_of(table)}, {len(warnings)} warnings")
+    if table.calibration:
+        screen.show(show.fitted(table.calibration))
+
+
+def _networks(networks: "Sequence[NetworkLatency]", measured: str) -> Table:
+    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    lines.add_column("network")
+    for header in (f"{measured}\nms", "predicted\nms", "sum\nms"):
+        lines.add_column(header, justify="right")
+    for each in networks:
+        times = (each.measured_ms, each.predicted_ms, each.sum_ms)
+        lines.add_row(Text(each.network, style="bold"), *(f"{time_ms:.4f}" for time_ms in times))
+    return lines

@@ -1,0 +1,77 @@
+"""Networks that `fbnet-zoo lut` is given by name, by file or by what they chose in a search space."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fbnet_zoo import registry
+from fbnet_zoo.benchmarks.lut.network_times import NetworkTime, read_times
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.calibration import calibrate
+from fbnet_zoo.latency.operators import Level, Operator, network_operators
+from fbnet_zoo.latency.table import Calibration, LatencyTable
+from fbnet_zoo.space import Choices, LayerChoice, Space, load_space
+from fbnet_zoo.spec import ArchSpec
+
+
+def read_networks(
+    path: Path, *, key: str, columns: Sequence[str], space: str | None, classes: int, level: Level = "block"
+) -> tuple[list[tuple[Operator, ...]], list[list[float]]]:
+    """Return the operators of every network of a file and, for each column, the latencies, ms.
+
+    Args:
+        path: of a CSV file, or of a store of measurements.
+        key: column that names the networks.
+        columns: with latencies.
+        space: of networks that are said by their choices, a digit for each layer.
+        classes: outputs of the classifiers.
+        level: of the operators.
+
+    Raises:
+        InputError: the file or a network in it is wrong.
+    """
+    times = [read_times(path, key=key, column=column) for column in columns]
+    if not times[0]:
+        raise InputError(f"{path}: there is no network in it")
+    loaded = load_space(space) if space else None
+    specs = [_spec(path, time, loaded) for time in times[0]]
+    operators = [network_operators(spec, level=level, num_classes=classes) for spec in specs]
+    return operators, [[time.median_ms for time in column] for column in times]
+
+
+def calibrated(
+    table: LatencyTable, networks: Sequence[Sequence[Operator]], measured_ms: Sequence[float]
+) -> Calibration:
+    """Return how well the sums of a table agree with networks that were measured.
+
+    Raises:
+        InputError: the table lacks an operator, or there are too few networks.
+    """
+    return calibrate([table.sum_ms(network) for network in networks], measured_ms)
+
+
+def _spec(path: Path, time: NetworkTime, space: Space | None) -> ArchSpec:
+    try:
+        return space.decode(digits(space, time.network)) if space else registry.get_spec(time.network)
+    except InputError as error:
+        hint = "; if it is said by its choices, name the search space: --space" if space is None else ""
+        raise InputError(f"{path}: {error}{hint}") from error
+
+
+def digits(space: Space, text: str) -> Choices:
+    """Return the point of a space that is said by a digit for each layer: the number of its candidate, from 0.
+
+    Raises:
+        InputError: the layers do not choose among candidates alone, or it is no such text.
+    """
+    names = [candidate.name for candidate in space.spec.candidates]
+    layers, sizes = space.layers, space.spec.input_size
+    if any(list(layer.ops) != names or layer.size() != len(names) for layer in layers) or len(sizes) > 1:
+        raise InputError(
+            f"the layers of {space.name} choose more than one of the same candidates; digits cannot say it"
+        )
+    if len(text) != len(layers) or not all("0" <= digit <= "9" and int(digit) < len(names) for digit in text):
+        raise InputError(
+            f"{text!r} are no choices of {space.name}; expected {len(layers)} digits, 0 to {len(names) - 1}"
+        )
+    chosen = tuple(LayerChoice(candidate=names[int(digit)]) for digit in text)
+    return Choices(space=space.name, input_size=sizes[0], layers=chosen)

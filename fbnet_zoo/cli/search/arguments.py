@@ -1,0 +1,263 @@
+"""The options of `fbnet-zoo search`, and what they make of a method's defaults."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fbnet_zoo.cli import quantities
+from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.search.config import EvaluatingConfig, MethodConfig
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.methods import METHODS
+
+if TYPE_CHECKING:
+    from typer.models import OptionInfo
+
+LATENCY = "latency"
+_COUNTED = ("macs", "params", "memory")
+
+_WHAT, _BUDGET, _GRADIENT = "What to search for", "Limits on cost", "Methods by gradients: dnas, dmasking"
+_EVALUATING, _TRAINING, _RUN = "Methods by evaluation: random, evolution", "Training and comparison", "The run"
+
+_METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
+    GradientConfig: {
+        "penalty": "--penalty",
+        "penalty_metric": "--penalty-metric",
+        "alpha": "--alpha",
+        "beta": "--beta",
+        "epochs": "--epochs",
+        "warmup_epochs": "--warmup-epochs",
+        "mode": "--mode",
+        "save_memory": "--save-memory",
+        "samples": "--samples",
+    },
+    EvaluatingConfig: {
+        "budget": "--budget",
+        "candidate_epochs": "--candidate-epochs",
+        "oracle": "--oracle",
+        "supernet": "--supernet",
+    },
+}
+"""The options that only methods with such a configuration have, by their parameters."""
+
+
+def _option(panel: str, help_: str, *flags: str, **settings: Any) -> "OptionInfo":
+    return typer.Option(*flags, help=help_, rich_help_panel=panel, **settings)
+
+
+SpaceName = Annotated[
+    str, _option(_WHAT, "search space, see 'space list'", "--space", metavar="NAME|PATH", show_default=False)
+]
+Data = Annotated[
+    str | None,
+    _option(
+        _WHAT,
+        "images: digits, digits_cluttered, cifar10, cifar100, or a folder of train/ and val/ or of classes",
+        metavar="D",
+    ),
+]
+DataRoot = Annotated[Path | None, _option(_WHAT, "folder that holds CIFAR", metavar="DIR")]
+Download = Annotated[bool, _option(_WHAT, "fetch CIFAR into --data-root where it is missing", "--download")]
+Method = Annotated[
+    str,
+    _option(_WHAT, "; ".join(f"{name}: {entry.summary}" for name, entry in METHODS.items()), metavar="NAME"),
+]
+InputSize = Annotated[int | None, _option(_WHAT, "side of the image, px (default: the space's)", metavar="PX")]
+NameOption = Annotated[
+    str | None,
+    _option(_WHAT, "network name (default: derived from the space)", "--name", metavar="NAME"),
+]
+Lut = Annotated[
+    str | None, _option(_BUDGET, "latency table of the device, see 'lut list'", "--lut", metavar="NAME|PATH")
+]
+TargetLatency = Annotated[str | None, _option(_BUDGET, "highest latency by the table, such as 5ms", metavar="TIME")]
+TableClasses = Annotated[
+    int | None,
+    _option(_BUDGET, "number of classes the table was measured with, such as 100 for pixel3", metavar="N", min=1),
+]
+Limit = Annotated[
+    list[str] | None,
+    _option(
+        _BUDGET,
+        "highest value of another cost: macs=300M, params=5M, memory=2M (activation values), or a cost column of "
+        "--oracle; repeatable",
+        metavar="METRIC=N",
+    ),
+]
+Penalty = Annotated[
+    Literal["product", "sum", "none"] | None,
+    _option(
+        _GRADIENT,
+        "trade accuracy for cost: CE * alpha * log(cost)^beta, or CE + alpha * cost^beta (default: limits only)",
+        metavar="product|sum|none",
+    ),
+]
+PenaltyMetric = Annotated[
+    str | None,
+    _option(
+        _GRADIENT, "cost of the penalty: macs, params or latency (default: latency with --lut, else macs)", metavar="M"
+    ),
+]
+Alpha = Annotated[float | None, _option(_GRADIENT, "factor of the penalty (default: 0.2)", metavar="X")]
+Beta = Annotated[float | None, _option(_GRADIENT, "power of the penalty (default: 0.6)", metavar="X")]
+Epochs = Annotated[
+    int | None, _option(_GRADIENT, "search epochs (default: depends on the kind of data)", metavar="N", min=1)
+]
+Warmup = Annotated[int | None, _option(_GRADIENT, "warm-up epochs (theta frozen)", metavar="N", min=0)]
+BatchSize = Annotated[int | None, _option(_GRADIENT, "images per search step", metavar="N", min=1)]
+Mode = Annotated[
+    Literal["soft", "sampled"] | None,
+    _option(_GRADIENT, "run all candidates, as in the paper, or only the drawn one", metavar="soft|sampled"),
+]
+SaveMemory = Annotated[bool, _option(_GRADIENT, "recompute candidates for the gradient", "--save-memory")]
+Samples = Annotated[
+    int | None, _option(_GRADIENT, "networks to draw at the end and compare (default: 6)", metavar="N", min=0)
+]
+Budget = Annotated[
+    int | None, _option(_EVALUATING, "networks to evaluate (default: depends on the kind of data)", metavar="N", min=1)
+]
+CandidateEpochs = Annotated[
+    int | None,
+    _option(
+        _EVALUATING, "training epochs of each network (default: the recipe's; evolution: fewer)", metavar="N", min=1
+    ),
+]
+SupernetRun = Annotated[
+    Path | None,
+    _option(
+        _EVALUATING,
+        "evaluate with the weights of the supernet in this run of dnas or dmasking, instead of training",
+        metavar="RUN",
+    ),
+]
+OracleFile = Annotated[
+    Path | None,
+    _option(
+        _EVALUATING,
+        "evaluate by a table of known accuracies (CSV: one column per decision, then top1), instead of training",
+        metavar="FILE",
+    ),
+]
+RecipeFile = Annotated[Path | None, _option(_TRAINING, "training recipe (YAML)", "--recipe", metavar="FILE")]
+TrainEpochs = Annotated[
+    int | None, _option(_TRAINING, "epochs of the final training (default: the recipe's)", metavar="N", min=1)
+]
+Train = Annotated[bool, _option(_TRAINING, "train the best network from scratch", "--train/--no-train")]
+Random = Annotated[
+    int, _option(_TRAINING, "also train N random networks within the same limits, to compare with", metavar="N", min=0)
+]
+Measure = Annotated[
+    bool | None,
+    _option(_TRAINING, "measure the compared networks whole (default: if the table is of this machine)"),
+]
+Register = Annotated[
+    bool, _option(_TRAINING, "add the network to your own zoo, where create() finds it by name", "--register")
+]
+License = Annotated[str, _option(_TRAINING, "license of the trained weights, for the zoo", "--license", metavar="NAME")]
+Out = Annotated[
+    Path | None,
+    _option(_RUN, "folder of the run (default: runs/SPACE_DATA_METHOD)", metavar="RUN", show_default=False),
+]
+Resume = Annotated[bool, _option(_RUN, "resume the run in the folder", "--resume")]
+ConfigFile = Annotated[
+    Path | None, _option(_RUN, "all other settings of the method (YAML)", "--config", metavar="FILE")
+]
+Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", min=0)]
+Seeds = Annotated[int, _option(_RUN, "number of searches, with consecutive seeds from --seed", metavar="N", min=1)]
+Device = Annotated[
+    str | None, _option(_RUN, "where to compute, such as cpu or cuda (default: the fastest available)", metavar="NAME")
+]
+MixedPrecision = Annotated[
+    Literal["no", "fp16", "bf16"] | None,
+    _option(_RUN, "mixed precision of the search (default: accelerate's setting, else no)", metavar="no|fp16|bf16"),
+]
+
+
+def check_method(said: Mapping[str, Any]) -> None:
+    """Refuse a method that does not exist, and options of other methods.
+
+    Raises:
+        InputError: always then.
+    """
+    name = said["method"]
+    if name not in METHODS:
+        hint = did_you_mean(name, METHODS) or f"; expected {', '.join(METHODS)}"
+        raise InputError(f"--method cannot be {name!r}{hint}")
+    for kind, options in _METHOD_OPTIONS.items():
+        if issubclass(METHODS[name].config, kind):
+            continue
+        for parameter, option in options.items():
+            if said.get(parameter) not in (None, False):
+                takers = [other for other, entry in METHODS.items() if issubclass(entry.config, kind)]
+                raise InputError(f"{option} is not an option of the method {name}, but of {' and '.join(takers)}")
+    if not said["data"] and not said["oracle"]:
+        raise InputError("--data is missing: a search needs images, or a table of known accuracies (--oracle)")
+
+
+def config(base: MethodConfig, said: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:
+    """Return what the options make of a configuration.
+
+    Args:
+        base: by the kind of data, or from a file.
+        said: the options by their names; `None` for those that were not given.
+        has_table: whether latency is known.
+        columns: costs that a table of accuracies has.
+
+    Raises:
+        InputError: they contradict each other, or nothing bounds what a network may cost.
+    """
+    limits = {**base.limits, **_limits(said, columns)}
+    if LATENCY in limits and not has_table and LATENCY not in columns:
+        raise InputError("--target-latency needs the latency table of a device; name one with --lut, see 'lut list'")
+    update: dict[str, Any] = {"limits": limits, "seed": said["seed"]}
+    if isinstance(base, GradientConfig):
+        update |= _gradient(base, said, limits=limits, has_table=has_table)
+    if isinstance(base, EvaluatingConfig):
+        own = {"budget": said["budget"], "train_epochs": said["candidate_epochs"]}
+        update |= {key: value for key, value in own.items() if value is not None}
+    return type(base).model_validate(base.model_dump() | update)
+
+
+def _gradient(
+    base: GradientConfig, said: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
+) -> dict[str, Any]:
+    plain = ("epochs", "warmup_epochs", "mode", "samples")
+    update = {key: said[key] for key in plain if said.get(key) is not None}
+    update |= {"save_memory": True} if said.get("save_memory") else {}
+    penalty = _penalty(base, said, limits=limits, has_table=has_table)
+    if penalty is None and not limits:
+        raise InputError(
+            "nothing bounds what a network may cost; give --target-latency with --lut, --limit macs=300M, or --penalty"
+        )
+    return update | {"penalty": penalty}
+
+
+def _limits(said: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]:
+    found = {LATENCY: quantities.milliseconds(said["target_latency"])} if said.get("target_latency") else {}
+    known = tuple(dict.fromkeys((*_COUNTED, *columns)))
+    for text in said.get("limit") or ():
+        name, equals, value = text.rpartition("=")
+        if name not in known or not equals:
+            hint = did_you_mean(name, known) or f"; expected {' or '.join(f'{each}=N' for each in known)}"
+            raise InputError(f"--limit cannot be {text!r}{hint}")
+        found[name] = quantities.count(value)
+    return found
+
+
+def _penalty(
+    base: GradientConfig, said: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
+) -> dict[str, Any] | None:
+    """Return the penalty that is asked for: none where only limits are given."""
+    values = {"alpha": said.get("alpha"), "beta": said.get("beta"), "metric": said.get("penalty_metric")}
+    values = {key: value for key, value in values.items() if value is not None}
+    form = said.get("penalty")
+    if form == "none" and values:
+        raise InputError(f"--penalty none has no {next(iter(values))}; leave it out, or use --penalty product or sum")
+    if form == "none" or (form is None and not values and (limits or not has_table)):
+        return None
+    usual = base.penalty.model_dump() if base.penalty else {}
+    kept = usual if form in {None, usual.get("form")} else {}
+    metric = {} if has_table else {"metric": "macs", "unit": 1.0 if form != "sum" else 1e6}
+    return {"form": form or "product"} | kept | metric | values

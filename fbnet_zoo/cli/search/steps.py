@@ -1,0 +1,155 @@
+"""The steps of `fbnet-zoo search`, one after the other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fbnet_zoo.atomic import write_atomically
+from fbnet_zoo.benchmarks.devices.discovery import open_device
+from fbnet_zoo.benchmarks.lut.networks import is_of, network_samples
+from fbnet_zoo.benchmarks.measure import Device
+from fbnet_zoo.cli import screen, train
+from fbnet_zoo.cli.search import arguments, result
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.files import find_table
+from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.registry import list_models
+from fbnet_zoo.report.search import page
+from fbnet_zoo.search import baseline
+from fbnet_zoo.search.job import SearchJob
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.oracle import read_oracle
+from fbnet_zoo.search.record import MeasuredRecord
+from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, update_record
+from fbnet_zoo.space import Space, load_space
+from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.train.processes import Processes
+from fbnet_zoo.train.recipe import load_over
+from fbnet_zoo.zoo import install
+
+REPORT, MEASURED = "report.html", "measured"
+
+
+def job(said: Mapping[str, Any]) -> SearchJob:
+    """Return what the options ask for.
+
+    Raises:
+        InputError: one of them makes no sense, or something is missing.
+    """
+    arguments.check_method(said)
+    space, table = load_space(said["space"]), find_table(said["lut"]) if said["lut"] else None
+    _check_name(space, said)
+    dataset = train.open_data(said["data"], said["data_root"], download=said["download"]) if said["data"] else None
+    kind = dataset.kind if dataset else "folder"
+    usual = METHODS[said["method"]].config.usual(kind)
+    base = load_over(said["config"], usual) if said["config"] else usual
+    recipe = train.recipe_for(kind, said["recipe"], {"epochs": said["train_epochs"]}, qat=False)
+    found = SearchJob(
+        space=space,
+        dataset=dataset,
+        config=base,
+        recipe=recipe,
+        batch_size=said["batch_size"] or recipe.batch_size,
+        table=table,
+        table_classes=said["table_classes"],
+        input_size=said["input_size"],
+        name=said["name"],
+        supernet=said["supernet"],
+    )
+    if said["oracle"]:
+        encoding = METHODS[said["method"]].load().encoding(found)
+        found = replace(found, oracle=read_oracle(said["oracle"], encoding))
+    columns = tuple(found.oracle.columns) if found.oracle else ()
+    return replace(found, config=arguments.config(base, said, has_table=table is not None, columns=columns))
+
+
+def _check_name(space: Space, said: Mapping[str, Any]) -> None:
+    """Refuse a name before the search that could not be registered after it."""
+    name = said["name"]
+    if name is not None:
+        space.decode(space.sample(0), name=name)
+    if name in list_models() and said["register"] and not said["resume"]:
+        raise InputError(f"an entry named {name!r} exists; give another --name")
+
+
+def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:
+    """Search with one seed after the other; several have a folder each in that of the run."""
+    seeded = _seeded(job, folder, count)
+    return [_searched(each, where, resume=resume, processes=processes) for each, where in seeded]
+
+
+def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJob, Path]]:
+    first = job.config.seed
+    for seed in range(first, first + count):
+        each = replace(job, config=job.config.model_copy(update={"seed": seed}))
+        yield each, folder / f"seed_{seed}" if count > 1 else folder
+
+
+def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processes) -> SearchRun:
+    if not processes.is_main:
+        return run_search(job, folder, resume=resume, processes=processes)
+    noun = METHODS[job.config.method].noun
+    title = f"search {job.space.name}, seed {job.config.seed}"
+    with result.listening(title, job.config.total, noun=noun) as listener:
+        return run_search(job, folder, resume=resume, processes=processes, progress=listener.searched)
+
+
+def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:
+    """Train the best network of a run from scratch."""
+    with result.listening(f"train {run.definition.name}", job.recipe.epochs) as listener:
+        return train_best(run, job, resume=resume, device=device, progress=listener.trained)
+
+
+def measure_networks(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> SearchRun:
+    """Measure the compared networks whole, if that is wanted, or possible and not said."""
+    table = job.table
+    if table is None or wanted is False:
+        return run
+    device = open_device("host")
+    if wanted is None and not is_of(table, device):
+        return run
+    found = tuple(_measurements(run, job, table, device))
+    return update_record(run, run.record.model_copy(update={"measured": found}))
+
+
+def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: Device) -> Iterator[MeasuredRecord]:
+    networks = {each.name: each for each in run.record.networks}
+    definitions = [job.definition(each.choices, name=each.name) for each in networks.values()]
+    samples = network_samples(
+        table, definitions, device, run.folder / MEASURED, screen.steps, num_classes=job.num_classes
+    )
+    for name, each in samples.items():
+        p10, median, p90 = np.percentile(each, (10, 50, 90)).tolist()
+        predicted = networks[name].costs[arguments.LATENCY]
+        yield MeasuredRecord(name=name, predicted_ms=predicted, measured_ms=median, p10_ms=p10, p90_ms=p90)
+
+
+def train_random(
+    runs: Sequence[SearchRun], job: SearchJob, folder: Path, *, count: int, resume: bool, device: str
+) -> list[SearchRun]:
+    """Train random networks within the same limits; note them beside every run."""
+    with result.listening("train random networks", job.recipe.epochs, times=count) as listener:
+        place = folder / baseline.FOLDER
+        found = baseline.random_baseline(
+            job, place, count=count, resume=resume, device=device, progress=listener.trained
+        )
+    return [update_record(run, run.record.model_copy(update={"random": found})) for run in runs]
+
+
+def write_report(run: SearchRun) -> Path:
+    """Write the page of a run; return where it is."""
+    text = page.page(run.record, run.history, run.definition)
+    write_atomically(run.folder / REPORT, text)
+    return run.folder / REPORT
+
+
+def register(run: SearchRun, license_: str) -> ArchSpec:
+    """Add the network of a run to the user's own zoo, with its weights where it was trained.
+
+    Raises:
+        InputError: the own zoo has another entry of this name, or cannot be written.
+    """
+    return install(run.definition, run.weights, tag=TAG, licence=license_ if run.weights else None)

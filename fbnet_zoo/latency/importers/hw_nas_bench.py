@@ -1,0 +1,132 @@
+"""Latency tables from HW-NAS-Bench's dictionaries (Li et al., ICLR 2021): its FBNet space, one figure for each key.
+
+The benchmark comes as a pickle, which may run code when it is opened, so this reads JSON: what the benchmark's
+`get_op_lookup_tables()` returns, written with `json.dump`, or one of the tables in it. A key says the operator and its
+shape, as in `ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.latency.operators import Operator
+from fbnet_zoo.latency.table import LatencyTable, build_table
+
+CREDIT = "HW-NAS-Bench: MIT, Copyright (c) 2022 GaTech-EIC"
+
+_SHAPE = r"H(?P<H>\d+)_W(?P<W>\d+)_Cin(?P<Cin>\d+)_Cout(?P<Cout>\d+)"
+_KEYS = (
+    rf"(?P<op>ConvNorm)_{_SHAPE}_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)_group(?P<group>\d+)",
+    rf"(?P<op>ConvBlock)_{_SHAPE}_exp(?P<exp>\d+)_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)_group(?P<group>\d+)",
+    rf"(?P<op>Skip)_{_SHAPE}_stride(?P<stride>\d+)",
+    rf"(?P<op>AvgP)_{_SHAPE}_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)",
+    r"(?P<op>FC)_Cin(?P<Cin>\d+)_Cout(?P<Cout>\d+)",
+)
+_NO_UNIT = "energy"
+
+
+def read_hw_nas_bench(
+    path: Path, *, name: str, metric: str | None = None, kind: Literal["measured", "estimate"] = "measured"
+) -> LatencyTable:
+    """Read a table of HW-NAS-Bench.
+
+    Args:
+        path: of a JSON file with figures by key, ms, or with several such tables by their metric.
+        name: of the result.
+        metric: which of several, such as `pixel3_latency`.
+        kind: whether the figures were measured on the device.
+
+    Raises:
+        InputError: the file cannot be read, the metric is not in it or no latency, or a key is none of HW-NAS-Bench's.
+    """
+    figures = _figures(path, metric)
+    entries = [
+        {"operator": operator_of_key(key), "median_ms": _milliseconds(path, key, value)}
+        for key, value in figures.items()
+    ]
+    return build_table(
+        str(path),
+        name=name,
+        device=DeviceInfo(kind="published", id=(metric or name).removesuffix("_latency")),
+        kind=kind,
+        source=f"{path.name}, in the form of HW-NAS-Bench (Li et al., ICLR 2021).",
+        credit=(CREDIT,),
+        operators=tuple(entries),
+    )
+
+
+def operator_of_key(key: str) -> Operator:
+    """Return the operator that a key of HW-NAS-Bench means.
+
+    Raises:
+        InputError: it is no such key.
+
+    >>> str(operator_of_key("ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1"))
+    'ir k3 e6 16->24, 32 px, relu'
+    """
+    found = next((match for pattern in _KEYS if (match := re.fullmatch(pattern, key))), None)
+    if found is None:
+        raise InputError(f"{key!r} is no key of HW-NAS-Bench's FBNet space, such as 'FC_Cin1504_Cout100'")
+    numbers = {letter: int(value) for letter, value in found.groupdict().items() if letter != "op"}
+    if numbers.get("H") != numbers.get("W"):
+        raise InputError(f"{key!r} is not square; tables are of square images")
+    try:
+        return _operator(found["op"], numbers)
+    except ValidationError as error:
+        raise InputError(f"{key!r} says no operator that can be: {error.errors()[0]['msg']}") from error
+
+
+def _operator(kind: str, said: Mapping[str, int]) -> Operator:
+    shape: dict[str, Any] = {
+        "input_size": said.get("H", 1),
+        "in_channels": said["Cin"],
+        "out_channels": said["Cout"],
+    }
+    spread: dict[str, Any] = {
+        "kernel_size": said.get("kernel", 1),
+        "stride": said.get("stride", 1),
+        "groups": said.get("group", 1),
+    }
+    spread["padding"] = spread["kernel_size"] // 2
+    stays = said["Cin"] == said["Cout"] and spread["stride"] == 1
+    if kind == "FC":
+        return Operator(op="linear", **shape)
+    if kind == "AvgP":
+        return Operator(op="pool", **shape)
+    if kind == "ConvBlock":
+        middle = said["Cin"] * said["exp"]
+        return Operator(op="ir", **shape, **spread, middle_channels=middle, act="relu", residual=stays)
+    if kind == "Skip" and stays:
+        return Operator(op="skip", **shape)
+    return Operator(op="conv", **shape, **spread, act="relu")
+
+
+def _figures(path: Path, metric: str | None) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON; write the benchmark's dictionary with json.dump") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: expected a JSON object with a figure for each key of HW-NAS-Bench")
+    nested = isinstance(next(iter(content.values())), dict)
+    if not nested and metric is None:
+        return content
+    if metric is None or _NO_UNIT in metric or metric not in content:
+        latencies = [each for each in content if nested and _NO_UNIT not in each]
+        hint = did_you_mean(metric or "", latencies) or f"; it has {', '.join(latencies) or 'one table only'}"
+        raise InputError(f"{path}: there is no latency {metric!r}{hint}")
+    return content[metric]
+
+
+def _milliseconds(path: Path, key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{path}: {key}: expected milliseconds, not {value!r}")
+    return float(value)

@@ -1,0 +1,141 @@
+"""Write the shipped latency tables of devices that somebody else measured: `python -m … FACTS.json`.
+
+FACTS holds, for the 32 px FBNet networks of HW-NAS-Bench, the latency of the network that skips everything, and for
+every layer shape and candidate what the candidate takes beyond a skip: figures solved from the latencies that were
+published with HELP. It is not part of the repository; the tables that are made of it are.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fbnet_zoo.errors import FbnetZooError, InputError
+from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.latency.files import TABLES, save_table
+from fbnet_zoo.latency.operators import Operator
+from fbnet_zoo.latency.table import LatencyTable, OperatorLatency
+
+_DEVICES: dict[str, tuple[DeviceInfo, Literal["measured", "estimate"]]] = {
+    "raspi4": (DeviceInfo(kind="published", id="raspi4", manufacturer="Raspberry Pi", model="4"), "measured"),
+    "pixel3": (DeviceInfo(kind="published", id="pixel3", manufacturer="Google", model="Pixel 3"), "measured"),
+    "eyeriss": (DeviceInfo(kind="published", id="eyeriss", model="Eyeriss, an accelerator in a simulator"), "estimate"),
+    "fpga": (DeviceInfo(kind="published", id="fpga", manufacturer="Xilinx", model="ZC706"), "estimate"),
+}
+_SOURCE = (
+    "Solved from the latencies of 5,000 networks published with HELP (Lee et al., NeurIPS 2021), whose columns for "
+    "this device come from HW-NAS-Bench (Li et al., ICLR 2021)."
+)
+_CREDIT = (
+    "HELP: MIT, Copyright (c) 2024 HayeonLee",
+    "HW-NAS-Bench: MIT, Copyright (c) 2022 GaTech-EIC",
+)
+
+
+def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
+    """Return the table of a device.
+
+    Args:
+        name: `raspi4`, `pixel3`, `eyeriss` or `fpga`.
+        facts: the content of FACTS.
+
+    Raises:
+        InputError: the facts lack something.
+    """
+    device, kind = _DEVICES[name]
+    try:
+        about = facts["devices"][name]
+        return LatencyTable(
+            name=name,
+            device=device,
+            kind=kind,
+            source=_SOURCE,
+            credit=_CREDIT,
+            relative_to="skip",
+            base_ms=about["base_all_skip_ms"],
+            base_operators=tuple(_base(facts)),
+            operators=tuple(_differences(facts, about["delta_vs_skip_ms"])),
+        )
+    except KeyError as error:
+        raise InputError(f"the facts of {name} lack {error}") from error
+
+
+def _base(facts: Mapping[str, Any]) -> Iterator[Operator]:
+    """Yield the network that skips everything; where a skip changes the shape it is a convolution."""
+    channels, size, *_ = facts["input"]
+    stem, head = facts["stem_channels"], facts["header_channels"]
+    yield _conv(size, channels, stem, kernel_size=3)
+    for layer in facts["layers"]:
+        yield _skip(layer)
+    last = facts["layers"][-1]
+    size = last["H"] // last["stride"]
+    yield _conv(size, last["cout"], head)
+    yield Operator(op="pool", input_size=size, in_channels=head, out_channels=head)
+    yield Operator(op="linear", input_size=1, in_channels=head, out_channels=facts["classes"])
+
+
+def _conv(size: int, before: int, after: int, *, kernel_size: int = 1, stride: int = 1) -> Operator:
+    return Operator(
+        op="conv",
+        input_size=size,
+        in_channels=before,
+        out_channels=after,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        act="relu",
+    )
+
+
+def _skip(layer: Mapping[str, Any]) -> Operator:
+    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
+    if before == after and stride == 1:
+        return Operator(op="skip", input_size=size, in_channels=before, out_channels=after)
+    return _conv(size, before, after, stride=stride)
+
+
+def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> Iterator[OperatorLatency]:
+    for group in facts["shape_groups"]:
+        for candidate, median_ms in differences[str(group["group"])].items():
+            yield OperatorLatency(operator=_candidate(candidate, group), median_ms=median_ms)
+
+
+def _candidate(name: str, layer: Mapping[str, Any]) -> Operator:
+    """Return the block of a candidate such as `k3_e1_g2`; the first pointwise convolution is always there."""
+    letters = {part[0]: int(part[1:]) for part in name.split("_")}
+    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
+    return Operator(
+        op="ir",
+        input_size=size,
+        in_channels=before,
+        out_channels=after,
+        kernel_size=letters["k"],
+        stride=stride,
+        padding=letters["k"] // 2,
+        groups=letters.get("g", 1),
+        middle_channels=before * letters["e"],
+        act="relu",
+        residual=before == after and stride == 1,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("facts", type=Path)
+    parser.add_argument("--out", type=Path, default=TABLES)
+    chosen = parser.parse_args(arguments)
+    try:
+        facts = json.loads(chosen.facts.read_bytes())
+        for name in _DEVICES:
+            save_table(published_table(name, facts), chosen.out / f"{name}.json")
+    except (FbnetZooError, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {chosen.facts}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

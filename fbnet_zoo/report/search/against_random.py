@@ -1,0 +1,52 @@
+"""The trained network of a search among random ones that keep the same limits and were trained alike."""
+
+import statistics
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from fbnet_zoo.report.charts.scatter import Frame, Point, scatter
+from fbnet_zoo.report.html import Table, columns
+from fbnet_zoo.report.search.metrics import axis_title, metric_title
+from fbnet_zoo.report.text import amount, counted
+from fbnet_zoo.search.record import MetricRecord, SearchRecord
+
+
+def sentence(record: SearchRecord) -> str:
+    """Return what the random networks come to, and by how much the search is better."""
+    tops = [each.top1 for each in record.random]
+    spread = f", standard deviation {statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
+    average = f"{counted(len(tops), 'random network')}: top-1 {statistics.fmean(tops):.2f} % on average{spread}."
+    if record.improvement is None:
+        return average
+    return f"{average} Relative improvement of the network that was found: {record.improvement:+.2f} %."
+
+
+def chart(record: SearchRecord) -> Markup:
+    """Draw all of them by the first metric and their accuracy on held-out images; there is at least one metric."""
+    metric = record.metrics[0]
+    points = [_point(metric, each.name, each.costs, each.top1) for each in record.random]
+    if record.trained:
+        own = _point(metric, record.best.name, record.best.costs, record.trained.top1)
+        points.append(Point(x=own.x, y=own.y, title=own.title, label="found", tone="strong"))
+    frame = Frame(across=axis_title(metric), up="top-1 on held-out images, %", top=100.0)
+    return scatter(points, frame, label=sentence(record))
+
+
+def table(record: SearchRecord) -> Table:
+    """Return one row for each random network."""
+    titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
+    return Table(
+        caption="Random networks",
+        columns=columns("network", *titles, ">top-1, %"),
+        rows=[(each.name, *_costs(record.metrics, each.costs), f"{each.top1:.2f}") for each in record.random],
+    )
+
+
+def _costs(metrics: Sequence[MetricRecord], costs: dict[str, float]) -> list[str]:
+    return [amount(costs[metric.name], metric.unit) for metric in metrics]
+
+
+def _point(metric: MetricRecord, name: str, costs: dict[str, float], top1: float) -> Point:
+    cost = costs[metric.name]
+    return Point(x=cost, y=top1, title=f"{name}: {amount(cost, metric.unit)}, {top1:.2f} %")

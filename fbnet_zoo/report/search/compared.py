@@ -1,0 +1,89 @@
+"""Networks that a search compared at its end: what each costs against how accurate it is."""
+
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
+
+from fbnet_zoo.report.charts.bars import Reference, Tone
+from fbnet_zoo.report.charts.scatter import Frame, Point, scatter
+from fbnet_zoo.report.html import Table, columns, span
+from fbnet_zoo.report.search.metrics import axis_title, exceeded, metric_title
+from fbnet_zoo.report.text import amount, counted
+from fbnet_zoo.search.networks import NetworkRecord
+from fbnet_zoo.search.record import MetricRecord, SearchRecord
+
+
+def chart(record: SearchRecord) -> Markup:
+    """Draw all networks by the first metric and their accuracy; there is at least one metric."""
+    metric = record.metrics[0]
+    limit = record.config.limits.get(metric.name)
+    points = [_point(record, metric, network) for network in record.networks]
+    return scatter(
+        points,
+        Frame(
+            across=axis_title(metric),
+            up=f"top-1 {record.judged}, %",
+            limit=Reference(value=limit, text=f"limit {amount(limit, metric.unit)}") if limit is not None else None,
+            top=100.0,
+        ),
+        label=f"{counted(len(points), 'network')} by {metric_title(metric.name)} and top-1, chosen: {points[0].title}",
+        front=front(points),
+    )
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other one beats: none is as far left and higher, or as high and further left.
+
+    >>> ends = front([Point(x=1, y=1, title="a"), Point(x=2, y=1, title="b"), Point(x=3, y=2, title="c")])
+    >>> [point.title for point in ends]
+    ['a', 'c']
+    """
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.x, -point.y)):
+        if not best or point.y > best[-1].y:
+            best.append(point)
+    return best
+
+
+def _point(record: SearchRecord, metric: MetricRecord, network: NetworkRecord) -> Point:
+    cost, chosen = network.costs[metric.name], network is record.best
+    plain: Tone = "plain" if network.within_limits else "warn"
+    return Point(
+        x=cost,
+        y=network.top1,
+        title=f"{network.name}: {amount(cost, metric.unit)}, {network.top1:.2f} %",
+        label="chosen" if chosen else "",
+        tone="strong" if chosen else plain,
+    )
+
+
+def table(record: SearchRecord) -> Table:
+    """Return one row for each network, the best first."""
+    titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
+    return Table(
+        caption="Networks that were compared",
+        columns=columns("network", *titles, ">top-1, %", *_extra(record), "limits", "choices"),
+        rows=[tuple(_row(record, network)) for network in record.networks],
+    )
+
+
+def _extra(record: SearchRecord) -> tuple[str, ...]:
+    """Return the columns of what only methods with theta know."""
+    return () if record.best.log_probability is None else (">log-probability", "projected to the limits")
+
+
+def _row(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
+    yield network.name
+    yield from (amount(network.costs[metric.name], metric.unit) for metric in record.metrics)
+    yield f"{network.top1:.2f}"
+    if network.log_probability is not None:
+        yield f"{network.log_probability:.2f}"
+        yield "yes" if network.projected else "no"
+    yield _limits(record, network)
+    yield span(str(network.choices), class_="code choices")
+
+
+def _limits(record: SearchRecord, network: NetworkRecord) -> str:
+    if network.within_limits:
+        return "kept" if record.config.limits else "none"
+    return span("; ".join(exceeded(record, network)) or "not kept", class_="warn")

@@ -1,0 +1,84 @@
+"""What a search was asked for, so that it can be repeated."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fbnet_zoo.report.html import Table, columns
+from fbnet_zoo.report.text import NOTHING
+from fbnet_zoo.search.config import MethodConfig
+from fbnet_zoo.search.record import SearchRecord
+from fbnet_zoo.train import Recipe
+
+
+def command(record: SearchRecord) -> str:
+    """Return the command line that asks for this search, without what only the settings tell."""
+    table = next((metric.table for metric in record.metrics if metric.table), None)
+    latency = record.config.limits.get("latency")
+    words = ["fbnet-zoo", "search", "--space", record.space, "--method", record.config.method]
+    words += ["--data", record.data.name] if record.data else []
+    words += ["--lut", table] if table else []
+    words += [] if latency is None else ["--target-latency", f"{latency:g}ms"]
+    return shlex.join([*words, "--out", "RUN"])
+
+
+def asked(record: SearchRecord) -> Table:
+    """Return what differs from the defaults."""
+    defaults = _flat(type(record.config)())
+    rows = [(name, text, _default(defaults, name)) for name, text in _flat(record.config).items()]
+    return Table(
+        caption="Settings that differ from the defaults",
+        columns=columns("setting", "value", "default"),
+        rows=[*_subject(record), *(row for row in rows if row[1] != row[2])],
+    )
+
+
+def _subject(record: SearchRecord) -> Iterator[tuple[str, str, str]]:
+    yield "space", record.space, NOTHING
+    if record.data:
+        yield "data", record.data.name, NOTHING
+    yield from (("table", metric.table, NOTHING) for metric in record.metrics if metric.table)
+    yield "input_size", f"{record.input_size} px", NOTHING
+
+
+def _default(defaults: Mapping[str, str], name: str) -> str:
+    """Return the default of a setting; where it is a record of several, all of them."""
+    inside = (
+        f"{path.removeprefix(name + '.')} {text}" for path, text in defaults.items() if path.startswith(f"{name}.")
+    )
+    return defaults.get(name) or ", ".join(inside) or NOTHING
+
+
+def everything(record: SearchRecord) -> Table:
+    """Return all settings of the search."""
+    rows = list(_flat(record.config).items())
+    return Table(caption="All settings of the search", columns=columns("setting", "value"), rows=rows)
+
+
+def recipe(trained: Recipe) -> Table:
+    """Return all settings of the training of the best network."""
+    rows = list(_flat(trained).items())
+    return Table(caption="All settings of the training", columns=columns("setting", "value"), rows=rows)
+
+
+def _flat(config: MethodConfig | Recipe) -> dict[str, str]:
+    return dict(_leaves("", config.model_dump(mode="json")))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the values of nested records by their paths."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _leaves(f"{path}.{name}" if path else name, inner)
+    else:
+        yield path, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if value not in (None, {}) else "none"

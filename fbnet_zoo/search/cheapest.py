@@ -1,0 +1,87 @@
+"""The cheapest network of a space: exact, by dynamic programming over the layers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fbnet_zoo.search.terms import Term
+from fbnet_zoo.space.encoding import SIZE, EncodedLayer, Encoding, Positions
+
+Costs = NDArray[np.float64]
+
+
+class _Step(NamedTuple):
+    """How the best way to each size and number of channels leads through a layer."""
+
+    before: NDArray[np.int64]  # (sizes, channels): position of the channels in front
+    inside: NDArray[np.int64]  # (sizes, channels in front, channels): position among blocks and expansions
+    rest: dict[int, NDArray[np.int64]]  # of slots of the rest: (sizes, channels, blocks, expansions)
+
+
+def cheapest(encoding: Encoding, terms: Sequence[Term], *, join: np.ufunc) -> Positions:
+    """Return the positions of the network whose parts cost the least in all.
+
+    Layer by layer, the best way to each image size and number of channels is kept.
+
+    Args:
+        encoding: of the space.
+        terms: of stem, layers (with their rest, where there is one) and head.
+        join: how the costs of parts come together: `np.add`, or `np.maximum` where the largest counts.
+    """
+    given = iter(terms)
+    best, steps = _joined(next(given), join), []  # best: (sizes, channels)
+    for layer in encoding.layers:
+        own = _joined(next(given), join)  # (sizes, channels in front, blocks, expansions, channels)
+        rest, chosen = _rest(layer, next(given), join) if layer.rest else (0.0, {})
+        inner = join(own, rest).transpose(0, 1, 4, 2, 3)
+        flat = inner.reshape(*inner.shape[:3], -1)
+        through = join(best[:, :, None], flat.min(-1))
+        steps.append(_Step(through.argmin(1), flat.argmin(-1), chosen))
+        best = through.min(1)
+    whole = join(best[:, :, None], _joined(next(given), join))
+    size, channels, features = np.unravel_index(whole.argmin(), whole.shape)
+    full = {SIZE: int(size), len(encoding.slots) - 1: int(features)}
+    for layer, step in zip(reversed(encoding.layers), reversed(steps), strict=True):
+        full |= _through(layer, step, int(size), int(channels))
+        channels = full[layer.axes[0]] = int(step.before[size, channels])
+    return tuple(full[at] for at in encoding.decided)
+
+
+def _joined(term: Term, join: np.ufunc) -> Costs:
+    """Return what a part costs, (*options)."""
+    return join.reduce(term.values, axis=-1)
+
+
+def _through(layer: EncodedLayer, step: _Step, size: int, after: int) -> dict[int, int]:
+    """Return the positions of a layer's slots on the best way to a size and a number of channels."""
+    before = int(step.before[size, after])
+    block, expansion = divmod(int(step.inside[size, before, after]), len(layer.expansions))
+    own = dict(zip(layer.axes[1:], (block, expansion, after), strict=True))
+    rest = {
+        slot: int(at[size, after, min(block, at.shape[2] - 1), min(expansion, at.shape[3] - 1)])
+        for slot, at in step.rest.items()
+    }
+    return own | rest
+
+
+def _rest(layer: EncodedLayer, term: Term, join: np.ufunc) -> tuple[Costs, dict[int, NDArray[np.int64]]]:
+    """Return the least that the rest costs, (sizes, 1, blocks or 1, expansions or 1, channels), and what is chosen.
+
+    Kernel and expansion that the rest shares with the first block stay; those of its own, and the number of blocks,
+    are chosen.
+    """
+    assert layer.rest is not None  # noqa: S101 - the caller looked
+    repeated, _, kernel, expansion = layer.rest.axes
+    times = np.array(layer.rest.repeats, dtype=np.float64)
+    each = _joined(term, join)[..., None]  # (sizes, channels, kernels, expansions, 1)
+    costs = each * times if join is np.add else np.where(times > 0, each, 0.0)
+    own = [axis for axis, slot in ((2, kernel), (3, expansion)) if slot not in layer.axes]
+    moved = np.moveaxis(costs, [*own, 4], range(-len(own) - 1, 0))
+    flat = moved.reshape(*moved.shape[: 4 - len(own)], -1)
+    chosen = np.unravel_index(flat.argmin(-1), [costs.shape[axis] for axis in (*own, 4)])
+    slots = [*((kernel, expansion)[axis - 2] for axis in own), repeated]
+    shape = [1 if axis in own else costs.shape[axis] for axis in range(4)]
+    least = flat.min(-1).reshape(shape).transpose(0, 2, 3, 1)[:, None]
+    return least, {slot: at.reshape(shape) for slot, at in zip(slots, chosen, strict=True)}

@@ -1,0 +1,44 @@
+"""The decisions of a search among candidates."""
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.space import Space
+from fbnet_zoo.space.encoding import Encoding
+
+
+class CandidateEncoding(Encoding):
+    """The blocks of all layers, at one image size.
+
+    Layers with a single block are decisions too, with one option: each takes part in every random draw, so that a seed
+    gives the networks that it has always given.
+
+    Args:
+        space: whose layers choose among candidates and leave nothing else open.
+        input_size: of the image, px (default: the space's largest).
+
+    Raises:
+        InputError: the space leaves more open, or no image has that size.
+    """
+
+    def __init__(self, space: Space, input_size: int | None = None) -> None:
+        require_candidates(space)
+        super().__init__(space, input_size or space.spec.input_size[-1])
+
+    def _decided(self) -> tuple[int, ...]:
+        return tuple(layer.axes[1] for layer in self.layers)
+
+
+def require_candidates(space: Space) -> None:
+    """Refuse a space that leaves more open than which candidate each layer takes.
+
+    Raises:
+        InputError: always then; the text says what is open.
+    """
+    way_out = "search among candidates needs a space that leaves only them open, such as fbnet or digits_tiny"
+    for part in ("stem", "head"):
+        if len(getattr(space.spec, part).out_channels) > 1:
+            raise InputError(f"the space {space.name} leaves the channels of its {part} open; {way_out}")
+    for layer in space.layers:
+        fields = {field for candidate in layer.ops for field in layer.options(candidate)}
+        if fields or layer.row.repeats != (1,):
+            found = " and ".join(sorted(map(repr, fields or {"repeats"})))
+            raise InputError(f"the space {space.name} leaves {found} of {layer.name} open; {way_out}")

@@ -1,0 +1,139 @@
+"""The stochastic supernet: all networks of a search space in one, with weights that they share.
+
+Layer l takes its candidate i with the probability softmax(theta_l)_i (FBNet, Wu et al., arXiv:1812.03443).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from fbnet_zoo import blocks, planner
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.plans import BlockPlan
+from fbnet_zoo.search.dnas import mixing
+from fbnet_zoo.search.dnas.encoding import CandidateEncoding
+from fbnet_zoo.search.gradient.config import Form
+from fbnet_zoo.search.gradient.convolving import computed
+from fbnet_zoo.search.gradient.networks import Masks
+from fbnet_zoo.search.gradient.two_parts import TwoParts
+from fbnet_zoo.space import Space
+
+
+class MixedLayer(nn.Module):
+    """One layer that chooses: its candidates, and theta, from which their probabilities follow.
+
+    Args:
+        plans: of the candidates, by name.
+        bn_eps: of the batch norms.
+
+    Attributes:
+        candidates: the blocks by name.
+        theta: (candidates,), P(i) = softmax(theta)_i; all equal at first.
+    """
+
+    def __init__(self, plans: Mapping[str, BlockPlan], *, bn_eps: float) -> None:
+        super().__init__()
+        built = OrderedDict((name, blocks.block(plan, bn_eps=bn_eps)) for name, plan in plans.items())
+        self.candidates = nn.ModuleDict(built)
+        self.theta = nn.Parameter(torch.zeros(len(plans)))
+
+    def forward(self, x: Tensor, mask: Tensor, mix: mixing.Mix = mixing.fused) -> Tensor:
+        return mix(list(self.candidates.values()), x, mask)  # (N, C', H/s, W/s)
+
+
+class Supernet(TwoParts):
+    """All networks of a space: stem, one `MixedLayer` for each layer, head, classifier.
+
+    Its parts are named as those of `FBNet`, with `candidates.<name>` below each layer.
+
+    Args:
+        space: whose layers choose among candidates and leave nothing else open.
+        input_size: of the image, px (default: the space's largest).
+        num_classes: outputs of the classifier.
+        in_channels: channels of the image.
+
+    Attributes:
+        encoding: the decisions.
+
+    Raises:
+        InputError: the space leaves more open, or no image has that size.
+
+    >>> from fbnet_zoo.space import load_space
+    >>> supernet = Supernet(load_space("digits_tiny"), num_classes=10)
+    >>> masks = [theta.softmax(0) for theta in supernet.theta]
+    >>> supernet(torch.randn(2, 3, 32, 32), masks).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, space: Space, *, input_size: int | None = None, num_classes: int = 1000, in_channels: int = 3
+    ) -> None:
+        super().__init__()
+        self.encoding = CandidateEncoding(space, input_size)
+        frame = planner.plan(space.frame, in_channels=in_channels, num_classes=num_classes)
+        bn_eps = space.frame.bn_eps
+        self.stem = blocks.block(frame.stem, bn_eps=bn_eps)
+        self.stages = nn.ModuleDict()
+        for stride, layers in groupby(self.encoding.layers, lambda layer: layer.name.split(".")[1]):
+            planned = ({name: space.plan(each.block) for name, each in layer.branches.items()} for layer in layers)
+            self.stages[stride] = nn.ModuleList(MixedLayer(plans, bn_eps=bn_eps) for plans in planned)
+        self.head = blocks.block(frame.head, bn_eps=bn_eps)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = blocks.classifier(frame)
+        self.num_classes, self.in_channels = num_classes, in_channels
+        blocks.init_weights(self)
+
+    encoding: CandidateEncoding
+
+    @property
+    def mixed(self) -> tuple[MixedLayer, ...]:
+        """The layers, in order."""
+        return tuple(layer for stage in self.stages.values() for layer in _mixed(stage))
+
+    @property
+    def theta(self) -> tuple[nn.Parameter, ...]:
+        """Theta of each layer, (candidates,)."""
+        return tuple(layer.theta for layer in self.mixed)
+
+    def forward(self, x: Tensor, masks: Masks, mix: mixing.Mix = mixing.fused) -> Tensor:
+        """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
+        x = self.stem(x)
+        for layer, mask in zip(self.mixed, masks, strict=True):
+            x = layer(x, mask, mix)
+        return self.classifier(self.pool(computed(self.head, x)))
+
+    def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
+        """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
+        return self(images, masks, mixing.FORMS[form])
+
+    def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
+        """Return the stand-alone network at some positions, with copies of the supernet's weights and statistics.
+
+        Args:
+            positions: of each layer, that of its candidate.
+            name: of the network (default: the space's name and a digest).
+
+        Raises:
+            InputError: a layer has no such candidate.
+        """
+        definition = self.encoding.definition(positions, name=name)
+        network = FBNet(definition, num_classes=self.num_classes, in_chans=self.in_channels, init=False)
+        network.load_state_dict(self._values(positions))
+        weight = next(self.stem.parameters())
+        return network.to(device=weight.device, dtype=weight.dtype).train(self.training)
+
+    def _values(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """Return the state dict of the network at some positions: of each layer, that of its candidate."""
+        values = {name: value for name, value in self.state_dict().items() if not name.startswith("stages.")}
+        chosen = self.encoding.blocks(positions)
+        for (name, block), layer in zip(chosen.items(), self.mixed, strict=True):
+            state = layer.candidates[block].state_dict()
+            values |= {f"{name}.{inside}": value for inside, value in state.items()}
+        return values
+
+
+def _mixed(stage: nn.Module) -> Iterator[MixedLayer]:
+    return (layer for layer in stage.children() if isinstance(layer, MixedLayer))

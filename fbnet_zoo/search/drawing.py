@@ -1,0 +1,54 @@
+"""Random networks of a space, drawn evenly from those that keep the limits."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.limits import Costs, Limits, population_excess
+from fbnet_zoo.space.encoding import Encoding, Population, Positions
+
+DRAWS, _AT_ONCE = 100_000, 256
+
+
+def draw_networks(
+    encoding: Encoding, costs: Costs, limits: Limits, *, count: int, seed: int, among: Population | None = None
+) -> Iterator[Positions]:
+    """Yield different random networks that keep the limits: every option of a decision is equally likely.
+
+    Args:
+        encoding: of the space.
+        costs: that the limits name.
+        limits: on these.
+        count: of networks.
+        seed: of the draws.
+        among: the networks to draw from (default: all of the space).
+
+    Raises:
+        InputError: too few networks were found within the limits.
+    """
+    seen: set[bytes] = set()
+    for rows in _drawn(encoding, random.Random(seed), among):  # noqa: S311 - nothing here is secret
+        kept = rows[population_excess(rows, costs, limits) == 0]
+        for positions, network in zip(kept.tolist(), encoding.canonical(kept), strict=True):
+            if network.tobytes() not in seen:
+                seen.add(network.tobytes())
+                yield tuple(positions)
+                if len(seen) == count:
+                    return
+    total = f"{DRAWS:,} random" if among is None else f"{len(among):,}"
+    raise InputError(
+        f"{len(seen)} of {total} networks of {encoding.space.name} keep the limits, but {count} are needed; raise the "
+        "limits, or ask for fewer"
+    )
+
+
+def _drawn(encoding: Encoding, generator: random.Random, among: Population | None) -> Iterator[Population]:
+    if among is not None:
+        order = generator.sample(range(len(among)), len(among))
+        yield among[order]
+        return
+    for _ in range(0, DRAWS, _AT_ONCE):
+        rows = [[generator.randrange(count) for count in encoding.counts] for _ in range(_AT_ONCE)]
+        yield np.array(rows, dtype=np.int64)

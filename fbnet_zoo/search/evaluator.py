@@ -1,0 +1,109 @@
+"""How accurate networks of a space are: what a search asks, whoever answers.
+
+Three answer: a short training of each network (`short_training`), the weights of a trained supernet
+(`gradient.evaluator`), and a table of known accuracies (`oracle`).
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from fbnet_zoo.search.history import EvaluatedNetwork
+from fbnet_zoo.search.limits import Costs
+from fbnet_zoo.space.encoding import Encoding, Population, Positions
+
+if TYPE_CHECKING:
+    from fbnet_zoo.train import RunFolder
+
+
+class Evaluator(Protocol):
+    """Knows, or finds out, how accurate networks are.
+
+    Attributes:
+        about: how networks are judged, in words that follow "top-1", such as `after 5 epochs of training`.
+        candidates: the networks that it can judge, (networks, decisions); `None` for all of the space.
+    """
+
+    @property
+    def about(self) -> str: ...
+    @property
+    def candidates(self) -> Population | None: ...
+
+    def top1(self, networks: Sequence[Positions]) -> list[float]:
+        """Return the accuracy of each network, percent.
+
+        Raises:
+            InputError: a network cannot be judged.
+            TrainingError: a training failed.
+        """
+
+
+Progress = Callable[[EvaluatedNetwork], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluations:
+    """The networks that a search has asked for, each once, in a run folder that remembers them.
+
+    A search that is resumed asks for the same networks in the same order: those that the folder has are answered from
+    there.
+
+    Attributes:
+        encoding: of the space.
+        costs: noted beside every accuracy.
+        evaluator: that is asked.
+        folder: of the run.
+        progress: called for every network that is evaluated.
+        done: all so far, in order.
+    """
+
+    encoding: Encoding
+    costs: Costs
+    evaluator: Evaluator
+    folder: "RunFolder"
+    progress: Progress
+    done: list[EvaluatedNetwork] = field(default_factory=list)
+    _asked: set[Positions] = field(default_factory=set)
+    _known: dict[Positions, EvaluatedNetwork] = field(default_factory=dict)
+    _started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        for record in self.folder.records():
+            known = EvaluatedNetwork.model_validate_json(json.dumps(record))
+            self._known[known.positions] = known
+
+    def top1(self, positions: Positions) -> float:
+        """Return the accuracy of a network, percent; of one that was evaluated before, without asking again."""
+        network = self.canonical(positions)
+        found = self._known.get(network)
+        if found is None:
+            found = self._evaluate(network)
+            self._known[network] = found
+        if network not in self._asked:
+            self._asked.add(network)
+            self.done.append(found)
+            self.progress(found)
+        return found.top1
+
+    def has(self, network: Positions) -> bool:
+        """Whether a network, in its canonical form, was evaluated in this search."""
+        return network in self._asked
+
+    def canonical(self, positions: Positions) -> Positions:
+        """Return the positions of the same network that all spellings of it share."""
+        return tuple(self.encoding.canonical([positions])[0].tolist())
+
+    def _evaluate(self, network: Positions) -> EvaluatedNetwork:
+        (top1,) = self.evaluator.top1([network])
+        record = EvaluatedNetwork(
+            step=len(self._known) + 1,
+            seconds=round(time.perf_counter() - self._started, 3),
+            positions=network,
+            top1=top1,
+            best=max([top1, *(each.top1 for each in self._known.values())]),
+            costs={name: cost.of(network) for name, cost in self.costs.items()},
+        )
+        self.folder.log(record.model_dump(mode="json"))
+        return record

@@ -1,0 +1,69 @@
+"""Networks sampled from P(theta), compared with the weights that they have in the supernet."""
+
+import torch
+
+from fbnet_zoo.search.gradient.batches import SearchData
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
+from fbnet_zoo.search.gradient.networks import SearchNetwork
+from fbnet_zoo.search.gradient.sampling import draw_positions, log_probabilities, log_probability, project
+from fbnet_zoo.search.limits import Costs, excess
+from fbnet_zoo.search.networks import NetworkRecord, best_first, network_record
+from fbnet_zoo.space.encoding import Positions
+from fbnet_zoo.train.batches import seed_of
+from fbnet_zoo.train.processes import Processes
+
+
+def compare_networks(
+    supernet: SearchNetwork,
+    data: SearchData,
+    costs: Costs,
+    config: GradientConfig,
+    *,
+    processes: Processes | None = None,
+) -> tuple[NetworkRecord, ...]:
+    """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
+
+    Args:
+        supernet: after the search.
+        data: batch norm is recalibrated on images of the weights, accuracy is that on theta's.
+        costs: that the limits name; all are reported.
+        config: of the search.
+        processes: that have the supernet, each where it computes; they share the networks out (default: one on a CPU).
+
+    Returns:
+        The same in all of them; first those within the limits, the most accurate of them first.
+    """
+    drawn, logs = _drawn(supernet, costs, config), log_probabilities(supernet.theta)
+    evaluator = SupernetEvaluator(
+        supernet=supernet,
+        data=data,
+        recalibration_batches=config.recalibration_batches,
+        processes=processes or Processes(),
+    )
+    images, accuracies = evaluator.recalibration_images, evaluator.top1(list(drawn))
+    found = []
+    for (positions, projected), top1 in zip(drawn.items(), accuracies, strict=True):
+        record = network_record(supernet.encoding, positions, costs, config.limits, top1=top1)
+        update = {
+            "log_probability": log_probability(logs, positions),
+            "projected": projected,
+            "recalibrated_images": images,
+        }
+        found.append(record.model_copy(update=update))
+    return best_first(found)
+
+
+def _drawn(supernet: SearchNetwork, costs: Costs, config: GradientConfig) -> dict[Positions, bool]:
+    """Return different networks, and whether each was changed to keep the limits."""
+    logs = log_probabilities(supernet.theta)
+    generator = torch.Generator().manual_seed(seed_of(config.seed))
+    drawn = [tuple(layer.index(max(layer)) for layer in logs)]
+    drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
+    kept: dict[bytes, tuple[Positions, bool]] = {}  # positions may differ in what a skip does not take
+    for positions in drawn:
+        found = positions
+        if excess(positions, costs, config.limits):
+            found = project(logs, positions, costs, config.limits) or positions
+        kept.setdefault(supernet.encoding.canonical([found]).tobytes(), (found, found != positions))
+    return dict(kept.values())

@@ -1,0 +1,222 @@
+"""What a search by gradients depends on, with the papers' values as defaults."""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.config import Count, MethodConfig
+from fbnet_zoo.spec import Name, Positive, Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+Mode = Literal["soft", "sampled"]
+Form = Literal["soft", "saving", "drawn"]
+"""How a supernet computes a layer: all candidates, the same with less memory, or only the drawn one."""
+
+
+class Temperature(Record):
+    """How the temperature falls: max(floor, start * decay^epoch).
+
+    Attributes:
+        start: tau_0, 5.0 in the paper.
+        decay: factor of each epoch; exp(-0.045) in the paper, which leads to 0.087 after 90 epochs.
+        floor: never below it, so that theta keeps a gradient; below what the paper reaches.
+
+    >>> Temperature().at(0), round(Temperature().at(90), 3), Temperature().at(1000)
+    (5.0, 0.087, 0.05)
+    """
+
+    start: Positive = 5.0
+    decay: Positive = math.exp(-0.045)
+    floor: Positive = 0.05
+
+    def at(self, epoch: int) -> float:
+        """Return the temperature of an epoch; the first is 0."""
+        return max(self.floor, self.start * self.decay**epoch)
+
+
+class ProductPenalty(Record):
+    """CE * alpha * log(cost / unit)^beta: equation 2 of FBNet (Wu et al., arXiv:1812.03443).
+
+    The power is of the logarithm, not inside it. The paper does not tell the unit, which matters: log(20) for 20 ms is
+    3.0, log(20000) for the same in microseconds is 9.9.
+
+    Attributes:
+        form: names this one.
+        metric: which cost.
+        alpha: factor; 0.2 in the paper.
+        beta: power of the logarithm; 0.6 in the paper.
+        unit: what counts as 1 inside the logarithm, in the metric's own unit: 0.001 ms is a microsecond. Every
+            network of the space must cost more.
+    """
+
+    form: Literal["product"] = "product"
+    metric: Name = "latency"
+    alpha: Positive = 0.2
+    beta: Positive = 0.6
+    unit: Positive = 1e-3
+
+    def __call__(self, cross_entropy: "Tensor", cost: "Tensor") -> "Tensor":
+        return cross_entropy * self.alpha * (cost / self.unit).log() ** self.beta
+
+
+class SumPenalty(Record):
+    """CE + alpha * (cost / unit)^beta, the additive form of several public implementations.
+
+    Attributes:
+        form: names this one.
+        metric: which cost.
+        alpha: factor.
+        beta: power.
+        unit: what counts as 1, in the metric's own unit.
+    """
+
+    form: Literal["sum"] = "sum"
+    metric: Name = "latency"
+    alpha: Positive = 0.2
+    beta: Positive = 0.6
+    unit: Positive = 1.0
+
+    def __call__(self, cross_entropy: "Tensor", cost: "Tensor") -> "Tensor":
+        return cross_entropy + self.alpha * (cost / self.unit) ** self.beta
+
+
+Penalty = Annotated[ProductPenalty | SumPenalty, Field(discriminator="form")]
+
+
+class Multipliers(Record):
+    """How limits are kept: the augmented Lagrangian of inequalities (Rockafellar, 1973).
+
+    With g = cost / limit - 1, each limit adds (max(0, lambda + damping g)^2 - lambda^2) / (2 damping) to the loss; its
+    gradient is max(0, lambda + damping g) that of g. After each step lambda becomes max(0, lambda + rate g). A cost
+    that stays under its limit is not punished. Limits come down step by step from what networks cost at first: one
+    that were exceeded by far at once would drive theta to the cheapest candidates before it knows the good ones.
+
+    Attributes:
+        rate: how fast multipliers grow.
+        damping: how hard an excess is punished at once; it keeps multiplier and cost from swinging.
+        approach: share of theta's epochs in which limits come down; at 0 they hold from the beginning.
+    """
+
+    rate: Positive = 0.02
+    damping: Positive = 5.0
+    approach: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def eased(self, limit: float, start: float, done: float) -> float:
+        """Return a limit after a share of theta's epochs, where networks cost `start` at first.
+
+        >>> Multipliers(approach=0.5).eased(1.0, 3.0, 0.25)
+        2.0
+        """
+        if done >= self.approach or start <= limit:
+            return limit
+        return limit + (start - limit) * (1 - done / self.approach)
+
+    def __call__(self, excess: "Tensor", multipliers: "Tensor") -> "Tensor":
+        """Return what the limits add to the loss; both arguments have one value for each limit."""
+        reached = (multipliers + self.damping * excess).clamp(min=0)
+        return ((reached**2 - multipliers**2) / (2 * self.damping)).sum()
+
+    def updated(self, excess: "Tensor", multipliers: "Tensor") -> "Tensor":
+        """Return the multipliers after a step."""
+        return (multipliers + self.rate * excess.detach()).clamp(min=0)
+
+
+class GradientConfig(MethodConfig):
+    """How a supernet and theta are trained (Wu et al., arXiv:1812.03443); what the paper leaves open is said.
+
+    FBNetV2 (Wan et al., arXiv:2004.05565) has the same schedule, mask and penalty.
+
+    Attributes:
+        epochs: 90 in the paper.
+        warmup_epochs: at the beginning, in which theta stays; 10 in the paper.
+        weight_lr: learning rate of the weights' SGD, which falls to 0 by a cosine.
+        weight_momentum: of it.
+        weight_decay: of it.
+        theta_lr: learning rate of theta's Adam.
+        theta_decay: weight decay of it.
+        theta_betas: of it; the paper does not say them, these are Adam's.
+        temperature: of the Gumbel-softmax; the floor is ours, below what the paper reaches.
+        mode: `soft` runs all candidates, as the paper; `sampled` only the drawn one, which is cheaper and noisier.
+        mask_per: one draw for the `batch`, or one for each `image`; the paper does not say. One for each image costs
+            more time.
+        penalty: of the loss of theta (equation 2); `None` where only limits count. Weights learn from the
+            cross-entropy: the cost does not depend on them, and would only change their learning rate.
+        multipliers: how limits are kept.
+        samples: networks drawn from P(theta) at the end, beside the most probable one; 6 in the paper.
+        recalibration_batches: on which batch norm is set anew before these are compared.
+        save_memory: with soft masks, keep only the inputs of candidates and run them again for the gradient.
+        checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
+
+    >>> DnasConfig().temperature.start, DnasConfig().penalty.beta
+    (5.0, 0.6)
+    """
+
+    epochs: Count = 90
+    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    weight_lr: Positive = 0.1
+    weight_momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    theta_lr: Positive = 0.01
+    theta_decay: NotNegative = 5e-4
+    theta_betas: tuple[Share, Share] = (0.9, 0.999)
+    temperature: Temperature = Temperature()
+    mode: Mode = "soft"
+    mask_per: Literal["batch", "image"] = "batch"
+    penalty: Penalty | None = ProductPenalty()
+    multipliers: Multipliers = Multipliers()
+    samples: Annotated[int, Field(ge=0)] = 6
+    recalibration_batches: Count = 20
+    save_memory: bool = False
+    checkpoint_steps: Count = 500
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mode == "sampled" and self.mask_per == "image":
+            raise InputError("mode 'sampled' runs one candidate for the whole batch; say mask_per 'batch'")
+        return self
+
+    @property
+    def total(self) -> int:
+        """The epochs."""
+        return self.epochs
+
+    @property
+    def form(self) -> Form:
+        """How the supernet computes a layer."""
+        if self.mode == "sampled":
+            return "drawn"
+        return "saving" if self.save_memory else "soft"
+
+    @classmethod
+    def usual(cls, kind: str) -> Self:
+        """Return what suits a kind of images: of `digits`, as many steps of theta as matter, in minutes.
+
+        >>> DnasConfig.usual("folder").epochs
+        90
+        """
+        digits = {
+            "epochs": 20,
+            "warmup_epochs": 4,
+            "theta_lr": 0.05,
+            "temperature": Temperature(decay=0.87, floor=0.3),
+        }
+        return cls.model_validate(digits if kind == "digits" else {})
+
+
+class DnasConfig(GradientConfig):
+    """The configuration of FBNet's method."""
+
+    method: Literal["dnas"] = "dnas"
+
+
+class DmaskingConfig(GradientConfig):
+    """The configuration of FBNetV2's method."""
+
+    method: Literal["dmasking"] = "dmasking"

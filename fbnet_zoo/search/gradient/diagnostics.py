@@ -1,0 +1,118 @@
+"""How a search goes: one record for each epoch, and a warning where it collapses."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from fbnet_zoo.search.gradient.networks import ExpectedCost
+from fbnet_zoo.search.gradient.state import SearchState
+from fbnet_zoo.search.history import HistoryRecord
+
+log = logging.getLogger(__name__)
+
+_SURE, _MOST = 0.9, 0.5
+
+
+class SearchEpoch(HistoryRecord):
+    """One epoch of a search.
+
+    Attributes:
+        epoch: from 1.
+        step: steps made since the beginning.
+        temperature: of the Gumbel-softmax.
+        weight_loss: mean cross-entropy of the steps of the weights.
+        theta_loss: mean loss of the steps of theta; `None` in the warm-up.
+        top1: of theta's images under the masks, percent; likewise.
+        entropy: of each decision's softmax(theta), nats: from log(options) down to 0.
+        skip: of each decision, the probability that it leaves its layer out; `None` where it cannot.
+        probable: of each decision, the position of its most probable option.
+        shares: of each decision, softmax(theta): the probability of each option.
+        expected: of each metric, the expectation over P(theta).
+        sampled: of each metric, the mean over the masks that were drawn for theta; empty in the warm-up.
+        multipliers: of the limits.
+        seconds: since the search was begun or gone on with.
+    """
+
+    epoch: int
+    step: int
+    temperature: float
+    weight_loss: float
+    theta_loss: float | None
+    top1: float | None
+    entropy: tuple[float, ...]
+    skip: tuple[float | None, ...]
+    probable: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
+    expected: dict[str, float]
+    sampled: dict[str, float]
+    multipliers: tuple[float, ...]
+    seconds: float
+
+    @property
+    def number(self) -> int:
+        """The epoch."""
+        return self.epoch
+
+    def summary(self) -> str:
+        """Return loss, accuracy, the first cost and the entropy."""
+        top1 = "" if self.top1 is None else f", top-1 {self.top1:.1f} %"
+        cost = "".join(f", {name} {value:.4g}" for name, value in list(self.expected.items())[:1])
+        return f"loss {self.weight_loss:.3f}{top1}{cost}, entropy {fmean(self.entropy):.2f}"
+
+    def scalars(self, decisions: Sequence[str]) -> Iterator[tuple[str, float]]:
+        """Yield its values by name, for TensorBoard; `decisions` are the names of the decisions."""
+        yield "loss/weights", self.weight_loss
+        yield "temperature", self.temperature
+        if self.theta_loss is not None and self.top1 is not None:
+            yield "loss/theta", self.theta_loss
+            yield "top1", self.top1
+        for kind, costs in (("expected", self.expected), ("sampled", self.sampled)):
+            yield from ((f"{name}/{kind}", value) for name, value in costs.items())
+        yield from ((f"multiplier/{position}", value) for position, value in enumerate(self.multipliers))
+        yield from ((f"entropy/{name}", value) for name, value in zip(decisions, self.entropy, strict=True))
+
+
+@torch.no_grad()
+def epoch_record(state: SearchState, epoch: int, costs: Sequence[ExpectedCost], seconds: float) -> SearchEpoch:
+    """Return the record of an epoch, from 0, that has just been made."""
+    tally, shares = state.tally, [theta.double().softmax(0) for theta in state.supernet.theta]
+    learnt = tally.theta_steps > 0
+    return SearchEpoch(
+        epoch=epoch + 1,
+        step=state.step,
+        temperature=state.config.temperature.at(epoch),
+        weight_loss=tally.weight_loss / max(1, tally.weight_steps),
+        theta_loss=tally.theta_loss / tally.theta_steps if learnt else None,
+        top1=100 * tally.correct / tally.images if learnt else None,
+        entropy=tuple(float(torch.special.entr(share).sum()) for share in shares),
+        skip=_skips(state, shares),
+        probable=tuple(int(share.argmax()) for share in shares),
+        shares=tuple(tuple(share.tolist()) for share in shares),
+        expected={cost.metric.name: float(cost.expected(shares)) for cost in costs},
+        sampled={name: total / tally.theta_steps for name, total in tally.costs.items()},
+        multipliers=tuple(state.multipliers.tolist()),
+        seconds=seconds,
+    )
+
+
+def warn_of_collapse(record: SearchEpoch) -> None:
+    """Warn where most layers that may skip do so almost surely: what is left of the network is then hardly searched."""
+    shares = [share for share in record.skip if share is not None]
+    sure = sum(share > _SURE for share in shares)
+    if shares and sure > _MOST * len(shares):
+        log.warning(
+            "epoch %d: %d of the %d layers that may skip do so with a probability above %g; lower alpha of the "
+            "penalty, raise the limits, or lengthen the warm-up",
+            record.epoch,
+            sure,
+            len(shares),
+            _SURE,
+        )
+
+
+def _skips(state: SearchState, shares: Sequence[Tensor]) -> tuple[float | None, ...]:
+    pairs = zip(shares, state.supernet.encoding.skips, strict=True)
+    return tuple(None if position is None else float(share[position]) for share, position in pairs)

@@ -1,0 +1,53 @@
+"""Masks of the supernet's layers: samples of the Gumbel-softmax (Jang et al., arXiv:1611.01144).
+
+m_i = exp((theta_i + g_i) / tau) / sum_j exp((theta_j + g_j) / tau), with g_i from Gumbel(0, 1), as in
+FBNet (Wu et al., arXiv:1812.03443). One draw is used for the output and for the cost.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbnet_zoo.search.gradient.config import Mode
+
+
+def gumbel_noise(
+    theta: Sequence[Tensor], generator: torch.Generator, *, images: int | None = None
+) -> tuple[Tensor, ...]:
+    """Draw Gumbel(0, 1) for each candidate of each layer.
+
+    Args:
+        theta: of each layer, (candidates,).
+        generator: on the CPU, so that every device gets the same draw.
+        images: draw once for each of so many images, (images, candidates), instead of once for the batch.
+    """
+    return tuple(_noise(each, generator, images) for each in theta)
+
+
+def draw_masks(
+    theta: Sequence[Tensor], noise: Sequence[Tensor], temperature: float, *, mode: Mode = "soft"
+) -> tuple[Tensor, ...]:
+    """Return the mask of each layer: weights of its candidates that add up to 1, in the shape of the noise.
+
+    Args:
+        theta: of each layer, (candidates,).
+        noise: of each layer, (candidates,) or (images, candidates).
+        temperature: tau; the lower, the nearer to a choice.
+        mode: `soft` gives the weights themselves; `sampled` gives 1 for the largest and 0 for the others, with the
+            gradient of the soft ones (straight-through).
+    """
+    soft = (((each + drawn) / temperature).softmax(-1) for each, drawn in zip(theta, noise, strict=True))
+    return tuple(soft) if mode == "soft" else tuple(map(_straight_through, soft))
+
+
+def _noise(theta: Tensor, generator: torch.Generator, images: int | None) -> Tensor:
+    shape = theta.shape if images is None else (images, *theta.shape)
+    exponential = torch.empty(shape, dtype=theta.dtype).exponential_(generator=generator)
+    return -exponential.log().to(theta.device)
+
+
+def _straight_through(soft: Tensor) -> Tensor:
+    hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+    return hard + (soft - soft.detach())  # the difference is exactly 0

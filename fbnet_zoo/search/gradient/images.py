@@ -1,0 +1,37 @@
+"""From a data set to the two parts that a search by gradients learns from."""
+
+from collections.abc import Iterator
+
+from fbnet_zoo.datasets import ImageDataset, ImageSet
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.gradient.batches import Part, SearchData
+from fbnet_zoo.search.images import Chosen, Loading, split
+from fbnet_zoo.train import Augmentation
+from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoch_indices, seed_of
+
+
+def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
+    """Split the images that a data set has to train on, at random: most for the weights, the rest for theta.
+
+    Raises:
+        InputError: a part has fewer images than a batch.
+    """
+    own, others = split(dataset, loading)
+    return SearchData(
+        weights=_part(Chosen(dataset.train, own), loading, loading.augmentation, seed_of(loading.seed, 0)),
+        theta=_part(Chosen(dataset.train, others), loading, Augmentation(), seed_of(loading.seed, 1)),
+    )
+
+
+def _part(images: ImageSet, loading: Loading, augmentation: Augmentation, seed: int) -> Part:
+    count, size = len(images.labels), loading.batch_size
+    if count < size:
+        raise InputError(f"{count} images are fewer than a batch of {size}; take a smaller batch_size")
+
+    def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        chosen = epoch_indices(count, size, seed=seed, epoch=epoch)[first:, shard.rows(size)]
+        return augmented_batches(
+            images, loading.inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=loading.workers
+        )
+
+    return Part(steps=count // size, batches=batches)

@@ -1,0 +1,280 @@
+"""The loop of a search by gradients (Wu et al., arXiv:1812.03443), from images and costs to networks.
+
+In every epoch the weights of the supernet learn from one part of the images and then, after a warm-up, theta from the
+other. At the end networks are drawn from P(theta), brought within the limits, and compared.
+
+Several processes search as one would: all draw the same masks, each takes its rows of every batch, and gradients are
+means over them. Only batch norm sees the rows of its process alone.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbnet_zoo.errors import InputError, TrainingError
+from fbnet_zoo.search.gradient.batches import SearchData
+from fbnet_zoo.search.gradient.compare import compare_networks
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.diagnostics import SearchEpoch, epoch_record, warn_of_collapse
+from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
+from fbnet_zoo.search.gradient.networks import ExpectedCost, SearchNetwork
+from fbnet_zoo.search.gradient.objective import Objective
+from fbnet_zoo.search.gradient.state import SearchState, Tally
+from fbnet_zoo.search.networks import NetworkRecord
+from fbnet_zoo.train.batches import Batch, seed_of
+from fbnet_zoo.train.processes import Processes
+from fbnet_zoo.train.run_folder import RunFolder
+
+Progress = Callable[[SearchEpoch], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientResult:
+    """What a search by gradients found.
+
+    Attributes:
+        networks: the most probable one and those drawn, each once; within the limits first, then by accuracy.
+        theta: of each decision, of each option.
+        epochs: one record for each.
+    """
+
+    networks: tuple[NetworkRecord, ...]
+    theta: tuple[tuple[float, ...], ...]
+    epochs: tuple[SearchEpoch, ...]
+
+    @property
+    def best(self) -> NetworkRecord:
+        """The first of the networks."""
+        return self.networks[0]
+
+    @property
+    def met(self) -> bool:
+        """Whether the best network keeps all limits."""
+        return self.best.within_limits
+
+
+def search(
+    supernet: SearchNetwork,
+    data: SearchData,
+    costs: Sequence[ExpectedCost],
+    config: GradientConfig,
+    *,
+    folder: RunFolder | None = None,
+    processes: Processes | None = None,
+    progress: Progress | None = None,
+) -> GradientResult:
+    """Search a space; the supernet is trained in place.
+
+    Equal arguments and numbers of threads and processes give an equal theta, to the bit on a CPU, also after a resume.
+    PyTorch's random state is put back.
+
+    Several processes give the same arguments, and get the same result; theta is that of one process up to rounding and
+    to what batch norm makes of smaller batches. A checkpoint may be gone on from by another number of them.
+
+    Args:
+        supernet: of the space, with its first weights.
+        data: what weights and theta learn from.
+        costs: that the penalty and the limits name; all are reported.
+        config: how.
+        folder: where checkpoints and one record for each epoch go; a checkpoint that is there is gone on from. Only
+            the main process reads and writes it.
+        processes: that search together, with device and precision; one on a CPU when not said. The supernet is on the
+            device afterwards.
+        progress: called after every epoch, in the main process.
+
+    Raises:
+        InputError: a limit cannot be kept by any network of the space, a metric is missing, the folder's
+            checkpoint is of another search, or batches do not divide among the processes.
+        TrainingError: a value became infinite or no number; the text names it, the last good checkpoint stays.
+    """
+    metrics = [cost.metric for cost in costs]
+    names = [metric.name for metric in metrics]
+    if len(set(names)) < len(names):
+        raise InputError(f"costs need different names, but are {', '.join(names)}")
+    objective = Objective(metrics, config.penalty, config.limits, config.multipliers)
+    together = processes or Processes()
+    supernet.to(device=together.device, memory_format=torch.channels_last)
+    together.share(supernet.state_dict().values())
+    state = SearchState(supernet, config, (data.weights.steps, data.theta.steps), together)
+    run = _Search(state=state, data=data, costs=costs, objective=objective, folder=folder)
+    with torch.random.fork_rng(devices=[together.device] if together.kind == "cuda" else []):
+        epochs = run.run(progress or (lambda _: None))
+        networks = compare_networks(
+            supernet, data, {metric.name: metric for metric in metrics}, config, processes=together
+        )
+    theta = tuple(tuple(each.tolist()) for each in supernet.theta)
+    return GradientResult(networks=networks, theta=theta, epochs=epochs)
+
+
+@dataclass(kw_only=True)
+class _Search:
+    state: SearchState
+    data: SearchData
+    costs: Sequence[ExpectedCost]
+    objective: Objective
+    folder: RunFolder | None
+
+    @cached_property
+    def starts(self) -> dict[str, float]:
+        """What networks cost on average before theta knows anything."""
+        even = [torch.full_like(theta, 1 / len(theta)) for theta in self.supernet.theta]
+        return {cost.metric.name: cost.expected(even).item() for cost in self.costs}
+
+    @property
+    def supernet(self) -> SearchNetwork:
+        return self.state.supernet
+
+    @property
+    def config(self) -> GradientConfig:
+        return self.state.config
+
+    @property
+    def processes(self) -> Processes:
+        return self.state.processes
+
+    def run(self, progress: Progress) -> tuple[SearchEpoch, ...]:
+        done, started = self.resume(), time.perf_counter()
+        self.supernet.train()
+        while self.state.step < self.state.total:
+            epoch, position = self.state.place
+            self.run_epoch(epoch, position)
+            done.append(self.finish(epoch, time.perf_counter() - started))
+            if self.processes.is_main:
+                progress(done[-1])
+        return tuple(done)
+
+    def resume(self) -> list[SearchEpoch]:
+        """Go back to the checkpoint; return the records of the epochs that are done."""
+        if self.folder is None:
+            return []
+        saved = self.processes.on_main(self.folder.load)
+        if saved is not None:
+            self.state.load_state_dict(saved)
+        return self.processes.on_main(partial(self.records, self.folder))
+
+    def records(self, folder: RunFolder) -> list[SearchEpoch]:
+        folder.forget_after(self.state.step)
+        return [SearchEpoch.model_validate_json(json.dumps(record)) for record in folder.records()]
+
+    def run_epoch(self, epoch: int, position: int) -> None:
+        """Make the steps of an epoch, from a position on."""
+        own, temperature, shard = self.state.steps[0], self.config.temperature.at(epoch), self.processes.shard
+        for batch in self.data.weights.batches(epoch, position, shard) if position < own else ():
+            self.step_weights(self.moved(batch), temperature)
+            self.after_step()
+        if epoch >= self.config.warmup_epochs:
+            self.state.weights.zero_grad()  # frees their memory
+            with self.supernet.frozen_weights():
+                for batch in self.data.theta.batches(epoch, max(0, position - own), shard):
+                    self.step_theta(self.moved(batch), temperature)
+                    self.after_step()
+
+    def moved(self, batch: Batch) -> Batch:
+        images = batch[0].to(self.processes.device).contiguous(memory_format=torch.channels_last)
+        return images, batch[1].to(self.processes.device)
+
+    def step_weights(self, batch: Batch, temperature: float) -> None:
+        self.state.set_weight_lr()
+        masks = [mask.detach() for mask in self.masks(len(batch[0]), temperature)]
+        loss = F.cross_entropy(self.logits(batch[0], masks), batch[1])
+        self.state.tally.weight_loss += self.checked(loss, batch)
+        self.state.tally.weight_steps += 1
+        self.state.learn(loss, self.state.weights)
+
+    def step_theta(self, batch: Batch, temperature: float) -> None:
+        masks = self.masks(len(batch[0]), temperature)
+        logits = self.logits(batch[0], masks)
+        costs = {cost.metric.name: cost.expected(masks) for cost in self.costs}
+        expected = self.expected()
+        limits, multipliers = self.objective.easing(self.starts, self.state.theta_done), self.state.multipliers
+        loss = self.objective(F.cross_entropy(logits, batch[1]), costs, expected, multipliers, limits)
+        self.note(self.checked(loss, batch), logits, batch[1], costs)
+        self.state.learn(loss, self.state.theta)
+        self.state.multipliers = self.objective.updated(expected, multipliers, limits)
+
+    def expected(self) -> dict[str, Tensor]:
+        """Return the expectation over P(theta) of the metrics that have limits."""
+        shares = [theta.softmax(-1) for theta in self.supernet.theta]
+        limited = [cost for cost in self.costs if cost.metric.name in self.config.limits]
+        return {cost.metric.name: cost.expected(shares) for cost in limited}
+
+    def masks(self, images: int, temperature: float) -> tuple[Tensor, ...]:
+        """Draw the masks of this step, for the images of all processes: what mixes the outputs and weighs the costs."""
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.state.step))
+        rows = images * self.processes.count if self.config.mask_per == "image" else None
+        noise = gumbel_noise(self.supernet.theta, generator, images=rows)
+        return draw_masks(self.supernet.theta, noise, temperature, mode=self.config.mode)
+
+    def logits(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Return logits of this process's images, at least in single precision."""
+        if self.config.mask_per == "image":
+            masks = [mask[self.processes.shard.rows(len(mask))] for mask in masks]
+        with self.processes.autocast():
+            logits = self.supernet.logits(images, masks, self.config.form)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def note(self, loss: float, logits: Tensor, classes: Tensor, costs: Mapping[str, Tensor]) -> None:
+        tally = self.state.tally
+        tally.theta_loss += loss
+        tally.theta_steps += 1
+        tally.correct += int(self.processes.total(int((logits.argmax(1) == classes).sum())))
+        tally.images += len(classes) * self.processes.count
+        tally.costs = {name: tally.costs.get(name, 0.0) + cost.item() for name, cost in costs.items()}
+
+    def checked(self, loss: Tensor, batch: Batch) -> float:
+        """Return the value of a loss, the mean over the processes; stop all where it is none, and tell the cause."""
+        value = self.processes.mean(loss.item())
+        if not math.isfinite(value):
+            images = None if bool(batch[0].isfinite().all()) else "the images"
+            causes = self.processes.gathered(images or self.state.not_finite())
+            raise self.error(next(filter(None, causes), "the loss"))
+        return value
+
+    def error(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"the search stopped after {self.state.step} steps: {what} became infinite or no number; "
+            "lower weight_lr or theta_lr, or look at the images"
+        )
+
+    def after_step(self) -> None:
+        """Save where it is time for it; the end of an epoch is saved with its record."""
+        self.state.step += 1
+        if self.state.step % self.config.checkpoint_steps == 0 and self.state.place[1]:
+            self.settle()
+            self.save()
+
+    def settle(self) -> None:
+        """Bring the processes to one state, and make sure that it is sound."""
+        self.state.average_statistics()
+        broken = self.state.not_finite()
+        if broken is not None:
+            raise self.error(broken)
+
+    def save(self) -> None:
+        if self.folder is not None:
+            self.processes.on_main(partial(self.write, self.folder))
+
+    def write(self, folder: RunFolder) -> None:
+        folder.save(self.state.state_dict())
+
+    def finish(self, epoch: int, seconds: float) -> SearchEpoch:
+        """Log an epoch and save."""
+        self.settle()
+        record = self.processes.on_main(partial(self.logged, epoch, seconds))
+        self.state.tally = Tally()
+        self.save()
+        return record
+
+    def logged(self, epoch: int, seconds: float) -> SearchEpoch:
+        record = epoch_record(self.state, epoch, self.costs, seconds)
+        warn_of_collapse(record)
+        if self.folder is not None:
+            self.folder.log(record.model_dump(mode="json"))
+        return record

@@ -1,0 +1,65 @@
+"""What the methods share that train a supernet and theta by gradients."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.images import search_data
+from fbnet_zoo.search.gradient.loop import search
+from fbnet_zoo.search.gradient.networks import ExpectedCost, SearchNetwork
+from fbnet_zoo.search.gradient.objective import check_objective
+from fbnet_zoo.search.job import SearchJob
+from fbnet_zoo.search.limits import Costs
+from fbnet_zoo.search.method import Context, SearchResult
+from fbnet_zoo.space.encoding import Encoding
+
+
+class GradientMethod(ABC):
+    """A method with a supernet."""
+
+    @abstractmethod
+    def encoding(self, job: SearchJob) -> Encoding:
+        """Return the decisions that it searches; of `Method`."""
+
+    @abstractmethod
+    def supernet(self, job: SearchJob) -> SearchNetwork:
+        """Return what is trained; its weights are drawn from PyTorch's random numbers."""
+
+    @abstractmethod
+    def expected_cost(self, metric: CostMetric) -> ExpectedCost:
+        """Return the differentiable form of a cost."""
+
+    def check(self, job: SearchJob, costs: Costs) -> None:
+        """Refuse a job that cannot be done; of `Method`."""
+        config = self._config(job)
+        if job.dataset is None or job.oracle is not None or job.supernet is not None:
+            raise InputError(f"the method {config.method} learns from images: it needs a data set, and nothing else")
+        check_objective(_metrics(costs), config.penalty, config.limits)
+
+    def run(self, job: SearchJob, context: Context) -> SearchResult:
+        """Search; of `Method`."""
+        config, dataset = self._config(job), job.required_dataset
+        with torch.random.fork_rng():
+            torch.default_generator.manual_seed(config.seed)
+            supernet = self.supernet(job)
+        found = search(
+            supernet,
+            search_data(dataset, job.loading),
+            [self.expected_cost(metric) for metric in _metrics(context.costs)],
+            config,
+            folder=context.folder,
+            processes=context.processes,
+            progress=context.progress,
+        )
+        return SearchResult(networks=found.networks, history=found.epochs, judged="with the supernet's weights")
+
+    def _config(self, job: SearchJob) -> GradientConfig:
+        assert isinstance(job.config, GradientConfig)  # noqa: S101 - `METHODS` keeps both together
+        return job.config
+
+
+def _metrics(costs: Costs) -> list[CostMetric]:
+    return [cost for cost in costs.values() if isinstance(cost, CostMetric)]

@@ -1,0 +1,86 @@
+"""What a search by gradients needs of a supernet and of a cost: these are what `loop.search` takes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.gradient.config import Form
+from fbnet_zoo.space.encoding import Encoding
+
+Masks = Sequence[Tensor]
+"""One for each decision: (options,) for the whole batch, or (N, options), one row for each image."""
+
+
+class ExpectedCost(Protocol):
+    """A cost of networks that is differentiable in masks.
+
+    Attributes:
+        metric: the same cost of one network, or of a population.
+    """
+
+    @property
+    def metric(self) -> CostMetric: ...
+
+    def expected(self, masks: Masks) -> Tensor:
+        """Return the expected cost of networks drawn from masks; of masks for each image, the mean.
+
+        With the probabilities softmax(theta) as masks it is the expectation over networks drawn from them.
+        """
+
+
+class SearchNetwork(Protocol):
+    """A supernet: an `nn.Module` whose parameters are weights and theta.
+
+    Attributes:
+        encoding: the decisions of its space.
+        num_classes: outputs of the classifier.
+        theta: of each decision, (options,): P(i) = softmax(theta)_i.
+    """
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def encoding(self) -> Encoding: ...
+    @property
+    def theta(self) -> tuple[nn.Parameter, ...]: ...
+
+    def weight_parameters(self) -> tuple[nn.Parameter, ...]:
+        """Return all parameters but theta."""
+
+    def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
+        """Return logits, (N, num_classes), of images (N, C, H, W)."""
+
+    def frozen_weights(self) -> AbstractContextManager[None]:
+        """Compute no gradients of weights inside."""
+
+    def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
+        """Return the stand-alone network at some positions, with copies of the supernet's weights and statistics."""
+
+    # of nn.Module
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+def one_hot(supernet: SearchNetwork, positions: Sequence[int]) -> list[Tensor]:
+    """Return the masks that are 1 for one option of each decision and 0 for the others.
+
+    Raises:
+        InputError: the number of positions is not that of the decisions.
+    """
+    if len(positions) != len(supernet.theta):
+        raise InputError(
+            f"{supernet.encoding.space.name} has {len(supernet.theta)} decisions, but {len(positions)} positions are "
+            "given"
+        )
+    pairs = zip(supernet.theta, positions, strict=True)
+    return [torch.eye(len(theta), dtype=theta.dtype, device=theta.device)[position] for theta, position in pairs]

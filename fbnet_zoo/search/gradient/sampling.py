@@ -1,0 +1,75 @@
+"""Networks drawn from P(theta), and their projection to limits on cost."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fbnet_zoo.search.limits import Costs, Limits, excess
+from fbnet_zoo.space.encoding import Positions
+
+LogProbabilities = Sequence[Sequence[float]]
+"""Of each layer, of each candidate."""
+
+
+def log_probabilities(theta: Sequence[Tensor]) -> LogProbabilities:
+    """Return log softmax(theta) of each layer, in double precision."""
+    return [each.detach().double().log_softmax(-1).tolist() for each in theta]
+
+
+def draw_positions(theta: Sequence[Tensor], generator: torch.Generator) -> Positions:
+    """Draw a network: in each layer a candidate with its probability."""
+    shares = (each.detach().double().softmax(-1).cpu() for each in theta)
+    return tuple(int(torch.multinomial(share, 1, generator=generator)) for share in shares)
+
+
+def log_probability(logs: LogProbabilities, positions: Sequence[int]) -> float:
+    """Return log P of a network."""
+    return sum(layer[position] for layer, position in zip(logs, positions, strict=True))
+
+
+def project(
+    logs: LogProbabilities,
+    positions: Sequence[int],
+    costs: Costs,
+    limits: Limits,
+) -> Positions | None:
+    """Return a probable network near some positions that keeps the limits.
+
+    One layer is changed at a time: while a limit is exceeded, the change that loses the least log-probability for what
+    it saves; then, within the limits, those that gain the most. Where no single change saves, as between skips that
+    need equal channels, it goes on from the cheapest network. A single limit that is reachable is always kept; several
+    at once may not be, even where some network keeps them.
+
+    Returns:
+        The positions; `None` if no single change brings the network nearer to the limits.
+    """
+    found, cheapest = tuple(positions), iter([costs[name].cheapest for name in limits])
+    while over := excess(found, costs, limits):
+        moves = [(other, over - excess(other, costs, limits)) for other in _neighbours(found, logs)]
+        saving = [(_loss(logs, found, other) / saved, other) for other, saved in moves if saved > 0]
+        nearer = min(saving)[1] if saving else next(cheapest, None)
+        if nearer is None:
+            return None
+        found = nearer
+    while gaining := [
+        (gain, other)
+        for other in _neighbours(found, logs)
+        if (gain := -_loss(logs, found, other)) > 0 and not excess(other, costs, limits)
+    ]:
+        found = max(gaining)[1]
+    return found
+
+
+def _neighbours(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
+    for layer, options in enumerate(logs):
+        for position in range(len(options)):
+            if position != positions[layer]:
+                yield (*positions[:layer], position, *positions[layer + 1 :])
+
+
+def _loss(logs: LogProbabilities, positions: Positions, other: Positions) -> float:
+    """Return how much log-probability a change costs; negative where it gains."""
+    lost = log_probability(logs, positions) - log_probability(logs, other)
+    return lost if math.isfinite(lost) else math.inf

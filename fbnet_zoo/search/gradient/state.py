@@ -1,0 +1,179 @@
+"""The state of a search: everything that its next step depends on.
+
+Random numbers are no part of it: every step draws its own from the seed and its number.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.networks import SearchNetwork
+from fbnet_zoo.train.processes import Processes
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What the steps of an epoch came to so far.
+
+    Attributes:
+        weight_loss: sum of the cross-entropy over steps of the weights.
+        weight_steps: so many.
+        theta_loss: sum of the loss over steps of theta.
+        theta_steps: so many.
+        correct: images that were right in these.
+        images: that were seen in these.
+        costs: sum of each metric under the masks of these.
+    """
+
+    weight_loss: float = 0.0
+    weight_steps: int = 0
+    theta_loss: float = 0.0
+    theta_steps: int = 0
+    correct: int = 0
+    images: int = 0
+    costs: dict[str, float] = field(default_factory=dict)
+
+
+class SearchState:
+    """A supernet with its two optimisers and the multipliers of the limits, at a step.
+
+    Args:
+        supernet: to be trained, in place.
+        config: how.
+        steps: of the weights and of theta in one epoch.
+        processes: those that search together; one alone when not said.
+
+    Attributes:
+        multipliers: (limits,).
+        step: steps of either kind that were made.
+        tally: of those that belong to the epoch under way.
+    """
+
+    def __init__(
+        self,
+        supernet: SearchNetwork,
+        config: GradientConfig,
+        steps: tuple[int, int],
+        processes: Processes | None = None,
+    ) -> None:
+        self.supernet, self.config, self.steps = supernet, config, steps
+        self.processes = processes or Processes()
+        self.scaler = self.processes.scaler()
+        self.weights = torch.optim.SGD(
+            supernet.weight_parameters(),
+            lr=config.weight_lr,
+            momentum=config.weight_momentum,
+            weight_decay=config.weight_decay,
+            fused=True,  # one pass over the memory of all weights
+        )
+        for weight in supernet.weight_parameters():  # fused SGD needs all or none, and not all are drawn in each step
+            self.weights.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        self.theta = torch.optim.Adam(
+            supernet.theta, lr=config.theta_lr, betas=config.theta_betas, weight_decay=config.theta_decay
+        )
+        self.multipliers = torch.zeros(len(config.limits), device=supernet.theta[0].device)
+        self.step, self.tally = 0, Tally()
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole search."""
+        return self.first_step(self.config.epochs)
+
+    def first_step(self, epoch: int) -> int:
+        """Return the steps before an epoch."""
+        return epoch * self.steps[0] + max(0, epoch - self.config.warmup_epochs) * self.steps[1]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The epoch of the next step, and its position there: first all steps of the weights, then those of theta."""
+        warmup = self.config.warmup_epochs * self.steps[0]
+        if self.step < warmup:
+            return divmod(self.step, self.steps[0])
+        epochs, position = divmod(self.step - warmup, sum(self.steps))
+        return self.config.warmup_epochs + epochs, position
+
+    @property
+    def theta_done(self) -> float:
+        """Which share of theta's epochs is behind the next step."""
+        epoch, position = self.place
+        first, last = self.config.warmup_epochs, self.config.epochs
+        return (epoch - first + position / sum(self.steps)) / max(1, last - first)
+
+    def set_weight_lr(self) -> None:
+        """Set the learning rate of the weights for the next step: a cosine over all of their steps."""
+        epoch, position = self.place
+        done = (epoch * self.steps[0] + position) / (self.config.epochs * self.steps[0])
+        for group in self.weights.param_groups:
+            group["lr"] = self.config.weight_lr * (1 + math.cos(math.pi * done)) / 2
+
+    def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Make a step of an optimiser by the gradient of a loss, the mean over the processes."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        learning = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        self.processes.average(each.grad for each in learning if each.grad is not None)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def average_statistics(self) -> None:
+        """Give all processes the same statistics of batch norm: the means of those that they found in their rows."""
+        names = ("running_mean", "running_var")
+        self.processes.average(value for name, value in self.supernet.named_buffers() if name.endswith(names))
+
+    def not_finite(self) -> str | None:
+        """Return the name of the first parameter or statistic that has become infinite or no number."""
+        return next((name for name, value in self._values() if not bool(value.isfinite().all())), None)
+
+    def _values(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.supernet.state_dict().items()
+        yield "multipliers", self.multipliers
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it as tensors and plain values, for `torch.save`."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {
+            **parts,
+            "multipliers": self.multipliers,
+            "step": self.step,
+            "tally": asdict(self.tally),
+            "identity": self._identity(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state_dict` returned.
+
+        Raises:
+            InputError: it is that of another search.
+        """
+        for name, ours in self._identity().items():
+            before = state["identity"][name]
+            if before != ours and not (isinstance(ours, dict) and json.loads(before) == ours):  # text, in old ones
+                raise InputError(
+                    f"the checkpoint is of a search with another {name} ({before}, now {ours}); use the same as "
+                    "before, or start again in a new folder"
+                )
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.multipliers = state["multipliers"].to(self.multipliers)
+        self.step, self.tally = state["step"], Tally(**state["tally"])
+
+    def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer | torch.amp.GradScaler]:
+        return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta, "scaler": self.scaler}
+
+    def _identity(self) -> dict[str, Any]:
+        net = self.supernet
+        return {
+            "space": net.encoding.space.name,
+            "input size": net.encoding.input_size,
+            "number of classes": net.num_classes,
+            "number of steps": list(self.steps),
+            "precision": self.processes.precision,
+            "configuration": self.config.model_dump(mode="json", exclude={"method", "checkpoint_steps"}),
+        }

@@ -1,0 +1,70 @@
+"""The supernet of a search that has ended, as an evaluator of the networks of its space."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
+from fbnet_zoo.search.gradient.images import search_data
+from fbnet_zoo.search.gradient.method import GradientMethod
+from fbnet_zoo.search.job import SearchJob
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.train.processes import Processes
+from fbnet_zoo.train.run_folder import RunFolder
+
+
+def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: str = "cpu") -> SupernetEvaluator:
+    """Return an evaluator of networks with the weights of the supernet in a run folder.
+
+    Batch norm is recalibrated, and accuracy measured, on the two parts of the images that this supernet was searched
+    with: none of the second part has taught its weights.
+
+    Args:
+        run: folder of a search by gradients of the same space.
+        job: whose data set is used.
+        encoding: of the job's space.
+        device: where to compute.
+
+    Raises:
+        InputError: the folder holds no such search, or one of another space or other classes.
+    """
+    before = _config(run)
+    content = json.dumps({"method": before["method"], **before["search"]})
+    config = METHODS[before["method"]].config.model_validate_json(content)
+    if not isinstance(config, GradientConfig):
+        raise InputError(f"{run} is of the method {config.method}, which has no supernet; expected one by gradients")
+    own = replace(job, config=config, input_size=before["input_size"], batch_size=before["batch_size"])
+    method = METHODS[before["method"]].load()
+    assert isinstance(method, GradientMethod)  # noqa: S101 - `METHODS` keeps both together
+    _check(run, before, own, encoding, method.encoding(own))
+    supernet, saved = method.supernet(own), RunFolder(run).load()
+    if saved is None:
+        raise InputError(f"{run} has no checkpoint.pt: expected the folder of a search by gradients")
+    supernet.load_state_dict(saved["supernet"])
+    supernet.to(device=device)
+    return SupernetEvaluator(
+        supernet=supernet,
+        data=search_data(own.required_dataset, own.loading),
+        recalibration_batches=config.recalibration_batches,
+        processes=Processes(device=device),
+        about=f"with the weights of the supernet in {run.name}",
+    )
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        return json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{run} is not the folder of a search: its config.json cannot be read") from error
+
+
+def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding, own: Encoding) -> None:
+    classes = job.num_classes
+    if before["space"] != job.space.name or own.decisions != encoding.decisions:
+        raise InputError(f"{run} searched {before['space']}, with other decisions than {job.space.name} has here")
+    if before["data"]["classes"] != classes or before["data"]["name"] != job.required_dataset.name:
+        raise InputError(f"{run} searched with {before['data']['name']}; use the same --data")

@@ -1,0 +1,179 @@
+"""A table of known accuracies, which stands for training.
+
+A CSV file with a header: one column for each decision of the space, named as `fbnet-zoo space show S --json` lists them
+and holding the name of an option, then `top1` (percent). Every other column is a cost that limits can name.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.space.encoding import Encoding, Population, Positions
+
+TOP1 = "top1"
+_FEWEST = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """An evaluator that looks accuracies up.
+
+    Attributes:
+        name: of its file.
+        encoding: of the space.
+        candidates: the networks that it knows, (networks, decisions).
+        known: their accuracies, percent.
+        columns: their costs, by the names of the columns.
+    """
+
+    name: str
+    encoding: Encoding
+    candidates: Population
+    known: tuple[float, ...]
+    columns: dict[str, tuple[float, ...]]
+
+    @property
+    def about(self) -> str:
+        """How networks are judged, in words."""
+        return f"in the table {self.name}"
+
+    def top1(self, networks: Sequence[Positions]) -> list[float]:
+        """Return the accuracy of each network, percent.
+
+        Raises:
+            InputError: the table does not have one.
+        """
+        return [self.known[self.row(positions)] for positions in networks]
+
+    def costs(self) -> tuple["ColumnCost", ...]:
+        """Return a cost for each column beside those of the decisions and `top1`."""
+        return tuple(ColumnCost(name=name, oracle=self) for name in self.columns)
+
+    def row(self, positions: Sequence[int]) -> int:
+        """Return the row of a network.
+
+        Raises:
+            InputError: the table does not have it.
+        """
+        network = tuple(self.encoding.canonical([positions])[0].tolist())
+        if network not in self._rows:
+            raise InputError(f"{self.name} has no row for the network at {network}; its networks alone can be searched")
+        return self._rows[network]
+
+    @cached_property
+    def _rows(self) -> dict[Positions, int]:
+        return {tuple(row): index for index, row in enumerate(self.candidates.tolist())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnCost:
+    """A cost that a table of accuracies has a column for.
+
+    Attributes:
+        name: of the column.
+        oracle: the table.
+    """
+
+    name: str
+    oracle: Oracle
+    unit: str = ""
+
+    def of(self, positions: Sequence[int]) -> float:
+        """Return the cost of one network."""
+        return self.oracle.columns[self.name][self.oracle.row(positions)]
+
+    def population(self, population: ArrayLike) -> NDArray[np.float64]:
+        """Return the costs of a population, (networks,)."""
+        return np.array([self.of(row) for row in np.asarray(population).tolist()])
+
+    @property
+    def cheapest(self) -> Positions:
+        """The positions of the network that costs the least."""
+        return tuple(self.oracle.candidates[int(np.argmin(self.oracle.columns[self.name]))].tolist())
+
+    @property
+    def least(self) -> float:
+        """What the cheapest network costs."""
+        return min(self.oracle.columns[self.name])
+
+
+def read_oracle(path: Path, encoding: Encoding) -> Oracle:
+    """Read a table of accuracies of the networks of a space.
+
+    Raises:
+        InputError: the file cannot be read, lacks a column, or holds something else; the text says file, line and
+            column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _oracle(path, csv.DictReader(file), encoding)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a CSV file: it is not text in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from error
+
+
+def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Oracle:
+    header = list(reader.fieldnames or ())
+    costs = _cost_columns(path, header, encoding)
+    rows: dict[Positions, int] = {}
+    values: dict[str, list[float]] = {name: [] for name in (TOP1, *costs)}
+    for row in reader:
+        where = f"{path}:{reader.line_num}"
+        positions = tuple(_positions(where, row, encoding))
+        network = tuple(encoding.canonical([positions])[0].tolist())
+        if network in rows:
+            raise InputError(f"{where}: the network of line {rows[network]} again; keep one of the two")
+        rows[network] = reader.line_num
+        for name, known in values.items():
+            known.append(_number(where, name, row[name]))
+    if len(rows) < _FEWEST:
+        raise InputError(f"{path} has {len(rows)} networks; expected {_FEWEST} or more")
+    return Oracle(
+        name=path.name,
+        encoding=encoding,
+        candidates=np.array(list(rows), dtype=np.int64),
+        known=tuple(values.pop(TOP1)),
+        columns={name: tuple(known) for name, known in values.items()},
+    )
+
+
+def _cost_columns(path: Path, header: list[str], encoding: Encoding) -> list[str]:
+    """Return the columns that are costs; refuse a header that lacks a column, or has one twice."""
+    decisions = [decision.name for decision in encoding.decisions]
+    for name in (*decisions, TOP1):
+        if name not in header:
+            hint = did_you_mean(name, header) or f"; it has {', '.join(header) or 'nothing'}"
+            raise InputError(f"{path}:1: there is no column {name!r}{hint}")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}:1: duplicate column {twice[0]!r}; keep one")
+    return [name for name in header if name not in {*decisions, TOP1}]
+
+
+def _positions(where: str, row: dict[str, str], encoding: Encoding) -> Iterator[int]:
+    for decision in encoding.decisions:
+        text = row[decision.name]
+        if text not in decision.options:
+            hint = did_you_mean(text or "", decision.options) or f"; expected {', '.join(decision.options)}"
+            raise InputError(f"{where}: {decision.name} cannot be {text!r}{hint}")
+        yield decision.options.index(text)
+
+
+def _number(where: str, name: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value) or (name == TOP1 and not 0 <= value <= 100):
+        expected = "percent, from 0 to 100" if name == TOP1 else "a number"
+        raise InputError(f"{where}: {name} cannot be {text!r}; expected {expected}")
+    return value

@@ -1,0 +1,380 @@
+"""A search space as integers: decisions with options, and networks as one position for each decision.
+
+What a search method, a predictor or a table of accuracies works on. Every value that the space leaves open is a
+decision: the image size, the channels of the stem; for each layer its block (with its kernel, where that is open), its
+expansion, its channels, its number of blocks, kernel and expansion of the blocks after the first; the channels of the
+head.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fbnet_zoo import planner
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.plans import ConvPlan, PoolHeadPlan
+from fbnet_zoo.space.choices import Choices, LayerChoice
+from fbnet_zoo.space.layers import OpenLayer
+from fbnet_zoo.space.places import Place, PlacedBlock
+from fbnet_zoo.space.space import Space
+from fbnet_zoo.spec import ArchSpec, BlockSpec, Record
+
+ValueT = TypeVar("ValueT")
+
+Positions = tuple[int, ...]
+"""A network: of each decision, the position of the option that it takes."""
+
+Population = NDArray[np.int64]
+"""Several networks, (networks, decisions)."""
+
+SIZE, STEM = 0, 1
+"""The slots of the image size and of the stem's channels."""
+
+
+class Decision(Record):
+    """What a network of the space decides.
+
+    Attributes:
+        name: such as `stages.4.0 e`.
+        options: names of its options.
+    """
+
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A value that every network has; a decision where there are several to choose from.
+
+    Attributes:
+        name: such as `stages.4.0 e`.
+        values: to choose from: names of blocks, or numbers.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the values."""
+        return tuple(value if isinstance(value, str) else f"{value:g}" for value in self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A block that a layer can take, whatever its channels and expansion.
+
+    Attributes:
+        candidate: name in the space; `None` where the row is one block.
+        kernel_size: where it is open.
+        block: the widest one.
+        widens: whether its expansion is open.
+    """
+
+    candidate: str | None
+    kernel_size: int | None
+    block: PlacedBlock
+    widens: bool
+
+    def having(self, before: int, expansion: float | None, after: int) -> PlacedBlock:
+        """Return the block with its channels and, where it takes one, its expansion."""
+        row = self.block.row
+        own = expansion if expansion is not None and row.expansion is not None else row.expansion
+        return self.block.having(before, out_channels=after, expansion=own)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedRest:
+    """The blocks of a layer after the first.
+
+    Attributes:
+        repeats: how many of them each option has.
+        branches: what they can be; one that leaves its kernel to the layer's first block has the same positions.
+        axes: slots of the number of blocks, the channels, the kernel and the expansion.
+        expansions: values of the last slot.
+    """
+
+    repeats: tuple[int, ...]
+    branches: tuple[Branch, ...]
+    axes: tuple[int, int, int, int]
+    expansions: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedLayer:
+    """A layer of the space: what its first block can be, and the slots that decide.
+
+    Attributes:
+        name: `stages.<output stride>.<number in the stage>`.
+        stride: of the first block.
+        branches: what the first block can be, by name.
+        before: channels of its input.
+        expansions: those that are open; `None` alone where the blocks have their own.
+        after: channels of the output.
+        axes: slots of the input's channels, the block, the expansion and the output's channels.
+        rest: the blocks after the first; `None` where there are none.
+    """
+
+    name: str
+    stride: int
+    branches: dict[str, Branch]
+    before: tuple[int, ...]
+    expansions: tuple[float | None, ...]
+    after: tuple[int, ...]
+    axes: tuple[int, int, int, int]
+    rest: EncodedRest | None
+
+    @property
+    def skip(self) -> int | None:
+        """The position of the block that leaves the layer out; `None` where there is none."""
+        ops = [branch.block.row.op for branch in self.branches.values()]
+        return ops.index("skip") if "skip" in ops else None
+
+    def branch_of(self, choice: LayerChoice) -> str:
+        """Return the name of the block that was chosen."""
+        taken = (choice.candidate, choice.kernel_size)
+        return next(name for name, each in self.branches.items() if (each.candidate, each.kernel_size) == taken)
+
+
+class Encoding:
+    """The decisions of a space, and its networks as positions.
+
+    Args:
+        space: any search space.
+        input_size: of the image, px, if it is fixed; it need not be one of the space's, as in FBNet's variants for
+            smaller images.
+
+    Attributes:
+        space: the search space.
+        slots: image size, stem; of each layer block, expansion, channels, number of blocks, kernel and expansion of
+            the rest; head. Those that are open are the decisions, in order.
+        layers: of the space.
+        sides: of each image size, the sides of the image and of the outputs of stem and layers, px.
+        decided: the slots of the decisions, in order.
+
+    Raises:
+        InputError: no image has that size.
+
+    >>> from fbnet_zoo.space import load_space
+    >>> encoding = Encoding(load_space("digits_tiny"))
+    >>> encoding.decisions[0]
+    Decision(name='stages.2.0', options=('k3_e1', 'k3_e3', 'k3_e6', 'k5_e3', 'k5_e6', 'skip'))
+    >>> encoding.positions(encoding.choices((0, 1, 2, 3, 4, 5, 0)))
+    (0, 1, 2, 3, 4, 5, 0)
+    """
+
+    def __init__(self, space: Space, input_size: int | None = None) -> None:
+        sizes = space.spec.input_size if input_size is None else (input_size,)
+        slots = [Slot(name="input_size", values=sizes), Slot(name="stem c", values=space.spec.stem.out_channels)]
+        layers, before = [], STEM
+        for layer, first, rest in _placed(space, sizes[-1]):
+            layers.append(_encoded(layer, first, rest, slots[before].values, (before, len(slots))))
+            slots += _slots(layer, layers[-1])
+            before = layers[-1].axes[-1]
+        slots.append(Slot(name="head c", values=space.spec.head.out_channels))
+        self.space, self.slots, self.layers = space, tuple(slots), tuple(layers)
+        self.sides = tuple(_sides(space, size) for size in sizes)
+        self.decided = self._decided()
+
+    def _decided(self) -> tuple[int, ...]:
+        """Return the slots that are decisions."""
+        return tuple(at for at, slot in enumerate(self.slots) if len(slot.values) > 1)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What a network decides, in the order of its positions."""
+        return tuple(Decision(name=self.slots[at].name, options=self.slots[at].options) for at in self.decided)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many options each decision has."""
+        return tuple(len(self.slots[at].values) for at in self.decided)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the image, px; the largest where the size is a decision."""
+        return self.slots[SIZE].values[-1]
+
+    @cached_property
+    def skips(self) -> tuple[int | None, ...]:
+        """Of each decision, the position of the option that leaves a layer out; `None` where there is none."""
+        own = {layer.name: layer.skip for layer in self.layers}
+        return tuple(own.get(self.slots[at].name) for at in self.decided)
+
+    def full(self, values: Sequence[ValueT], fixed: ValueT) -> tuple[ValueT, ...]:
+        """Return one value for each slot: `values`, one for each decision, and `fixed` where nothing is decided."""
+        given = dict(zip(self.decided, values, strict=True))
+        return tuple(given.get(at, fixed) for at in range(len(self.slots)))
+
+    def choices(self, positions: Sequence[int]) -> Choices:
+        """Return the point of the space at some positions; a value that its block does not take is no part of it.
+
+        Raises:
+            InputError: a decision has no option there, or the number of positions is not that of the decisions.
+        """
+        self._check(positions)
+        full = self.full(positions, 0)
+        pairs = zip(self.slots, full, strict=True)
+        values = [slot.values[at] if len(slot.values) > 1 else None for slot, at in pairs]
+        size, offered = self.slots[SIZE].values[full[SIZE]], self.space.spec.input_size
+        return Choices(
+            space=self.space.name,
+            input_size=size if size in offered else offered[-1],
+            stem_channels=values[STEM],
+            layers=tuple(_choice(layer, full, values) for layer in self.layers),
+            head_channels=values[-1],
+        )
+
+    def positions(self, choices: Choices) -> Positions:
+        """Return the positions of a point; 0 for a value that its block does not take.
+
+        Raises:
+            InputError: the space does not offer these choices.
+        """
+        self.space.decode(choices)
+        chosen: list[Any] = [choices.input_size, choices.stem_channels]
+        for layer, choice in zip(self.layers, choices.layers, strict=True):
+            chosen += [layer.branch_of(choice), choice.expansion, choice.out_channels]
+            chosen += [choice.repeats, choice.rest_kernel_size, choice.rest_expansion]
+        chosen.append(choices.head_channels)
+        pairs = ((self.slots[at].values, chosen[at]) for at in self.decided)
+        return tuple(values.index(value) if value is not None else 0 for values, value in pairs)
+
+    def blocks(self, positions: Sequence[int]) -> dict[str, str]:
+        """Return the name of the block that each layer takes, by the layer's name."""
+        full = self.full(positions, 0)
+        return {layer.name: tuple(layer.branches)[full[layer.axes[1]]] for layer in self.layers}
+
+    def definition(self, positions: Sequence[int], *, name: str | None = None) -> ArchSpec:
+        """Return the definition of the network at some positions.
+
+        Args:
+            positions: one for each decision.
+            name: of the network (default: the space's name and a digest of the choices).
+
+        Raises:
+            InputError: there is no such network.
+        """
+        arch = self.space.decode(self.choices(positions), name=name)
+        size = self.slots[SIZE].values[self.full(positions, 0)[SIZE]]
+        return arch if arch.input_size == size else arch.model_copy(update={"input_size": size})
+
+    def heads(self) -> list[list[ConvPlan | PoolHeadPlan]]:
+        """Return the plans of the head: for each width of its input, those of each width of its output."""
+        frame = self.space.frame
+        rows = [frame.head.model_copy(update={"out_channels": channels}) for channels in self.slots[-1].values]
+        return [[_head(frame, row, before) for row in rows] for before in self.layers[-1].after]
+
+    def canonical(self, population: ArrayLike) -> Population:
+        """Return networks with 0 for every value that their blocks do not take: equal rows are equal networks.
+
+        Args:
+            population: (networks, decisions).
+        """
+        found = np.array(population, dtype=np.int64, ndmin=2)
+        column = {slot: at for at, slot in enumerate(self.decided)}
+        for layer in self.layers:
+            _, block, expansion, _ = layer.axes
+            if expansion in column:
+                widens = np.array([branch.widens for branch in layer.branches.values()])
+                taken = found[:, column[block]] if block in column else np.zeros(len(found), dtype=np.int64)
+                found[~widens[taken], column[expansion]] = 0
+        return found
+
+    def _check(self, positions: Sequence[int]) -> None:
+        if len(positions) != len(self.decided):
+            raise InputError(
+                f"{self.space.name} has {len(self.decided)} decisions, but {len(positions)} positions are given"
+            )
+        for decision, at in zip(self.decisions, positions, strict=True):
+            if not 0 <= at < len(decision.options):
+                raise InputError(f"{decision.name} has {len(decision.options)} options, and none at position {at}")
+
+
+def _placed(space: Space, size: int) -> Iterator[tuple[OpenLayer, Place, Place | None]]:
+    """Yield each layer with the place of its first block and, where it may have more, that of the rest."""
+    places = iter(space.places(size))
+    for layer in space.layers:
+        yield layer, next(places), next(places) if layer.row.repeats[-1] > 1 else None
+
+
+def _encoded(
+    layer: OpenLayer, place: Place, rest: Place | None, before: tuple[int, ...], slots: tuple[int, int]
+) -> EncodedLayer:
+    """Return a layer whose input's channels are decided in one slot, and whose own slots begin at another."""
+    branches = dict(_branches(layer, place, "kernel_size", "expansion"))
+    widening = any(branch.block.row.expansion is not None for branch in branches.values())
+    expansions = (place.expansions if widening else ()) or (None,)
+    into, first = slots
+    return EncodedLayer(
+        name=layer.name,
+        stride=layer.stride,
+        branches=branches,
+        before=before,
+        expansions=expansions,
+        after=layer.row.out_channels,
+        axes=(into, first, first + 1, first + 2),
+        rest=_encoded_rest(layer, rest, expansions, first) if rest else None,
+    )
+
+
+def _encoded_rest(layer: OpenLayer, place: Place, expansions: tuple[float | None, ...], first: int) -> EncodedRest:
+    own = layer.row.rest
+    kernel = own is not None and own.kernel_size is not None
+    expansion = own is not None and own.expansion is not None
+    fields = ("rest_kernel_size" if kernel else "kernel_size", "rest_expansion" if expansion else "expansion")
+    return EncodedRest(
+        repeats=tuple(count - 1 for count in layer.row.repeats),
+        branches=tuple(branch for _, branch in _branches(layer, place, *fields)),
+        axes=(first + 3, first + 2, first + 4 if kernel else first, first + 5 if expansion else first + 1),
+        expansions=(place.expansions or (None,)) if expansion else expansions,
+    )
+
+
+def _branches(layer: OpenLayer, place: Place, kernel: str, expansion: str) -> Iterator[tuple[str, Branch]]:
+    """Yield what can stand at a place by its names, with the choices that lead there."""
+    kinds = [(candidate, size) for candidate in layer.ops for size in layer.options(candidate).get(kernel, (None,))]
+    for (name, block), (candidate, size) in zip(place.blocks.items(), kinds, strict=True):
+        widens = expansion in layer.options(candidate)
+        yield name, Branch(candidate=candidate, kernel_size=size, block=block, widens=widens)
+
+
+def _slots(layer: OpenLayer, encoded: EncodedLayer) -> Iterator[Slot]:
+    rest = layer.row.rest
+    yield Slot(name=layer.name, values=tuple(encoded.branches))
+    yield Slot(name=f"{layer.name} e", values=encoded.expansions)
+    yield Slot(name=f"{layer.name} c", values=encoded.after)
+    yield Slot(name=f"{layer.name} r", values=layer.row.repeats)
+    yield Slot(name=f"{layer.name} rest k", values=(rest and rest.kernel_size) or (None,))
+    yield Slot(name=f"{layer.name} rest e", values=(rest and rest.expansion) or (None,))
+
+
+def _choice(layer: EncodedLayer, full: Sequence[int], values: Sequence[Any]) -> LayerChoice:
+    _, block, expansion, after = layer.axes
+    branch = list(layer.branches.values())[full[block]]
+    return LayerChoice(
+        candidate=branch.candidate,
+        kernel_size=branch.kernel_size,
+        expansion=values[expansion] if branch.widens else None,
+        out_channels=values[after],
+        repeats=values[after + 1],
+        rest_kernel_size=values[after + 2],
+        rest_expansion=values[after + 3],
+    )
+
+
+def _head(frame: ArchSpec, row: BlockSpec, before: int) -> ConvPlan | PoolHeadPlan:
+    plan = planner.plan_block(frame, row, before)
+    assert isinstance(plan, ConvPlan | PoolHeadPlan)  # noqa: S101 - what heads are
+    return plan
+
+
+def _sides(space: Space, size: int) -> tuple[int, ...]:
+    """Return the sides of the image and of what stem and layers output, px."""
+    sides = [(first.size_in, first.size_out) for _, first, _ in _placed(space, size)]
+    return (size, *(before for before, _ in sides), sides[-1][1])

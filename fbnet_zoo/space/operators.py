@@ -1,0 +1,27 @@
+"""The operators that a latency table of a search space holds."""
+
+from fbnet_zoo import planner
+from fbnet_zoo.latency.operators import Operator, block_operator, classifier_operators
+from fbnet_zoo.space.space import Space
+
+
+def space_operators(space: Space, *, num_classes: int = 1000) -> tuple[Operator, ...]:
+    """Return every distinct operator that takes time in some network of a search space.
+
+    Args:
+        space: the search space.
+        num_classes: outputs of the classifier.
+
+    Raises:
+        InputError: a block cannot be built.
+    """
+    found = [
+        block_operator(planner.plan_block(space.frame, each.row, each.in_channels), each.size_in)
+        for each in space.operators()
+    ]
+    for size in space.spec.input_size:
+        for channels in space.spec.head.out_channels:
+            head = space.frame.head.model_copy(update={"out_channels": channels})
+            network = planner.plan(space.frame.model_copy(update={"head": head}), num_classes=num_classes)
+            found += classifier_operators(network, size)
+    return tuple(dict.fromkeys(operator for operator in found if not operator.is_free))

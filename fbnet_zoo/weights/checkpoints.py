@@ -1,0 +1,246 @@
+"""Checkpoint files: read without running anything, recognised by all of their keys, written whole or not at all."""
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fbnet_zoo import arch_file, planner
+from fbnet_zoo.atomic import write_atomically
+from fbnet_zoo.errors import InputError, WeightsError
+from fbnet_zoo.spec import ArchSpec, Layout
+from fbnet_zoo.weights import layouts
+from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM, Shape
+
+_WRAPPERS = ("model_ema", "state_dict_ema", "state_dict")
+"""Where training programs put the state dict in a larger one; averaged weights are the published ones."""
+
+_COUNTER = ".num_batches_tracked"
+"""Of batch norm; plays no part in inference, and older files lack it."""
+
+_SAFETENSORS = ".safetensors"
+_CURE = "give a checkpoint of that network"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The values of a whole network, under our names; every key and shape is verified.
+
+    Attributes:
+        spec: the definition that they fit, with the batch-norm epsilon and the preprocessing that they need.
+        values: parameters and buffers; those of the classifier may be missing.
+        weights: what they are: a tag of the definition, an address, or the name of a file.
+        license: that they are under, where it is known.
+    """
+
+    spec: ArchSpec
+    values: Mapping[str, Tensor]
+    weights: str
+    license: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of its classifier; 0 without one."""
+        return len(self.values[CLASSIFIER]) if CLASSIFIER in self.values else 0
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of its images."""
+        return self.values[STEM].shape[1] * self.spec.stem.groups
+
+
+@torch.no_grad()
+def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYOUTS) -> Checkpoint:
+    """Read a checkpoint that has all keys and shapes of a definition.
+
+    Args:
+        path: a safetensors file (`.safetensors`), or what `torch.save` wrote of a state dict or of a dictionary that
+            holds one; nothing in it is ever executed.
+        specs: definitions that it may fit, the preferred first.
+        among: layouts of names that it may be in.
+
+    Raises:
+        InputError: there is no such file.
+        WeightsError: it cannot be read, or fits none of them.
+    """
+    content, metadata = _content(path)
+    state = _state_dict(path, content)
+    match = _recognise(path, state, specs, among)
+    values = {ours: _value(state, theirs) for ours, theirs in match.names.items()}
+    if path.suffix != _SAFETENSORS:  # where each value lies apart
+        values = _unshared(values)
+    _shape_classifier(match, values)
+    _check_shapes(path, match, values)
+    found = Checkpoint(spec=match.spec, values=values, weights=path.name)
+    return _with_metadata(path, found, metadata) if match.layout == "fbnet_zoo" else found
+
+
+def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mapping[str, str | None]) -> None:
+    """Write a network's state dict with its definition as a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file, ending in `.safetensors`, by which `read` knows it.
+        state: by our names.
+        spec: the definition.
+        notes: texts to write beside them; `weights` and `license` are read again by `read`.
+
+    Raises:
+        InputError: the file cannot be written, or has another ending.
+    """
+    if path.suffix != _SAFETENSORS:
+        raise InputError(
+            f"{path} cannot be written: a network is saved as safetensors; give a path ending in {_SAFETENSORS}"
+        )
+    from safetensors.torch import save
+
+    texts = {"format": "pt", "name": spec.name, "definition": arch_file.dump(spec), **notes}
+    metadata = {key: text for key, text in texts.items() if text is not None}
+    content = save({name: value.contiguous() for name, value in state.items()}, metadata)
+    write_atomically(path, content)
+
+
+def _content(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return what a file holds, and the texts that a safetensors file carries."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; expected a checkpoint, a tag or an address of weights")
+    try:
+        if path.suffix == _SAFETENSORS:
+            return _safetensors(path)
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    except Exception as error:  # readers of damaged files raise almost anything
+        raise WeightsError(
+            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}): it is damaged, or asks to run "
+            "code, which is never allowed; get it again, or save its state dict alone"
+        ) from error
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    # Read, not mapped: a file that is written over while its network is in use must not change or kill the process.
+    with safe_open(path, framework="pt", backend="pread") as file:
+        return file.get_tensors(), file.metadata() or {}
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the state dict in the content of a file, without the prefix of `DataParallel`."""
+    if isinstance(content, dict):
+        content = next((content[key] for key in _WRAPPERS if content.get(key) is not None), content)
+    if not isinstance(content, dict) or not content or not all(map(_is_value, content.items())):
+        raise WeightsError(
+            f"{path} holds no state dict; expected tensors by name, alone or under {', '.join(_WRAPPERS)}"
+        )
+    if all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): value for name, value in content.items()}
+    return content
+
+
+def _is_value(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.is_cpu
+    return dense and isinstance(name, str) and (value.is_floating_point() or name.endswith(_COUNTER))
+
+
+def _value(state: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in state:
+        return torch.tensor(0)  # batches seen
+    value = state[name].contiguous()
+    return value.long() if name.endswith(_COUNTER) else value.float()
+
+
+def _unshared(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy values that share memory, as those of one flat buffer do, or parameters would be trained together."""
+    memory = {name: value.untyped_storage().data_ptr() for name, value in values.items()}
+    times = Counter(memory.values())
+    return {name: value.clone() if times[memory[name]] > 1 else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """A definition and a layout, their names by ours, and the shapes of the definition's network."""
+
+    spec: ArchSpec
+    layout: Layout
+    names: dict[str, str]
+    shapes: dict[str, Shape]
+
+
+def _recognise(path: Path, state: Mapping[str, Tensor], specs: Sequence[ArchSpec], among: tuple[Layout, ...]) -> _Match:
+    """Find the definition and the layout that have exactly the keys of a file."""
+    matches = []
+    for match in (match for spec in specs for match in _matches(spec, among)):
+        names = _without_classifier(match.names) if match.names[CLASSIFIER] not in state else match.names
+        difference = sum(not name.endswith(_COUNTER) for name in state.keys() ^ names.values())
+        if not difference:
+            return replace(match, names=names)
+        matches.append((difference, match))
+    nearest = min(matches, key=lambda item: item[0])[1]
+    raise WeightsError(f"{path} does not fit {nearest.spec.name}: {_first_difference(state, nearest)}")
+
+
+@functools.lru_cache(maxsize=16)  # one process often loads the same networks many times
+def _matches(spec: ArchSpec, among: tuple[Layout, ...]) -> tuple[_Match, ...]:
+    plan = planner.plan(spec)
+    shapes = layouts.shapes(plan)
+    return tuple(
+        _Match(spec=spec, layout=layout, names=layouts.keys(plan, layout, shapes), shapes=shapes) for layout in among
+    )
+
+
+def _without_classifier(names: dict[str, str]) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in names.items() if ours not in {CLASSIFIER, CLASSIFIER_BIAS}}
+
+
+def _first_difference(state: Mapping[str, Tensor], match: _Match) -> str:
+    named = f"the nearest layout of names ({match.layout})"
+    for name in match.names.values():
+        if name not in state and not name.endswith(_COUNTER):
+            return f"it lacks {name!r} of {named}; {_CURE}"
+    known = set(match.names.values())
+    first = next(name for name in state if name not in known)
+    return f"it has {first!r}, which is not in {named}; {_CURE}"
+
+
+def _shape_classifier(match: _Match, values: dict[str, Tensor]) -> None:
+    """Let the two forms of a classifier, linear and 1x1 convolution, pass for each other."""
+    if CLASSIFIER in values:
+        shape = values[CLASSIFIER].shape
+        if shape[2:] in {(), (1, 1)}:
+            values[CLASSIFIER] = values[CLASSIFIER].view((*shape[:2], *match.shapes[CLASSIFIER][2:]))
+
+
+def _check_shapes(path: Path, match: _Match, values: Mapping[str, Tensor]) -> None:
+    """Compare all shapes but the number of channels of the image and of classes."""
+    expected = dict(match.shapes)
+    stem, classes = values[STEM].shape, values[CLASSIFIER].shape[:1] if CLASSIFIER in values else ()
+    expected[STEM] = (expected[STEM][0], *(stem[1:2] or (1,)), *expected[STEM][2:])
+    expected[CLASSIFIER], expected[CLASSIFIER_BIAS] = (*classes, *expected[CLASSIFIER][1:]), tuple(classes)
+    for name, value in values.items():
+        if value.shape != expected[name] or 0 in value.shape:
+            raise WeightsError(
+                f"{path} does not fit {match.spec.name}: its {match.names[name]!r} has the shape {tuple(value.shape)}, "
+                f"expected {expected[name]}; {_CURE}"
+            )
+
+
+def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, str]) -> Checkpoint:
+    """Add what `write` noted beside the tensors."""
+    spec, definition = checkpoint.spec, metadata.get("definition")
+    if definition is not None:
+        try:
+            saved = arch_file.parse(definition, origin="its definition")
+        except InputError as error:
+            raise WeightsError(f"{path} carries a definition that cannot be used ({error}); save it again") from error
+        theirs, ours = planner.plan(saved), planner.plan(spec)
+        if (theirs.stem, theirs.stages, theirs.head) != (ours.stem, ours.stages, ours.head):
+            raise WeightsError(
+                f"{path} was saved from {saved.name}, whose layers have the shapes of {spec.name}'s but differ in "
+                f"paddings, activations or the like; create {saved.name}"
+            )
+        spec = spec.model_copy(update={"bn_eps": saved.bn_eps, "preprocess": saved.preprocess or spec.preprocess})
+    return replace(checkpoint, spec=spec, weights=metadata.get("weights", path.name), license=metadata.get("license"))

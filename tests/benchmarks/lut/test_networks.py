@@ -1,0 +1,54 @@
+"""Whole networks, measured where a table was."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fbnet_zoo.benchmarks.devices.host import HostDevice
+from fbnet_zoo.benchmarks.lut.networks import is_of, network_samples
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.table import LatencyTable
+from tests.helpers.latency_tables import table
+from tests.helpers.search_spaces import nano_space
+
+
+@contextlib.contextmanager
+def quiet_steps(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    del title, total
+    yield lambda _: None
+
+
+@pytest.fixture(scope="module")
+def ours() -> LatencyTable:
+    return table(1.0, device=HostDevice().info(), runtime="torch", precision="fp32", threads=1)
+
+
+def test_networks_run_where_the_table_is_of(ours: LatencyTable, tmp_path: Path) -> None:
+    networks = [nano_space().decode(nano_space().sample(seed), name=f"nano_{seed}") for seed in (0, 1)]
+    found = network_samples(ours, networks, HostDevice(), tmp_path, quiet_steps, num_classes=4, rounds=1)
+    assert list(found) == ["nano_0", "nano_1"]
+    for samples in found.values():
+        assert len(samples) > 0
+        assert 0 < samples[0] <= samples[-1]
+    stored = (tmp_path / "measurements.jsonl").read_text()
+    again = network_samples(ours, networks, HostDevice(), tmp_path, quiet_steps, num_classes=4, rounds=1)
+    assert {name: each.tolist() for name, each in again.items()} == {
+        name: each.tolist() for name, each in found.items()
+    }
+    assert (tmp_path / "measurements.jsonl").read_text() == stored
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"device": {"kind": "host", "id": "another"}}, {"runtime": "tflite"}, {"kind": "estimate"}, {"precision": None}],
+)
+def test_tables_of_others_are_refused(ours: LatencyTable, tmp_path: Path, fields: dict[str, object]) -> None:
+    assert is_of(ours, HostDevice())
+    other = LatencyTable.model_validate(ours.model_dump() | fields)
+    assert not is_of(other, HostDevice())
+    network = nano_space().decode(nano_space().sample(0))
+    with pytest.raises(InputError, match="was not measured on this host with a runtime of 'fbnet-zoo lut measure'"):
+        network_samples(other, [network], HostDevice(), tmp_path / "files", quiet_steps, num_classes=4)
+    assert not (tmp_path / "files").exists()
