@@ -1,11 +1,8 @@
 """The loop that trains: one network, one data set, one recipe."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +10,16 @@ from torch import nn
 
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError, TrainingError
+from fbnet_zoo.spec import Record
 from fbnet_zoo.train.batches import Batch, Inputs, seed_of, training_batches
 from fbnet_zoo.train.evaluate import evaluate
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.train.run_loop import RunLoop
 from fbnet_zoo.train.state import Tally, TrainingState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochMetrics:
+class EpochMetrics(Record):
     """One line of the metrics.
 
     Attributes:
@@ -86,7 +84,7 @@ def fit(
     with _reproducible(recipe):
         state = TrainingState(network, recipe, count // recipe.batch_size)
         run = _Fit(state, dataset, recipe, inputs, folder, device)
-        last = run.run(progress or (lambda _: None))
+        *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
     return last
@@ -103,50 +101,35 @@ def _reproducible(recipe: Recipe) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-@dataclass(slots=True)
-class _Fit:
-    state: TrainingState
-    dataset: ImageDataset
-    recipe: Recipe
-    inputs: Inputs
-    folder: RunFolder | None
-    device: str
-    last: EpochMetrics | None = None
+class _Fit(RunLoop[EpochMetrics]):
+    def __init__(
+        self,
+        state: TrainingState,
+        dataset: ImageDataset,
+        recipe: Recipe,
+        inputs: Inputs,
+        folder: RunFolder | None,
+        device: str,
+    ) -> None:
+        super().__init__(state, EpochMetrics, folder, checkpoint_steps=recipe.checkpoint_steps)
+        self.state, self.dataset, self.recipe, self.inputs, self.device = state, dataset, recipe, inputs, device
 
-    def run(self, progress: Progress) -> EpochMetrics:
-        self.resume()
-        started = time.perf_counter()
-        while self.last is None or self.last.epoch < self.recipe.epochs:
-            epoch, first = divmod(self.state.step, self.steps)
-            self.train(epoch, first)
-            self.last = self.finish(epoch, time.perf_counter() - started)
-            progress(self.last)
-        return self.last
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return len(self.dataset.train.labels) // self.recipe.batch_size
-
-    def resume(self) -> None:
-        """Go back to the checkpoint, if there is one."""
-        saved = self.folder.load() if self.folder else None
-        if saved is not None:
-            self.last = EpochMetrics(**saved["last"]) if saved["last"] else None
-            self.state.load_state_dict(saved["state"])
-        if self.folder:
-            self.folder.forget_after(self.state.step)
-
-    def train(self, epoch: int, first: int) -> None:
-        """Make the steps of an epoch, from the `first` that is missing."""
+    def make_steps(self, epoch: int, position: int) -> None:
         self.state.network.train()
-        make = partial(training_batches, self.dataset.train, self.inputs, self.recipe.augmentation)
-        recipe, state = self.recipe, self.state
-        batches = make(batch_size=recipe.batch_size, seed=recipe.seed, epoch=epoch, first=first, workers=recipe.workers)
+        recipe = self.recipe
+        batches = training_batches(
+            self.dataset.train,
+            self.inputs,
+            recipe.augmentation,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            first=position,
+            workers=recipe.workers,
+        )
         for batch in batches:
             self.make_step(batch)
-            if state.step % recipe.checkpoint_steps == 0 and state.step % self.steps:  # not before `finish` does
-                self.save(self.last)
+            self.after_step()
 
     def make_step(self, batch: Batch) -> None:
         images, labels = batch[0].to(self.device), batch[1].to(self.device)
@@ -155,15 +138,21 @@ class _Fit:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
-            raise self.error(f"the loss became {value} at step {self.state.step + 1}")
+            raise self.error(f"the loss is {value} at step {self.state.step + 1}")
         self.state.update(loss)
         self.state.tally.add(value, logits.detach(), labels)
 
-    def finish(self, epoch: int, seconds: float) -> EpochMetrics:
-        """Evaluate, log and save after an epoch."""
+    def settle(self) -> None:
+        if not self.state.is_finite():
+            raise self.error(f"a weight or a statistic is NaN or infinite after step {self.state.step}")
+
+    def begin_epoch(self) -> None:
+        self.state.tally = Tally()
+
+    def summarize(self, epoch: int, seconds: float) -> EpochMetrics:
         recipe, tally = self.recipe, self.state.tally
         due = (epoch + 1) % recipe.evaluate_epochs == 0 or epoch + 1 == recipe.epochs
-        metrics = EpochMetrics(
+        return EpochMetrics(
             epoch=epoch + 1,
             step=self.state.step,
             loss=tally.loss / tally.images,
@@ -172,21 +161,10 @@ class _Fit:
             lr=self.state.lr,
             seconds=round(seconds, 3),
         )
-        self.state.tally = Tally()
-        if self.folder:
-            self.folder.log(asdict(metrics))
-        self.save(metrics)
-        return metrics
 
     def top1(self) -> float:
         held_out, workers = self.dataset.held_out, self.recipe.workers
         return evaluate(self.state.result, held_out, self.inputs, device=self.device, workers=workers).top1
-
-    def save(self, last: EpochMetrics | None) -> None:
-        if not self.state.is_finite():
-            raise self.error(f"a weight or a statistic became infinite or no number up to step {self.state.step}")
-        if self.folder:
-            self.folder.save({"state": self.state.state_dict(), "last": asdict(last) if last else None})
 
     def error(self, problem: str) -> TrainingError:
         kept = self.folder is not None and self.folder.checkpoint.exists()

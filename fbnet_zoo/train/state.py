@@ -58,6 +58,17 @@ class TrainingState:
         self.optimizer = _optimizer(network, recipe)
         self.schedule = _schedule(self.optimizer, recipe, steps_per_epoch)
         self.step, self.tally = 0, Tally()
+        self.epochs, self.steps_per_epoch = recipe.epochs, steps_per_epoch
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epoch of the next step, and its position in that epoch."""
+        return divmod(self.step, self.steps_per_epoch)
 
     @property
     def result(self) -> nn.Module:
@@ -77,7 +88,6 @@ class TrainingState:
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.network)
-        self.step += 1
 
     def is_finite(self) -> bool:
         """Return whether no parameter and no statistic has become infinite or no number."""

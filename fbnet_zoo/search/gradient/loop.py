@@ -7,12 +7,10 @@ Several processes search as one would: all draw the same masks, each takes its r
 means over them. Only batch norm sees the rows of its process alone.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +29,7 @@ from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.train.batches import Batch, seed_of
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.train.run_loop import RunLoop
 
 Progress = Callable[[SearchEpoch], None]
 
@@ -103,9 +102,10 @@ def search(
     supernet.to(device=together.device, memory_format=torch.channels_last)
     together.share(supernet.state_dict().values())
     state = SearchState(supernet, config, (data.weights.steps, data.theta.steps), together)
-    run = _Search(state=state, data=data, costs=costs, objective=objective, folder=folder)
+    run = _Search(state, data, costs, objective, folder)
     with torch.random.fork_rng(devices=[together.device] if together.kind == "cuda" else []):
-        epochs = run.run(progress or (lambda _: None))
+        run.supernet.train()
+        epochs = run.run(progress)
         networks = compare_networks(
             supernet, data, {metric.name: metric for metric in metrics}, config, processes=together
         )
@@ -113,13 +113,19 @@ def search(
     return GradientResult(networks=networks, theta=theta, epochs=epochs)
 
 
-@dataclass(kw_only=True)
-class _Search:
-    state: SearchState
-    data: SearchData
-    costs: Sequence[ExpectedCost]
-    objective: Objective
-    folder: RunFolder | None
+class _Search(RunLoop[SearchEpoch]):
+    def __init__(
+        self,
+        state: SearchState,
+        data: SearchData,
+        costs: Sequence[ExpectedCost],
+        objective: Objective,
+        folder: RunFolder | None,
+    ) -> None:
+        steps, processes = state.config.checkpoint_steps, state.processes
+        super().__init__(state, SearchEpoch, folder, checkpoint_steps=steps, processes=processes)
+        self.state, self.data, self.costs, self.objective = state, data, costs, objective
+        self.supernet, self.config = state.supernet, state.config
 
     @cached_property
     def starts(self) -> dict[str, float]:
@@ -127,44 +133,8 @@ class _Search:
         even = [torch.full_like(theta, 1 / len(theta)) for theta in self.supernet.theta]
         return {cost.metric.name: cost.expected(even).item() for cost in self.costs}
 
-    @property
-    def supernet(self) -> SearchNetwork:
-        return self.state.supernet
-
-    @property
-    def config(self) -> GradientConfig:
-        return self.state.config
-
-    @property
-    def processes(self) -> Processes:
-        return self.state.processes
-
-    def run(self, progress: Progress) -> tuple[SearchEpoch, ...]:
-        done, started = self.resume(), time.perf_counter()
-        self.supernet.train()
-        while self.state.step < self.state.total:
-            epoch, position = self.state.place
-            self.run_epoch(epoch, position)
-            done.append(self.finish(epoch, time.perf_counter() - started))
-            if self.processes.is_main:
-                progress(done[-1])
-        return tuple(done)
-
-    def resume(self) -> list[SearchEpoch]:
-        """Go back to the checkpoint; return the records of the epochs that are done."""
-        if self.folder is None:
-            return []
-        saved = self.processes.on_main(self.folder.load)
-        if saved is not None:
-            self.state.load_state_dict(saved)
-        return self.processes.on_main(partial(self.records, self.folder))
-
-    def records(self, folder: RunFolder) -> list[SearchEpoch]:
-        folder.forget_after(self.state.step)
-        return [SearchEpoch.model_validate_json(json.dumps(record)) for record in folder.records()]
-
-    def run_epoch(self, epoch: int, position: int) -> None:
-        """Make the steps of an epoch, from a position on."""
+    def make_steps(self, epoch: int, position: int) -> None:
+        """Train the weights on their part of the images, then theta on its own."""
         own, temperature, shard = self.state.steps[0], self.config.temperature.at(epoch), self.processes.shard
         for batch in self.data.weights.batches(epoch, position, shard) if position < own else ():
             self.step_weights(self.moved(batch), temperature)
@@ -243,13 +213,6 @@ class _Search:
             "lower weight_lr or theta_lr, or look at the images"
         )
 
-    def after_step(self) -> None:
-        """Save where it is time for it; the end of an epoch is saved with its record."""
-        self.state.step += 1
-        if self.state.step % self.config.checkpoint_steps == 0 and self.state.place[1]:
-            self.settle()
-            self.save()
-
     def settle(self) -> None:
         """Bring the processes to one state, and make sure that it is sound."""
         self.state.average_statistics()
@@ -257,24 +220,10 @@ class _Search:
         if broken is not None:
             raise self.error(broken)
 
-    def save(self) -> None:
-        if self.folder is not None:
-            self.processes.on_main(partial(self.write, self.folder))
-
-    def write(self, folder: RunFolder) -> None:
-        folder.save(self.state.state_dict())
-
-    def finish(self, epoch: int, seconds: float) -> SearchEpoch:
-        """Log an epoch and save."""
-        self.settle()
-        record = self.processes.on_main(partial(self.logged, epoch, seconds))
+    def begin_epoch(self) -> None:
         self.state.tally = Tally()
-        self.save()
-        return record
 
-    def logged(self, epoch: int, seconds: float) -> SearchEpoch:
+    def summarize(self, epoch: int, seconds: float) -> SearchEpoch:
         record = epoch_record(self.state, epoch, self.costs, seconds)
         warn_of_collapse(record)
-        if self.folder is not None:
-            self.folder.log(record.model_dump(mode="json"))
         return record

@@ -1,0 +1,133 @@
+"""What every loop that trains has in common: epochs, a line of metrics for each, checkpoints, and resuming anywhere."""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from fbnet_zoo.spec import Record
+from fbnet_zoo.train.processes import Processes
+from fbnet_zoo.train.run_folder import RunFolder
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class LoopState(Protocol):
+    """Everything that the next step depends on.
+
+    Attributes:
+        step: steps made so far.
+        total: steps of the whole run.
+        place: epoch of the next step, from 0, and its position in that epoch.
+    """
+
+    step: int
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def place(self) -> tuple[int, int]: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state that `state_dict` returned."""
+
+
+class RunLoop(ABC, Generic[RecordT]):
+    """A loop over epochs.
+
+    Args:
+        state: of the run; a checkpoint in the folder is loaded into it.
+        record: class of what is logged of an epoch; it has a field `step`.
+        folder: of the run; without one, nothing is written.
+        checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
+        processes: that run the loop together; only the main one reads and writes the folder.
+    """
+
+    def __init__(
+        self,
+        state: LoopState,
+        record: type[RecordT],
+        folder: RunFolder | None,
+        *,
+        checkpoint_steps: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.loop_state, self.record, self.folder = state, record, folder
+        self.checkpoint_steps, self.processes = checkpoint_steps, processes or Processes()
+
+    @abstractmethod
+    def make_steps(self, epoch: int, position: int) -> None:
+        """Make the steps of an epoch, from a position on; call `after_step` after each."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Bring the state into the form that is saved; raise `TrainingError` where it is not sound."""
+
+    @abstractmethod
+    def summarize(self, epoch: int, seconds: float) -> RecordT:
+        """Return the record of an epoch, from 0, that was just made; in the main process."""
+
+    @abstractmethod
+    def begin_epoch(self) -> None:
+        """Forget what was summed up over the last epoch."""
+
+    def run(self, progress: Callable[[RecordT], None] | None = None) -> tuple[RecordT, ...]:
+        """Run all epochs that are missing; return the records of all.
+
+        Args:
+            progress: called after every epoch, in the main process.
+        """
+        done, started = self._resume(), time.perf_counter()
+        while self.loop_state.step < self.loop_state.total:
+            epoch, position = self.loop_state.place
+            self.make_steps(epoch, position)
+            done.append(self._finish(epoch, time.perf_counter() - started))
+            if progress and self.processes.is_main:
+                progress(done[-1])
+        return tuple(done)
+
+    def after_step(self) -> None:
+        """Save where it is time for it; the end of an epoch is saved with its record."""
+        self.loop_state.step += 1
+        if self.loop_state.step % self.checkpoint_steps == 0 and self.loop_state.place[1]:
+            self.settle()
+            self._save()
+
+    def _resume(self) -> list[RecordT]:
+        """Restore the checkpoint; return the records of the epochs that are done."""
+        if self.folder is None:
+            return []
+        saved = self.processes.on_main(self.folder.load)
+        if saved is not None:
+            self.loop_state.load_state_dict(saved.get("state", saved))  # nested in checkpoints of earlier versions
+        return self.processes.on_main(partial(self._records, self.folder))
+
+    def _records(self, folder: RunFolder) -> list[RecordT]:
+        folder.forget_after(self.loop_state.step)
+        return [self.record.model_validate_json(json.dumps(each)) for each in folder.records()]
+
+    def _finish(self, epoch: int, seconds: float) -> RecordT:
+        """Log an epoch and save."""
+        self.settle()
+        record = self.processes.on_main(partial(self._logged, epoch, seconds))
+        self.begin_epoch()
+        self._save()
+        return record
+
+    def _logged(self, epoch: int, seconds: float) -> RecordT:
+        record = self.summarize(epoch, seconds)
+        if self.folder is not None:
+            self.folder.log(record.model_dump(mode="json"))
+        return record
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            self.processes.on_main(partial(self._write, self.folder))
+
+    def _write(self, folder: RunFolder) -> None:
+        folder.save(self.loop_state.state_dict())
