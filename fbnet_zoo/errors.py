@@ -26,7 +26,8 @@ FbnetZooError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class FbnetZooError(Exception):
@@ -122,6 +123,16 @@ class ModelFileError(RunnerError):
 
 class MissingExtraError(FbnetZooError, ImportError):
     """An optional library is not installed; the text names the extra to install."""
+
+
+@contextmanager
+def located(*location: str | int) -> Iterator[None]:
+    """Set the `location` of an `InputError` that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        error.location = location
+        raise
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

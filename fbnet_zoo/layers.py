@@ -75,6 +75,15 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
             raise InputError(f"an image of {input_size} px is too small: {name} has no output; use a larger one")
 
 
+def conv_output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Return the side of the output of a convolution, px; below 1 where the image is too small.
+
+    >>> conv_output_size(224, kernel_size=3, stride=2, padding=1)
+    112
+    """
+    return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+
+
 def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
     for name, block in _blocks(network):
         for layer in block_layers(name, block, size):
@@ -118,8 +127,7 @@ def block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
 
 
 def _conv_layers(name: str, conv: ConvPlan, size: int) -> Iterator[Layer]:
-    reach = conv.dilation * (conv.kernel_size - 1) + 1
-    after = (size + 2 * conv.padding - reach) // conv.stride + 1
+    after = conv_output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     yield Layer(
         name=f"{name}.conv",
         type="conv",

@@ -6,6 +6,15 @@ from typing import Literal
 from fbnet_zoo.errors import InputError
 
 
+def same_padding(kernel_size: int, dilation: int = 1) -> int:
+    """Return the padding with which a convolution of odd kernel size and stride 1 keeps the size of the image.
+
+    >>> same_padding(5), same_padding(3, dilation=2)
+    (2, 2)
+    """
+    return kernel_size // 2 * dilation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvPlan:
     """A convolution, then batch norm and activation where they are there.

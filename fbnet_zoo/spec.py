@@ -6,7 +6,7 @@ An `ArchSpec` is what a YAML file, a search result and an edited copy all are. A
 """
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -66,6 +66,11 @@ class RowOptions(Record):
     linear_depthwise: bool | None = None
 
 
+def op_of(row: RowOptions, defaults: RowOptions) -> Op:
+    """Return the op of a row: its own, that of the defaults, or `ir`."""
+    return row.op or defaults.op or "ir"
+
+
 class BlockSpec(RowOptions):
     """One row: a block, or `repeats` equal blocks of which only the first has the stride.
 
@@ -96,10 +101,6 @@ class BlockSpec(RowOptions):
     padding: Annotated[int, Field(ge=0, le=15)] | None = None
     depthwise_repeats: OneOrTwo = 1
     depthwise_groups: Annotated[int, Field(ge=1)] | None = None
-
-
-FALLBACK = RowOptions(op="ir", act="relu", bias=False, divisor=1, se_of="expanded", se_gate="hard_sigmoid")
-"""What holds where neither a row nor `defaults` says anything; what is not here is off."""
 
 
 class StageSpec(Record):
@@ -261,7 +262,7 @@ class ArchSpec(Record):
             before = stride
 
     def _check_row(self, row: BlockSpec, ops: tuple[str, ...], at: tuple[str | int, ...]) -> None:
-        op, place = self.row_option(row, "op"), "stage" if len(at) > 1 else str(at[0])
+        op, place = op_of(row, self.defaults), "stage" if len(at) > 1 else str(at[0])
         if op not in ops:
             raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=at)
         said = {field for field in row.model_fields_set if getattr(row, field) is not None}
@@ -278,14 +279,6 @@ class ArchSpec(Record):
             if tag in tags[:at]:
                 problem = f"two weights entries have the tag {tag!r}; give each its own"
                 raise InputError(problem, location=("weights", at))
-
-    def row_option(self, row: BlockSpec, field: str) -> Any:
-        """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
-        for options in (row, self.defaults, FALLBACK):
-            value = getattr(options, field)
-            if value is not None:
-                return value
-        return None
 
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
         """Return how to prepare an image for weights `tag` (`None`: as the definition says).
