@@ -185,7 +185,7 @@ def test_a_mistake_gets_one_sentence(right: str, wrong: str, error: str) -> None
 
 def test_the_unchanged_text_is_right() -> None:
     spec = arch_file.parse(TINY)
-    assert (spec.name, spec.stem.bias, spec.row_option(spec.stem, "bias")) == ("tiny", None, True)
+    assert (spec.name, spec.stem.bias, planner.resolve(spec, spec.stem).bias) == ("tiny", None, True)
     assert [len(stage.blocks) for stage in spec.stages] == [1, 2, 2]
 
 

@@ -13,7 +13,7 @@ from fbnet_zoo import arch_file
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError, UnknownNameError
-from fbnet_zoo.lint import Finding, Report, lint
+from fbnet_zoo.lint import LintFinding, Report, lint
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers import layer_rows
@@ -48,7 +48,7 @@ def report(odd: Path) -> Report:
     return lint(arch_file.load(odd))
 
 
-def found(report: Report, rule: str) -> dict[str, Finding]:
+def found(report: Report, rule: str) -> dict[str, LintFinding]:
     return {finding.layer: finding for finding in report.findings if finding.rule == rule}
 
 
