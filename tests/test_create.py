@@ -98,7 +98,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
             fbnet_zoo.create(TINY, nothing)  # type: ignore[call-overload]
     for wrong in (3, fbnet_zoo.get_spec(TINY)):
         with pytest.raises(
-            InputError, match=f"^expected a name or a path of a definition; got {type(wrong).__name__}$"
+            InputError, match=f"^expected the name or path of a definition; got {type(wrong).__name__}$"
         ):
             fbnet_zoo.create(wrong)
 

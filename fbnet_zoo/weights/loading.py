@@ -226,7 +226,7 @@ def _entry(
         return spec, tags[text]
     if Path(text).suffix or Path(text).exists():
         return None
-    hint = registry.tag_hint(spec, text) or f"; expected {', '.join(tags) or 'no tag'} or the path of a file"
+    hint = registry.tag_hint(spec, text) or f"; expected {', '.join([*tags, 'the path of a file'])}"
     raise UnknownNameError(f"{spec.name} has no weights {text!r}{hint}")
 
 

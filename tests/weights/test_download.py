@@ -14,6 +14,7 @@ from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, WeightsSpec
 from fbnet_zoo.weights import download, loading
+from fbnet_zoo.weights.sources import WeightsSource
 from tests.helpers.checkpoint_files import TimmCheckpoint, image, relative_error, timm_with
 from tests.helpers.hub_server import Fault, HubServer
 from tests.helpers.paths import TINY
@@ -144,13 +145,13 @@ def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_damage_in_the_cache_is_noticed_and_can_be_mended(hub: HubServer, content: bytes) -> None:
     hub.add_repo(REPO, {"model.safetensors": content})
-    blob = download.fetch(f"hf://{REPO}").resolve()
+    blob = download.fetch(WeightsSource.parse(f"hf://{REPO}")).resolve()
     blob.write_bytes(bytes(byte ^ 0xFF for byte in content))
     message = rf"the file of hf://{REPO} has the sha256 .*damaged or another one: delete {blob} and try again$"
     with pytest.raises(WeightsError, match=message):
         fbnet_zoo.create(TINY, f"hf://{REPO}")
     blob.unlink()
-    assert download.fetch(f"hf://{REPO}").read_bytes() == content
+    assert download.fetch(WeightsSource.parse(f"hf://{REPO}")).read_bytes() == content
 
 
 # What a definition knows of its file
@@ -159,7 +160,7 @@ def test_damage_in_the_cache_is_noticed_and_can_be_mended(hub: HubServer, conten
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        ({"size": 7}, r"has \d+ bytes, expected 7; it is damaged or another one: delete .* and try again"),
+        ({"size": 7}, r"has \d+ bytes, expected 7; it is damaged or another file: delete .* and try again"),
         ({"sha256": "0" * 64}, rf"has the sha256 [0-9a-f]{{64}}, expected {'0' * 64}; it is damaged"),
         ({"sha256": "01234567"}, "has the sha256 [0-9a-f]{8}, expected 01234567; it is damaged"),
     ],
@@ -231,7 +232,7 @@ def test_truncated_download_of_an_unknown_file_is_not_kept(hub: HubServer, conte
     url = hub.add_file("model.safetensors", content)
     hub.fail("GET", "truncate")
     message = (
-        f"the file of {url} has {len(content) // 2} bytes, expected {len(content)}; it is damaged or another one: try"
+        f"the file of {url} has {len(content) // 2} bytes, expected {len(content)}; it is damaged or another file: try"
     )
     with pytest.raises(WeightsError, match=message):
         fbnet_zoo.create(TINY, url)
@@ -250,7 +251,7 @@ def test_what_a_server_does_not_give(hub: HubServer, content: bytes) -> None:
 
 @pytest.mark.parametrize("address", ["hf://", "hf://owner", "hf://owner/", "ftp://host/a.pth", "file:///etc/passwd"])
 def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(InputError, match="is no address of"):
+    with pytest.raises(InputError, match="is not a valid address of"):
         fbnet_zoo.create(TINY, address)
 
 
