@@ -90,7 +90,7 @@ class TestRules:
         rows = found(lint("fbnet_b"), "width")
         assert rows["stages.32.4.depthwise.0.conv"].growth == pytest.approx(4.571, abs=1e-3)
         assert rows["pool"].growth == 32
-        assert "one value fills 64 bytes" in rows["pool"].advice
+        assert "one value takes 64 bytes" in rows["pool"].advice
 
 
 def outputs(spec: ArchSpec, size: int) -> list[tuple[int, int]]:
@@ -161,7 +161,7 @@ class TestCommand:
         assert result.exit_code == 0
         assert "stem.conv" in result.stdout
         assert "kernel 7x7" in result.stdout
-        assert "kernel: use kernels of 5 and 3 one after the other" in result.stdout
+        assert "kernel: use kernels of 5 and 3 in sequence" in result.stdout
         assert "rank 4 at most (5 is the limit), strides of 1 and 2" in result.stdout
         assert "activations" in result.stdout
         assert "--dynamic-batch" in result.stdout

@@ -159,7 +159,7 @@ class TestRegister:
         line = own.read_text(encoding="utf-8").splitlines().index(change[1].splitlines()[-1]) + 1
         with pytest.raises(DefinitionError) as caught:
             register(str(own))
-        assert str(caught.value) == f"{own}:{line}: an entry named {taken!r} exists; give the definition another name"
+        assert str(caught.value) == f"{own}:{line}: an entry named {taken!r} exists; choose another name"
         assert list_models("tiny") == []
 
     def test_twice(self, own: Path) -> None:

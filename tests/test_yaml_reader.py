@@ -108,8 +108,8 @@ class TestRefused:
             ("true: 1\n", "1: true is not a valid key; expected a word or a whole number"),
             ("1.5: 1\n", "1: 1.5 is not a valid key; expected a word or a whole number"),
             ("a: 1\n? [b, c]\n: 2\n", '2: ["b", "c"] is not a valid key; expected a word or a whole number'),
-            ("a: 1\nb: \x00\n", "2: the character '\\x00' is not allowed; expected the text of a definition"),
-            ("a: 1\nb: \u2028\n", "2: the character '\\u2028' is not allowed; expected the text of a definition"),
+            ("a: 1\nb: \x00\n", "2: the character '\\x00' is not allowed; expected a YAML definition"),
+            ("a: 1\nb: \u2028\n", "2: the character '\\u2028' is not allowed; expected a YAML definition"),
         ],
     )
     def test_text(self, text: str, error: str) -> None:
@@ -146,7 +146,7 @@ class TestHostile:
         assert f"nested deeper than {MAX_DEPTH} levels, the limit for a definition" in error_of(text[:MAX_BYTES])
 
     def test_large_text(self) -> None:
-        assert error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, the limit for a definition"
+        assert error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, the limit for a definition; check the path"
 
     def test_large_file(self, tmp_path: Path) -> None:
         path = tmp_path / "large.yaml"

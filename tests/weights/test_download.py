@@ -61,7 +61,7 @@ def test_tag_of_timm_is_downloaded_once_and_gets_its_epsilon(
     assert relative_error(bare(image(96)), timm_checkpoint("fbnetc_100")[0](image(96))) <= 1e-5
     assert relative_error(bare(image(96)), published(image(96))) > 1e-4, "the epsilon makes no difference"
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["weights rmsp_in1k of fbnetc_100 are under the licence Apache-2.0"]
+    assert told == ["weights rmsp_in1k of fbnetc_100 are under the license Apache-2.0"]
 
 
 def test_address_published_for_timms_form_is_that_entry(
@@ -71,7 +71,7 @@ def test_address_published_for_timms_form_is_that_entry(
     hub.add_repo("timm/fbnetv3_b.ra2_in1k", {"model.safetensors": path.read_bytes()}, licence="mit")
     network = fbnet_zoo.create("fbnetv3_b", "hf://timm/fbnetv3_b.ra2_in1k")
     assert (network.spec.name, network.weights, network.license) == ("fbnetv3_b_timm", "ra2_in1k", "Apache-2.0")
-    assert "ra2_in1k has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating that" in caplog.text
+    assert "ra2_in1k has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating fbnetv3_b_timm" in caplog.text
 
 
 def test_repository_of_a_user(hub: HubServer, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -80,7 +80,7 @@ def test_repository_of_a_user(hub: HubServer, content: bytes, caplog: pytest.Log
         network = fbnet_zoo.create(TINY, f"hf://{REPO}")
         assert (network.weights, network.license) == (f"hf://{REPO}", "bsd-3-clause")
     assert [record.getMessage() for record in caplog.records] == [
-        "weights hf://someone/tiny of tiny are under the licence bsd-3-clause"
+        "weights hf://someone/tiny of tiny are under the license bsd-3-clause"
     ]
     assert hub.count("GET", "model.safetensors") == 1
     assert hub.count("GET", "pytorch_model.bin") == 0
@@ -109,13 +109,13 @@ def test_cache_is_used_offline(hub: HubServer, content: bytes, monkeypatch: pyte
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fbnet_zoo.create(TINY, f"hf://{REPO}").license == "bsd-3-clause"
     assert len(hub.requests) == before
-    assert_unavailable(f"hf://{REPO}/other.bin", "HF_HUB_OFFLINE forbids to download it; unset it")
+    assert_unavailable(f"hf://{REPO}/other.bin", "HF_HUB_OFFLINE forbids downloads; unset it")
 
 
 def test_what_the_hub_does_not_give(hub: HubServer, content: bytes) -> None:
     hub.add_repo("someone/gated", {"model.safetensors": content}, gated=True)
     hub.add_repo("someone/else", {"weights.onnx": content})
-    assert_unavailable("hf://someone/missing", "does not exist, or is private; check the name, or log in")
+    assert_unavailable("hf://someone/missing", "does not exist or is private; check the name, or log in")
     assert_unavailable("hf://someone/gated", "wants its terms to be accepted first; do so on its page")
     assert_unavailable("hf://someone/else", r"has no model\.safetensors and no pytorch_model\.bin; name the file")
     assert_unavailable("hf://someone/else/a.bin", r"has no a\.bin; name the file")
@@ -147,7 +147,7 @@ def test_damage_in_the_cache_is_noticed_and_can_be_mended(hub: HubServer, conten
     hub.add_repo(REPO, {"model.safetensors": content})
     blob = download.fetch(WeightsSource.parse(f"hf://{REPO}")).resolve()
     blob.write_bytes(bytes(byte ^ 0xFF for byte in content))
-    message = rf"the file of hf://{REPO} has the sha256 .*damaged or another one: delete {blob} and try again$"
+    message = rf"the file of hf://{REPO} has the sha256 .*damaged or another file: delete {blob} and try again$"
     with pytest.raises(WeightsError, match=message):
         fbnet_zoo.create(TINY, f"hf://{REPO}")
     blob.unlink()
