@@ -45,7 +45,7 @@ _HOMES = {
     "register": "registry",
     "transforms": "zoo",
 }
-"""The module of each public name: imported at first use, so that `import fbnet_zoo` costs nothing."""
+"""Public name to its module, which is imported at first use, so that `import fbnet_zoo` takes no time."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
-"""The one door through which optional and noisy libraries come in.
+"""Imports of optional and noisy libraries.
 
-Their imports take seconds, may fail, and talk. Code asks for them inside the function that needs them:
-`onnx = require("onnx", extra="onnx")`. What they print is kept off the screen unless the logger `fbnet_zoo` is at
-DEBUG, which is what `-v` sets.
+These imports take seconds, may fail, and print. Code does them inside the function that needs them:
+`onnx = require("onnx", extra="onnx")`. Their output is suppressed unless the logger `fbnet_zoo` is at DEBUG, which `-v`
+sets.
 """
 
 import importlib
@@ -27,7 +27,7 @@ PURPOSES = {
     "ethosu": "Ethos-U estimation",
     "train": "Training",
 }
-"""What each extra of the distribution is for, as its error says it."""
+"""Purpose of each extra of the distribution, for errors."""
 
 _NOISY_LOGGERS = frozenset(
     {
@@ -50,14 +50,14 @@ log = logging.getLogger("fbnet_zoo")
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional library, or say how to install it.
+    """Return an optional library, imported; the error tells how to install it.
 
     Args:
-        module: its full name; `"executorch.exir"` gives the sub-module.
-        extra: the extra of `fbnet-zoo` that brings it, a key of `PURPOSES`.
+        module: full name of the module, such as `executorch.exir`.
+        extra: extra of `fbnet-zoo` that installs it, a key of `PURPOSES`.
 
     Raises:
-        MissingExtraError: it is not installed, or does not import.
+        MissingExtraError: the library is not installed or cannot be imported.
 
     >>> require("onnx_of_the_future", extra="onnx")
     Traceback (most recent call last):
@@ -81,12 +81,12 @@ def _cure(module: str, extra: str, error: ImportError) -> str:
 
 
 def torchvision(module: str = "torchvision") -> ModuleType:
-    """Import torchvision, or one of its modules such as `"torchvision.transforms.v2"`.
+    """Return torchvision, or one of its modules such as `torchvision.transforms.v2`, imported.
 
-    torchvision's wheels are often built for CUDA. Beside a CPU build of torch their compiled operators do not load, and
-    the import stops at the first one that it wants to describe, although everything in plain Python would work. Only
-    then the two operators it insists on are declared, without an implementation: boxes cannot be suppressed
-    (`torchvision.ops.nms` raises), the rest is whole.
+    torchvision's wheels are often built for CUDA. With a CPU build of torch their compiled operators do not load, and
+    the import fails at the first one that it describes, although all of the Python code would work. Only in that case
+    the two required operators are declared without an implementation: `torchvision.ops.nms` raises, everything else
+    works.
 
     Raises:
         ImportError: torchvision is not installed.
@@ -109,18 +109,18 @@ def _declare_box_operators() -> None:
     library = Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _keep_alive.append(library)  # the declarations go with the object
+    _keep_alive.append(library)  # the declarations end with the object
 
 
 @contextmanager
 def quiet(*, verbose: bool | None = None) -> Iterator[None]:
-    """Keep what other libraries say off the screen: file descriptors 1 and 2, Python's streams, warnings, log records.
+    """Suppress output of other libraries: file descriptors 1 and 2, Python's streams, warnings and log records.
 
-    An exception passes through, with the end of what was said as its note. The whole process is silenced: a progress
-    bar that shall stay visible writes to a duplicate of descriptor 2, made before.
+    An exception passes through, with the end of the output as its note. The whole process is silent: a progress bar
+    that must remain visible writes to a duplicate of descriptor 2, made before.
 
     Args:
-        verbose: let everything through, to stderr. By default, whether the logger `fbnet_zoo` is at DEBUG.
+        verbose: send all output to stderr instead (default: whether the logger `fbnet_zoo` is at DEBUG).
 
     >>> with quiet():
     ...     print("a banner")
@@ -129,7 +129,7 @@ def quiet(*, verbose: bool | None = None) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
         return
-    # Handlers that a library makes inside may write to `text` for ever, so it is never closed.
+    # Handlers that a library adds inside may write to `text` later, so it is never closed.
     text = StringIO()
     with tempfile.TemporaryFile("w+", errors="replace") as sink:
         try:
@@ -169,7 +169,7 @@ def _flush() -> None:
 
 @contextmanager
 def _loggers_muted() -> Iterator[None]:
-    def wanted(record: logging.LogRecord) -> bool:  # a new object in every call, so that nested calls do not undo it
+    def wanted(record: logging.LogRecord) -> bool:  # a new object in every call, so that nested calls do not remove it
         return record.name.partition(".")[0] not in _NOISY_LOGGERS
 
     root = logging.getLogger()
@@ -181,11 +181,11 @@ def _loggers_muted() -> Iterator[None]:
     finally:
         for handler in before:
             handler.removeFilter(wanted)
-        # executorch calls logging.basicConfig() on import; its handler would swallow the warnings of everybody else.
+        # executorch calls logging.basicConfig() on import; its handler would hide all other warnings.
         for handler in [handler for handler in root.handlers if handler not in before]:
             root.removeHandler(handler)
 
 
-def _note(error: BaseException, said: str) -> None:
-    if said.strip():
-        error.add_note(f"before this error was said:\n{said.strip()[-_NOTE_LENGTH:]}")
+def _note(error: BaseException, output: str) -> None:
+    if output.strip():
+        error.add_note(f"output before this error:\n{output.strip()[-_NOTE_LENGTH:]}")

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from fbnet_zoo import planner, yaml_reader
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
 from fbnet_zoo.yaml_reader import Node
 
@@ -23,32 +22,30 @@ _LEGEND = "  # k kernel, e expansion, c output channels, s stride of the first, 
 
 
 def load(path: Path) -> ArchSpec:
-    """Read a definition from a file.
+    """Return the definition in a file.
 
     Raises:
-        DefinitionError: the file is no valid definition; the text says where and why.
+        DefinitionError: the file is not a valid definition; the text gives the line and the reason.
         InputError: the file cannot be read.
     """
     return parse(yaml_reader.load_text(path), origin=str(path))
 
 
 def parse(text: str, origin: str = "<text>") -> ArchSpec:
-    """Turn the text of a definition into a record; `origin` names it in errors.
+    """Return the definition in a text; `origin` is its name in errors.
 
     Raises:
-        DefinitionError: the text is no valid definition.
+        DefinitionError: the text is not a valid definition.
     """
     root = yaml_reader.read(text, origin)
     spec = yaml_reader.validate(ArchSpec, fields(root, origin), root, origin, LETTERS)
-    try:
+    with yaml_reader.errors_at(root, origin, LETTERS):
         planner.plan(spec)
-    except InputError as error:
-        yaml_reader.fail(origin, yaml_reader.line_of(root, error.location, LETTERS), str(error))
     return spec
 
 
 def save(spec: ArchSpec, path: Path) -> None:
-    """Write a definition, whole or not at all.
+    """Write a definition to a file, atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -57,36 +54,33 @@ def save(spec: ArchSpec, path: Path) -> None:
 
 
 def dump(spec: ArchSpec) -> str:
-    """Write a definition in the canonical layout: `parse(dump(spec)) == spec`."""
+    """Return a definition as text in the canonical layout: `parse(dump(spec)) == spec`."""
     return "".join(_lines(spec))
 
 
 def fields(root: Node, origin: str, row: type[BaseModel] = BlockSpec) -> dict[str, Any]:
-    """Turn the layout of a definition or a search space into the record's: letters spelled out, stages as a sequence.
+    """Return the fields of the record of a definition or search space: letters spelled out, stages as a sequence.
 
     Args:
         root: the document.
-        origin: names it in errors.
+        origin: name of the document in errors.
         row: the record of its rows.
 
     Raises:
-        DefinitionError: the rows or stages are no such things.
+        DefinitionError: a row or a stage has the wrong form.
     """
     data = dict(root.plain())
-    entries = root.value if isinstance(root.value, dict) else {}
-    for key in {"stem", "head"} & entries.keys():
-        data[key] = row_fields(entries[key], origin, row)
-    if "stages" in entries:
-        data["stages"] = tuple(_stages(entries["stages"], origin, row))
+    for key in {"stem", "head"} & root.entries.keys():
+        data[key] = row_fields(root.entries[key], origin, row)
+    if "stages" in root.entries:
+        data["stages"] = tuple(_stages(root.entries["stages"], origin, row))
     return data
 
 
 def _stages(node: Node, origin: str, record: type[BaseModel]) -> Iterator[dict[str, Any]]:
-    if not isinstance(node.value, dict):
-        yaml_reader.fail(origin, node.line, "'stages' is no mapping; expected output strides, each with its rows")
-    for stride, rows in node.value.items():
+    for stride, rows in yaml_reader.mapping(node, origin, "a mapping of output strides to rows in 'stages'").items():
         if not isinstance(rows.value, list):
-            yaml_reader.fail(origin, rows.line, f"stage {stride!r} is no list; expected one '- {{…}}' per row")
+            yaml_reader.fail(origin, rows.line, f"expected a list in stage {stride!r}: one '- {{…}}' per row")
         yield {
             "output_stride": _STRIDES.get(stride, stride),
             "blocks": tuple(row_fields(row, origin, record) for row in rows.value),
@@ -94,19 +88,21 @@ def _stages(node: Node, origin: str, record: type[BaseModel]) -> Iterator[dict[s
 
 
 def row_fields(row: Node, origin: str, record: type[BaseModel] = BlockSpec) -> dict[str, Any]:
-    """Turn a row into the fields of its record: the letters that it has are spelled out.
+    """Return the fields of a row's record, letters spelled out, also in records inside it.
 
     Raises:
-        DefinitionError: it is no mapping, or says a field by its letter and its name.
+        DefinitionError: the row is not a mapping, or has a field under both its letter and its name.
     """
-    if not isinstance(row.value, dict):
-        yaml_reader.fail(origin, row.line, "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}")
-    for key in row.value:
-        if LETTERS.get(key) in row.value:
-            problem = f"a row says both {key!r} and {LETTERS[key]!r}, which are the same; keep one"
-            yaml_reader.fail(origin, row.value[key].line, problem)
-    letters = {letter: field for letter, field in LETTERS.items() if field in record.model_fields}
-    return {letters.get(key, key): child.plain() for key, child in row.value.items()}
+    entries, data = yaml_reader.mapping(row, origin, "a mapping for a row, such as {op: conv, k: 3, c: 16}"), {}
+    for key, child in entries.items():
+        if LETTERS.get(key) in entries:
+            yaml_reader.fail(
+                origin, child.line, f"a row has both {key!r} and {LETTERS[key]!r}, which are the same; keep one"
+            )
+        field = LETTERS[key] if LETTERS.get(key) in record.model_fields else key
+        inner = yaml_reader.record_in(record.model_fields[field].annotation) if field in record.model_fields else None
+        data[field] = row_fields(child, origin, inner) if inner else child.plain()
+    return data
 
 
 def _lines(spec: ArchSpec) -> Iterator[str]:
@@ -139,7 +135,7 @@ def _entry(key: str, value: Any) -> Iterator[str]:
 
 
 def row_text(row: BlockSpec) -> str:
-    """Write a row as definitions have it.
+    """Return a row as it is written in definitions.
 
     >>> row_text(BlockSpec(kernel_size=3, expansion=6, out_channels=24))
     '{k: 3, e: 6, c: 24}'
@@ -172,7 +168,7 @@ def _value(value: Any) -> str:
 
 
 def _float(value: float) -> str:
-    """Write a float so that YAML 1.1 reads one: it wants a dot before an exponent."""
+    """Return a float as YAML 1.1 reads it: with a dot before an exponent."""
     text = repr(int(value) if value.is_integer() and abs(value) < 1e15 else value)
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
 

@@ -1,7 +1,7 @@
-"""The modules that plans become. Construction decides; no forward asks what was configured.
+"""The modules built from plans. Construction decides; no forward depends on the configuration.
 
-Layers leave the memory of their parameters uninitialised: `init_weights` fills a new network once, and a network
-that takes a checkpoint skips it.
+Layers leave their parameters uninitialized: `init_weights` fills a new network once; a network that loads a checkpoint
+skips it.
 """
 
 import math
@@ -34,21 +34,21 @@ class Conv2d(nn.Conv2d):
     """A convolution whose values are set by `init_weights` or a checkpoint, not on construction."""
 
     def reset_parameters(self) -> None:
-        """Leave the values alone."""
+        """Keep the values."""
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """A batch norm whose gamma and beta are set likewise; running statistics start at 0 and 1."""
+    """A batch norm whose gamma and beta are set in the same way; running statistics start at 0 and 1."""
 
     def reset_parameters(self) -> None:
-        """Leave the values alone."""
+        """Keep the values."""
 
 
 class LinearClassifier(nn.Linear):
     """Pooled features `(N, C, 1, 1)` to logits `(N, classes)`."""
 
     def reset_parameters(self) -> None:
-        """Leave the values alone."""
+        """Keep the values."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(1))
@@ -97,7 +97,7 @@ class ConvBNAct(nn.Module):
             self.to(dtype)
 
     def zero_gamma(self) -> None:
-        """Let the batch norm start at 0, so that a residual branch starts silent."""
+        """Set gamma to 0, so that a residual branch starts at zero."""
         if isinstance(self.bn, nn.BatchNorm2d):
             nn.init.zeros_(self.bn.weight)
 
@@ -131,7 +131,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop the residual branch of whole images while training (Huang et al., arXiv:1603.09382)."""
+    """Drop the residual branch of whole images in training (Huang et al., arXiv:1603.09382)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ class DropPath(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project (Sandler et al., arXiv:1801.04381, figure 3b).
 
-    The expansion is left out where it would not change the number of channels, unless it is to be
-    kept. `ResidualInvertedResidual` adds the input back.
+    The plan has no expansion where it would not change the number of channels, unless the definition keeps it.
+    `ResidualInvertedResidual` adds the input back.
     """
 
     def __init__(self, plan: InvertedResidualPlan, *, bn_eps: float, drop_path_rate: float) -> None:
@@ -171,7 +171,7 @@ class InvertedResidual(nn.Module):
 
 
 class ResidualInvertedResidual(InvertedResidual):
-    """An inverted residual whose output has its input's shape: the input is added."""
+    """An inverted residual whose output has the shape of its input, which is added."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.branch(x))
@@ -193,7 +193,7 @@ class PoolHead(nn.Module):
 
 
 def activation(name: str | None) -> nn.Module:
-    """Return the module of an activation or gate; `None` is the identity."""
+    """Return the module of an activation or gate; the identity for `None`."""
     if name is None:
         return nn.Identity()
     if name == "sigmoid":
@@ -202,7 +202,7 @@ def activation(name: str | None) -> nn.Module:
 
 
 def block(plan: BlockPlan, *, bn_eps: float, drop_path_rate: float = 0.0) -> nn.Module:
-    """Build the module of one block; `drop_path_rate` holds for residual ones."""
+    """Return the module of one block; `drop_path_rate` applies to residual blocks."""
     match plan:
         case ConvPlan():
             return ConvBNAct(plan, bn_eps=bn_eps)
@@ -216,7 +216,7 @@ def block(plan: BlockPlan, *, bn_eps: float, drop_path_rate: float = 0.0) -> nn.
 
 
 def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> nn.ModuleDict:
-    """Build the stages by name; the drop-path rate rises linearly from 0 at the first block to the last."""
+    """Return the stages by name; the drop-path rate rises linearly from 0 at the first block to the last."""
     total = max(1, sum(len(stage.blocks) for stage in plan.stages) - 1)
     built, done = OrderedDict[str, nn.Module](), 0
     for stage in plan.stages:
@@ -229,7 +229,7 @@ def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> nn.Mod
 
 
 def classifier(plan: NetworkPlan) -> nn.Module:
-    """Build the classifier; without classes it only flattens."""
+    """Return the classifier; without classes, a flattening module."""
     if plan.num_classes == 0:
         return nn.Flatten()
     kind = LinearClassifier if plan.classifier == "linear" else ConvClassifier
@@ -240,9 +240,9 @@ def classifier(plan: NetworkPlan) -> nn.Module:
 def init_weights(module: nn.Module) -> None:
     """Fill every parameter of a new network.
 
-    Convolutions: normal, fan-out per group, gain of ReLU (He et al., arXiv:1502.01852); classifiers:
-    uniform within 1/sqrt(fan-in); biases 0; batch norm 1 and 0, the last of a residual branch 0 and 0
-    where the definition asks for it.
+    Convolutions: normal, fan-out per group, gain of ReLU (He et al., arXiv:1502.01852); classifiers: uniform within
+    1/sqrt(fan-in); biases: 0; batch norm: gamma 1, or 0 at the end of residual branches with `zero_init_residual`,
+    and beta 0.
     """
     for child in module.modules():
         if isinstance(child, LinearClassifier | ConvClassifier):

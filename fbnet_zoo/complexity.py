@@ -1,7 +1,7 @@
 """Parameters, multiply-accumulates and memory of a network, from its definition alone (no torch).
 
 One multiply-accumulate (MAC) is counted once, as in the papers; biases, batch norm, activations and
-pooling count nothing.
+pooling are not counted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,20 +13,20 @@ from fbnet_zoo.layers import Layer, LayerType, walk
 from fbnet_zoo.spec import ArchSpec
 
 BYTES_PER_VALUE = 4
-"""Of a float32, the type that `peak_mb` is stated for."""
+"""Size of a float32, the type for which `peak_mb` is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """What one layer costs, for one image.
+    """Cost of one layer, for one image.
 
     Attributes:
         name: module name in the built network.
-        type: kind of layer.
-        params: trainable values.
+        type: type of the layer.
+        params: trainable parameters.
         macs: multiply-accumulates.
         activations: values in the output of a convolution or linear layer, else 0.
-        live: values held in activations while it runs: its input, its output, and whatever is needed later.
+        live: activation values in memory while the layer runs: input, output, and tensors that are needed later.
     """
 
     name: str
@@ -39,14 +39,14 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a network costs, for one square image of `input_size` px."""
+    """Cost of a network, for one square image of `input_size` px."""
 
     input_size: int
     layers: tuple[LayerCost, ...]
 
     @property
     def params(self) -> int:
-        """All trainable values, batch norm included."""
+        """Trainable parameters, including batch norm."""
         return sum(layer.params for layer in self.layers)
 
     @property
@@ -61,7 +61,7 @@ class Cost:
 
     @property
     def peak_activations(self) -> int:
-        """Largest number of activation values alive at once, batch norm folded and activations in place."""
+        """Largest number of live activation values, with batch norm folded and activations in place."""
         return max(layer.live for layer in self.layers)
 
     @property
@@ -70,7 +70,7 @@ class Cost:
         return self.peak_activations * BYTES_PER_VALUE / 1e6
 
     def by_part(self) -> dict[str, "Cost"]:
-        """Split into `stem`, each stage (`stages.2`, …), `head` and `classifier`, in order."""
+        """Return the costs of `stem`, each stage (`stages.2`, …), `head` and `classifier`, in order."""
         groups: dict[str, list[LayerCost]] = {}
         for layer in self.layers:
             groups.setdefault(_part(layer.name), []).append(layer)
@@ -84,11 +84,11 @@ def cost(
     in_channels: int = 3,
     num_classes: int = 1000,
 ) -> Cost:
-    """Count what a network costs at `input_size` px (default: the definition's own), for one image.
+    """Return the cost of a network, for one image.
 
     Args:
         network: a name, an alias, a YAML path or a definition.
-        input_size: side of the square image, px.
+        input_size: side of the square image, px (default: the definition's).
         in_channels: channels of the image.
         num_classes: outputs of the classifier.
 
@@ -110,7 +110,7 @@ def cost(
 
 
 def count(walked: Iterable[Layer]) -> tuple[int, int]:
-    """Return the trainable values and the multiply-accumulates of some layers."""
+    """Return the trainable parameters and the multiply-accumulates of layers."""
     costs = [_layer_cost(layer, 0) for layer in walked]
     return sum(cost.params for cost in costs), sum(cost.macs for cost in costs)
 
@@ -131,11 +131,11 @@ def _layer_cost(layer: Layer, live: int) -> LayerCost:
 
 
 def live_values(walked: tuple[Layer, ...], *, input_stays: bool = False) -> Iterator[int]:
-    """Yield the activation values alive while each layer runs: from a tensor's birth to its last use.
+    """Yield the number of live activation values while each layer runs; a tensor is live until its last use.
 
     Args:
-        walked: layers that follow one another.
-        input_stays: keep their input alive to the end, as a residual connection around them does.
+        walked: consecutive layers.
+        input_stays: keep their input live to the end, as a residual connection around them does.
     """
     sizes, steps = _tensors(walked)
     last_use = {tensor: step for step, tensors in enumerate(steps) for tensor in tensors}
@@ -149,9 +149,9 @@ def live_values(walked: tuple[Layer, ...], *, input_stays: bool = False) -> Iter
 
 
 def _tensors(walked: tuple[Layer, ...]) -> tuple[list[int], list[set[int]]]:
-    """Return the values in each tensor, and the tensors that each layer reads or writes.
+    """Return the number of values in each tensor, and the tensors that each layer reads or writes.
 
-    Batch norm and activations work in place; `mul` and `add` also read what entered their block.
+    Batch norm and activations work in place; `mul` and `add` also read the input of their block.
     """
     sizes, steps, current = [walked[0].in_channels * walked[0].size_in ** 2], [], 0
     entered: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Images to run networks on, and the names of what they may show."""
+"""Images to run networks on, and the names of ImageNet's classes."""
 
 import atexit
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ _HELD_OUT = 360
 
 @cache
 def photographs() -> tuple[Path, ...]:
-    """Return the photographs that come with the package, sorted by name; NOTICE names their authors.
+    """Return the photographs in the package, sorted by name; NOTICE lists their authors.
 
-    They are colour JPEG files of 600 x 400 pixels. From a zipped package they are unpacked until the process ends.
+    They are color JPEG files of 600 x 400 pixels; those of a zipped package are unpacked until the process ends.
 
     >>> [photograph.name for photograph in photographs()]
     ['coffee.jpg', 'rocket.jpg']
@@ -38,16 +38,16 @@ def photographs() -> tuple[Path, ...]:
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Read an image file in any format that Pillow knows, upright and in RGB.
+    """Return the image in a file of any format that Pillow supports, upright and in RGB.
 
     Raises:
-        InputError: there is no such file, it is not an image of 8 bits per channel, or it is damaged.
+        InputError: there is no such file, it is not an image with 8 bits per channel, or it is damaged.
 
     >>> load_image(photographs()[0]).size
     (600, 400)
     """
     image = _decode(path)
-    if image.mode.startswith(("I", "F")):  # Pillow would cut the values off at 255
+    if image.mode.startswith(("I", "F")):  # Pillow would clip the values at 255
         raise InputError(f"{path}: has more than 8 bits per channel (Pillow's mode {image.mode}); convert it to 8 bits")
     return image.convert("RGB")
 
@@ -57,23 +57,23 @@ def _decode(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; give the path of an image") from None
+        raise InputError(f"{path}: no such file; expected the path of an image") from None
     except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of an image") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected the path of an image") from error
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that Pillow can read; give a JPEG, PNG or WebP file") from None
+        raise InputError(f"{path}: not an image that Pillow can read; expected a JPEG, PNG or WebP file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: the image is damaged or far too large ({error}); give another file") from error
+        raise InputError(f"{path}: the image is damaged or far too large ({error}); use another file") from error
 
 
 def load_batch(paths: Iterable[str | Path], preprocess: PreprocessSpec) -> Tensor:
-    """Read image files and prepare them for a network.
+    """Return the images in files, prepared for a network.
 
     Returns:
-        The normalised images, float32 of shape (N, 3, crop, crop).
+        The normalized images, float32 of shape (N, 3, crop, crop).
 
     Raises:
-        InputError: `paths` is empty or one of them cannot be read as an image.
+        InputError: `paths` is empty, or one of them is not a readable image.
 
     >>> load_batch(photographs(), PreprocessSpec(resize=256, crop=224)).shape
     torch.Size([2, 3, 224, 224])
@@ -81,13 +81,13 @@ def load_batch(paths: Iterable[str | Path], preprocess: PreprocessSpec) -> Tenso
     transform = eval_transform(preprocess)
     images = [transform(load_image(path)) for path in paths]
     if not images:
-        raise InputError("there are no images to load; give at least one path")
+        raise InputError("there are no images to load; expected at least one path")
     return torch.stack(images)
 
 
 @cache
 def imagenet_labels() -> tuple[str, ...]:
-    """Return the names of the 1000 ImageNet-1k classes by index, as torchvision spells them.
+    """Return the names of the 1000 ImageNet-1k classes by index, as in torchvision.
 
     >>> imagenet_labels()[967]
     'espresso'
@@ -101,7 +101,7 @@ class Digits:
     """Handwritten digits.
 
     Attributes:
-        pixels: grey levels, float32 `(N, 8, 8)` from 0 (paper) to 1 (ink).
+        pixels: gray levels, float32 `(N, 8, 8)` from 0 (paper) to 1 (ink).
         classes: the digits, int64 `(N,)`.
     """
 
@@ -109,33 +109,52 @@ class Digits:
     classes: Tensor
 
     def images(self, preprocess: PreprocessSpec, *, channels: int = 3, limit: int | None = None) -> Tensor:
-        """Return them as a network takes them, scaled to its input: float32 `(N, channels, crop, crop)`, normalised.
-
-        Nothing of a digit is cut off, as resizing and cropping would do.
+        """Return the digits as input of a network: scaled without cropping and normalized, `(N, channels, crop, crop)`.
 
         Args:
-            preprocess: its `crop`, `mean` and `std` are read.
-            channels: three that are alike, or one, which is normalised by the mean of the three's statistics.
-            limit: only so many, the first ones.
+            preprocess: record with `crop`, `mean` and `std`.
+            channels: channels of the network's input.
+            limit: number of digits (default: all).
 
         Raises:
-            InputError: the network takes neither grey nor colour images.
+            InputError: the network has neither 1 nor 3 input channels.
         """
-        if channels not in {1, 3}:
-            raise InputError(f"digits have 1 or 3 channels, the network takes {channels}; give it other images")
         size = (preprocess.crop, preprocess.crop)
         scaled = F.interpolate(self.pixels[:limit, None], size=size, mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-        if channels == 1:
-            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
-        return (scaled - mean) / std
+        return normalised(scaled, preprocess, channels)
+
+
+def normalised(images: Tensor, preprocess: PreprocessSpec, channels: int) -> Tensor:
+    """Return images as input of a network.
+
+    Gray images are repeated for a network with color input. For a single channel, colors are averaged and normalized by
+    the means of the three channels' statistics.
+
+    Args:
+        images: `(N, 1 or 3, H, W)` from 0 to 1, in RGB.
+        preprocess: record with `mean`, `std` and `order`.
+        channels: channels of the network's input.
+
+    Returns:
+        `(N, channels, H, W)`.
+
+    Raises:
+        InputError: the network has neither 1 nor 3 input channels.
+    """
+    if channels not in {1, 3}:
+        raise InputError(f"images have 1 or 3 channels, but the network expects {channels}; use other images")
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    if channels == 1:
+        return (images.mean(1, keepdim=True) - mean.mean()) / std.mean()
+    colors = images.expand(-1, 3, -1, -1)
+    return ((colors.flip(1) if preprocess.order == "bgr" else colors) - mean) / std
 
 
 @cache
 def digits() -> tuple[Digits, Digits]:
-    """Return handwritten digits to train on, and others held out: 1,437 and 360 images of 8 x 8 grey levels.
+    """Return handwritten digits for training and held-out ones: 1,437 and 360 images of 8 x 8 gray levels.
 
-    They come with scikit-learn: the test part of Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI,
+    They are part of scikit-learn: the test set of Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI,
     1998). The last 360 in its order are held out.
 
     Raises:

@@ -1,46 +1,47 @@
-"""Every exception that fbnet_zoo raises on purpose.
+"""Every exception that fbnet_zoo raises deliberately.
 
 ```
 FbnetZooError
-├── InputError (ValueError)           a value, file or option that the user gave
+├── InputError (ValueError)           a value, file or option from the user
 │   ├── DefinitionError               an architecture definition, with file and line
 │   └── UnknownNameError (KeyError)   a model, weights tag or target that does not exist
-├── WeightsError                      a checkpoint that does not fit, or cannot be had
-│   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, or lies not where it should
-├── TrainingError                     a training that cannot go on
+├── WeightsError                      a checkpoint that does not fit or cannot be read
+│   └── WeightsUnavailableError       a checkpoint that cannot be downloaded, or is missing from its folder
+├── TrainingError                     a training that cannot continue
 ├── ConversionError                   a model that could not be written in a format
 │   └── ParityError                   a file that does not compute what the model computes
 ├── DeviceError                       a device that could not be measured on
-│   ├── DeviceUnavailableError        no adb, no such device, or one that does not let us in
-│   ├── DeviceLostError               the link to a device broke, and broke again
+│   ├── DeviceUnavailableError        no adb, no such device, or no access to it
+│   ├── DeviceLostError               the connection to a device broke twice
 │   ├── DeviceTimeoutError            something on a device did not end in time
-│   ├── DeviceStorageError            a file that a device could not take, or that arrived damaged
+│   ├── DeviceStorageError            a file that a device could not store, or that arrived damaged
 │   └── RunnerError                   the program that runs models on a device failed
-│       ├── RunnerUnusableError       it does not start there, lacks an option or says nothing
-│       ├── RunnerInputError          its command line, its inputs or a path
+│       ├── RunnerUnusableError       it does not start, lacks an option or prints nothing
+│       ├── RunnerInputError          its command line, its inputs or a path is wrong
 │       ├── MissingBackendError       it lacks the backend that the model was lowered to
 │       ├── MissingKernelError        it lacks an operator of the model
-│       └── ModelFileError            the model file is damaged, or of another format
+│       └── ModelFileError            the model file is damaged, or has another format
 └── MissingExtraError (ImportError)   an optional library is not installed
 ```
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class FbnetZooError(Exception):
-    """Base of all errors of this package; its text is one sentence for the user."""
+    """Base of all errors of this package; the text is one sentence for the user."""
 
     def __str__(self) -> str:
         return " ".join(str(arg) for arg in self.args)
 
 
 class InputError(FbnetZooError, ValueError):
-    """A value, file or option that the user gave is wrong.
+    """A value, file or option from the user is wrong.
 
     Attributes:
-        location: the keys and positions that lead to the value in a record, where it stands in one.
+        location: keys and positions of the value in its record; empty for a value outside records.
     """
 
     def __init__(self, *args: object, location: tuple[str | int, ...] = ()) -> None:
@@ -53,19 +54,19 @@ class DefinitionError(InputError):
 
 
 class UnknownNameError(InputError, KeyError):
-    """A model, weights tag or target of that name does not exist."""
+    """A model, weights tag or target does not exist."""
 
 
 class WeightsError(FbnetZooError):
-    """A checkpoint does not fit the network, is damaged or cannot be had."""
+    """A checkpoint does not fit the network, is damaged or unavailable."""
 
 
 class WeightsUnavailableError(WeightsError):
-    """A checkpoint is not in the cache and cannot be downloaded, or does not lie beside its definition."""
+    """A checkpoint cannot be downloaded, or is missing from the folder of its definition."""
 
 
 class TrainingError(FbnetZooError):
-    """A training cannot go on: its loss or its weights became infinite or no number."""
+    """A training cannot continue: its loss or its weights are NaN or infinite."""
 
 
 class ConversionError(FbnetZooError):
@@ -81,11 +82,11 @@ class DeviceError(FbnetZooError):
 
 
 class DeviceUnavailableError(DeviceError):
-    """There is no adb, no such device, or the device does not let us in; nothing was started on it."""
+    """There is no adb, no such device, or no access to it; nothing was started on it."""
 
 
 class DeviceLostError(DeviceError):
-    """The link to a device broke, and broke again after it was restored once."""
+    """The connection to a device broke, and broke again after it was restored once."""
 
 
 class DeviceTimeoutError(DeviceError):
@@ -93,7 +94,7 @@ class DeviceTimeoutError(DeviceError):
 
 
 class DeviceStorageError(DeviceError):
-    """A device could not take a file, or the file arrived damaged."""
+    """A device could not store a file, or the file arrived damaged."""
 
 
 class RunnerError(DeviceError):
@@ -101,11 +102,11 @@ class RunnerError(DeviceError):
 
 
 class RunnerUnusableError(RunnerError):
-    """The program does not start on the device, lacks an option or says nothing."""
+    """The program does not start on the device, lacks an option or prints nothing."""
 
 
 class RunnerInputError(RunnerError):
-    """The program was given a command line, inputs or a path that it cannot use."""
+    """The program cannot use its command line, its inputs or a path."""
 
 
 class MissingBackendError(RunnerError):
@@ -117,11 +118,21 @@ class MissingKernelError(RunnerError):
 
 
 class ModelFileError(RunnerError):
-    """The model file is damaged, or of a format that the program does not read."""
+    """The model file is damaged, or has a format that the program cannot read."""
 
 
 class MissingExtraError(FbnetZooError, ImportError):
     """An optional library is not installed; the text names the extra to install."""
+
+
+@contextmanager
+def located(*location: str | int) -> Iterator[None]:
+    """Set the `location` of an `InputError` that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        error.location = location
+        raise
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -139,10 +150,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def require_whole(name: str, value: object, *, low: int, high: int) -> None:
-    """Refuse a value that is no whole number from `low` to `high`.
+    """Check that a value is a whole number from `low` to `high`.
 
     Raises:
-        InputError: always then; the text tells what was expected.
+        InputError: the value is not.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise InputError(f"{name} cannot be {value!r}; expected a whole number from {low} to {high}")

@@ -19,7 +19,7 @@ from fbnet_zoo.plans import (
 )
 
 MAX_SIZE = 4096
-"""Of an image, px."""
+"""Largest side of an image, px."""
 
 LayerType = Literal["conv", "bn", "act", "shuffle", "gap", "mul", "add", "linear"]
 
@@ -50,7 +50,7 @@ def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
     """Yield the layers in the order they run, for square images of `input_size` px.
 
     Raises:
-        InputError: the image is too small for the network, or no size at all.
+        InputError: the size is not valid, or too small for the network.
     """
     require_whole("input_size", input_size, low=1, high=MAX_SIZE)
     for layer in _layers(network, input_size):
@@ -63,7 +63,7 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
     """Yield name, plan and input size (px) of the stem, of every block of the stages and of the head, in this order.
 
     Raises:
-        InputError: the image is too small for the network, or no size at all.
+        InputError: the size is not valid, or too small for the network.
     """
     require_whole("input_size", input_size, low=1, high=MAX_SIZE)
     size = input_size
@@ -75,6 +75,15 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
             raise InputError(f"an image of {input_size} px is too small: {name} has no output; use a larger one")
 
 
+def conv_output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Return the side of the output of a convolution, px; below 1 where the image is too small.
+
+    >>> conv_output_size(224, kernel_size=3, stride=2, padding=1)
+    112
+    """
+    return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+
+
 def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
     for name, block in _blocks(network):
         for layer in block_layers(name, block, size):
@@ -84,7 +93,7 @@ def _layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
 
 
 def end_layers(network: NetworkPlan, size: int) -> Iterator[Layer]:
-    """Yield the pooling and the classifier of a network whose head puts out images of `size` px."""
+    """Yield the pooling and the classifier of a network whose head outputs maps of `size` px."""
     yield _pool("pool", network.features, size)
     yield Layer(
         name="classifier",
@@ -105,7 +114,7 @@ def _blocks(network: NetworkPlan) -> Iterator[tuple[str, BlockPlan]]:
 
 
 def block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
-    """Yield the layers of one block on images of `size` px; their names begin with `name`."""
+    """Yield the layers of one block on inputs of `size` px, with names below `name`."""
     match block:
         case ConvPlan():
             return _conv_layers(name, block, size)
@@ -118,8 +127,7 @@ def block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
 
 
 def _conv_layers(name: str, conv: ConvPlan, size: int) -> Iterator[Layer]:
-    reach = conv.dilation * (conv.kernel_size - 1) + 1
-    after = (size + 2 * conv.padding - reach) // conv.stride + 1
+    after = conv_output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     yield Layer(
         name=f"{name}.conv",
         type="conv",

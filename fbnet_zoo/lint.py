@@ -1,11 +1,11 @@
-"""Which layers of a definition go against the rules of an accelerator, and what that costs (no torch).
+"""Layers of a definition that break the rules of an accelerator, and what they cost (no torch).
 
-The rules of Apple's Neural Engine are those that Apple states for authors of models (github.com/apple/coreai-models,
-"Neural Engine Rules"). A finding is a place to look at, not a measurement: Apple says, too, that tensors which stay in
-the cache may be spared the padding, and that one cannot know beforehand which will.
+The rules of Apple's Neural Engine are those that Apple gives to model authors (github.com/apple/coreai-models, "Neural
+Engine Rules"). A finding is a place to look at, not a measurement: according to Apple, tensors that stay in the cache
+may not be padded, and which ones do cannot be known in advance.
 
-Two of Apple's rules hold for every definition, and are only told: tensors have at most five axes, which is the limit,
-and strides are 1 or 2, where Apple asks for the factors 2 and 3.
+Every definition follows two of Apple's rules, which are only reported: tensors have at most five axes, the limit, and
+strides are 1 or 2, where Apple asks for the factors 2 and 3.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,19 +22,19 @@ from fbnet_zoo.spec import ArchSpec
 Severity = Literal["high", "medium", "low"]
 
 _BYTES_PER_VALUE = 2
-"""Of fp16, the widest type that the Neural Engine computes in."""
+"""Size of fp16, the widest type that the Neural Engine computes in."""
 
 _ROW_BYTES = 64
-_WORTH_TELLING = 2.0
-"""Growth of a tensor from which it is a finding: more padding than values."""
+_MIN_GROWTH = 2.0
+"""Growth of a tensor by padding from which it is a finding: as much padding as values."""
 
 _LARGEST_KERNEL = 5
-"""The larger of Apple's own two examples of kernels that need not be split."""
+"""The larger of Apple's two examples of kernels that need not be split."""
 
-_WIDER = f"rows are filled up to {_ROW_BYTES} bytes; prefer blocks where maps are 32 or more wide, or a larger image"
-_POOLED = f"one value fills {_ROW_BYTES} bytes; leave it unless it is large, what is pooled has no other shape here"
+_WIDER = f"rows are padded to {_ROW_BYTES} bytes; prefer blocks on maps at least 32 wide, or a larger image"
+_POOLED = f"one value takes {_ROW_BYTES} bytes; ignore it unless it is large, pooled features have no other shape"
 _AS_CONVOLUTION = (
-    "it may fall back to the CPU; fbnet_zoo's files have a 1x1 convolution, elsewhere say 'classifier: conv'"
+    "it may fall back to the CPU; files of fbnet_zoo have a 1x1 convolution instead, otherwise use 'classifier: conv'"
 )
 
 _HIGH, _MEDIUM = 0.05, 0.01
@@ -42,19 +42,19 @@ _MADE_IN_PLACE = {"bn", "act"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A layer that goes against a rule.
+class LintFinding:
+    """A layer that breaks a rule.
 
     Attributes:
         layer: module name in the built network.
         rule: `width`, `kernel` or `linear`.
-        severity: `high` and `medium` from 5 % and 1 % on, of what the rule is about: all bytes of activations, padding
-            included, or all multiply-accumulates.
-        found: what is there, in words.
-        growth: of the layer's output by padding; 1 is none.
-        padding_bytes: added to its output, for one image.
-        activation_share: of the layer's padded output in those of all layers.
-        mac_share: of the layer in all multiply-accumulates.
+        severity: `high` from 5 %, `medium` from 1 % of all activation bytes (with padding) or, for kernels, of all
+            multiply-accumulates.
+        found: description of the problem.
+        growth: factor by which padding enlarges the layer's output.
+        padding_bytes: padding of the layer's output for one image, bytes.
+        activation_share: the layer's share of all activation bytes, with padding.
+        mac_share: the layer's share of all multiply-accumulates.
         advice: what to do.
     """
 
@@ -71,23 +71,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a check found, for one square image of `input_size` px.
+    """Result of a check, for one square image of `input_size` px.
 
     Attributes:
-        name: of the definition.
-        target: of the rules.
-        findings: in the order of the layers.
-        activation_bytes: of the input and of all outputs of layers, batch norm and activations in place.
-        padded_bytes: the same with padding.
-        largest_rank: of a tensor.
-        strides: that occur.
-        conditions: what the definition does not decide, and a conversion must keep.
+        name: name of the definition.
+        target: target of the rules.
+        findings: layers that break a rule, in order.
+        activation_bytes: bytes of the input and of all outputs of layers, batch norm and activations in place.
+        padded_bytes: these bytes with padding.
+        largest_rank: largest number of axes of a tensor.
+        strides: strides in the network.
+        conditions: rules that depend on the conversion.
     """
 
     name: str
     target: str
     input_size: int
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     activation_bytes: int
     padded_bytes: int
     largest_rank: int
@@ -96,13 +96,13 @@ class Report:
 
     @property
     def growth(self) -> float:
-        """By which padding makes all activations larger."""
+        """Factor by which padding enlarges all activations."""
         return self.padded_bytes / self.activation_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """A layer, with its shares in the whole."""
+class _LayerShare:
+    """A layer with its bytes and its shares of the network."""
 
     layer: Layer
     size: int
@@ -110,8 +110,8 @@ class _Place:
     all_padded: int
     mac_share: float
 
-    def finding(self, rule: str, severity: Severity, found: str, advice: str) -> Finding:
-        return Finding(
+    def finding(self, rule: str, severity: Severity, found: str, advice: str) -> LintFinding:
+        return LintFinding(
             layer=self.layer.name,
             rule=rule,
             severity=severity,
@@ -124,26 +124,26 @@ class _Place:
         )
 
 
-def _width(place: _Place) -> Iterator[Finding]:
-    width = place.layer.size_out
-    if place.layer.type not in _MADE_IN_PLACE and place.padded >= _WORTH_TELLING * place.size:
+def _width(share: _LayerShare) -> Iterator[LintFinding]:
+    width = share.layer.size_out
+    if share.layer.type not in _MADE_IN_PLACE and share.padded >= _MIN_GROWTH * share.size:
         advice = _WIDER if width > 1 else _POOLED
-        severity = _severity((place.padded - place.size) / place.all_padded)
-        yield place.finding("width", severity, f"rows of {width}", advice)
+        severity = _severity((share.padded - share.size) / share.all_padded)
+        yield share.finding("width", severity, f"rows of {width}", advice)
 
 
-def _kernel(place: _Place) -> Iterator[Finding]:
-    size = place.layer.kernel_size
+def _kernel(share: _LayerShare) -> Iterator[LintFinding]:
+    size = share.layer.kernel_size
     if size > _LARGEST_KERNEL:
         rest = size - _LARGEST_KERNEL + 1
         smaller = f"{_LARGEST_KERNEL} and {rest}" if rest <= _LARGEST_KERNEL else f"{_LARGEST_KERNEL} or less"
-        advice = f"use kernels of {smaller} one after the other: k1 + k2 - 1 gives the same view"
-        yield place.finding("kernel", _severity(place.mac_share), f"kernel {size}x{size}", advice)
+        advice = f"use kernels of {smaller} in sequence: k1 + k2 - 1 is the same receptive field"
+        yield share.finding("kernel", _severity(share.mac_share), f"kernel {size}x{size}", advice)
 
 
-def _linear(place: _Place) -> Iterator[Finding]:
-    if place.layer.type == "linear":
-        yield place.finding("linear", "low", "linear layer", _AS_CONVOLUTION)
+def _linear(share: _LayerShare) -> Iterator[LintFinding]:
+    if share.layer.type == "linear":
+        yield share.finding("linear", "low", "linear layer", _AS_CONVOLUTION)
 
 
 def _severity(share: float) -> Severity:
@@ -154,16 +154,16 @@ def _severity(share: float) -> Severity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """What an accelerator asks for.
+    """An accelerator and its rules.
 
     Attributes:
-        summary: what it is, for lists.
-        rules: each yields what it finds at a layer.
-        conditions: what a conversion must keep.
+        summary: description for lists.
+        rules: functions that yield the findings for a layer.
+        conditions: rules that depend on the conversion.
     """
 
     summary: str
-    rules: tuple[Callable[[_Place], Iterator[Finding]], ...]
+    rules: tuple[Callable[[_LayerShare], Iterator[LintFinding]], ...]
     conditions: tuple[str, ...]
 
 
@@ -172,8 +172,8 @@ TARGETS: Mapping[str, Accelerator] = {
         summary="Apple's Neural Engine",
         rules=(_width, _kernel, _linear),
         conditions=(
-            "types: convert with --precision fp16 or fewer bits; float32 falls back to the GPU or the CPU",
-            "shapes: leave out --dynamic-batch; only static shapes stay on the Neural Engine",
+            "types: convert with --precision fp16 or fewer bits; float32 falls back to the GPU or CPU",
+            "shapes: omit --dynamic-batch; only static shapes run on the Neural Engine",
         ),
     ),
 }
@@ -185,10 +185,10 @@ def lint(network: str | Path | ArchSpec, target: str = "ane", input_size: int | 
     Args:
         network: a name, an alias, a YAML path or a definition.
         target: a key of `TARGETS`.
-        input_size: side of the square image, px; `None` is the definition's.
+        input_size: side of the square image, px (default: the definition's).
 
     Raises:
-        UnknownNameError: there is no such entry, or no such target.
+        UnknownNameError: there is no such entry or target.
         InputError: the image is too small for the network.
 
     >>> report = lint("fbnet_b")
@@ -207,12 +207,12 @@ def lint(network: str | Path | ArchSpec, target: str = "ane", input_size: int | 
     tensors += [(layer.out_channels, layer.size_out) for layer in walked if layer.type not in _MADE_IN_PLACE]
     all_padded = sum(_padded(*tensor) for tensor in tensors)
     macs = [layer.macs / counted.macs for layer in counted.layers]
-    places = [_place(*pair, all_padded) for pair in zip(walked, macs, strict=True)]
+    shares = [_share(*pair, all_padded) for pair in zip(walked, macs, strict=True)]
     return Report(
         name=spec.name,
         target=target,
         input_size=counted.input_size,
-        findings=tuple(found for place in places for rule in TARGETS[target].rules for found in rule(place)),
+        findings=tuple(found for share in shares for rule in TARGETS[target].rules for found in rule(share)),
         activation_bytes=sum(_size(*tensor) for tensor in tensors),
         padded_bytes=all_padded,
         largest_rank=5 if any(layer.type == "shuffle" for layer in walked) else 4,  # (N, g, C / g, H, W)
@@ -221,9 +221,11 @@ def lint(network: str | Path | ArchSpec, target: str = "ane", input_size: int | 
     )
 
 
-def _place(layer: Layer, mac_share: float, all_padded: int) -> _Place:
+def _share(layer: Layer, mac_share: float, all_padded: int) -> _LayerShare:
     tensor = layer.out_channels, layer.size_out
-    return _Place(layer=layer, size=_size(*tensor), padded=_padded(*tensor), all_padded=all_padded, mac_share=mac_share)
+    return _LayerShare(
+        layer=layer, size=_size(*tensor), padded=_padded(*tensor), all_padded=all_padded, mac_share=mac_share
+    )
 
 
 def _size(channels: int, side: int) -> int:
@@ -231,6 +233,6 @@ def _size(channels: int, side: int) -> int:
 
 
 def _padded(channels: int, side: int) -> int:
-    """Return the bytes of a tensor `(channels, side, side)` whose rows are filled up."""
+    """Return the bytes of a tensor `(channels, side, side)` with padded rows."""
     rows = -(-side * _BYTES_PER_VALUE // _ROW_BYTES) * _ROW_BYTES
     return channels * side * rows

@@ -1,6 +1,7 @@
-"""For those who edit definitions: `python -m fbnet_zoo.maintain counts NAME…` and `… schema`.
+"""Tools for editors of definitions: `python -m fbnet_zoo.maintain counts NAME…` and `… schema`.
 
-`counts` counts a network and rewrites its file in the canonical layout; `schema` rewrites the JSON Schemas.
+`counts` fills in the counts of a network and rewrites its file in the canonical layout; `schema` rewrites the JSON
+Schemas.
 """
 
 import argparse
@@ -20,14 +21,14 @@ from fbnet_zoo.space.schema import space_schema
 from fbnet_zoo.spec import CountsSpec
 
 SCHEMAS = {"arch.schema.json": arch_schema, "space.schema.json": space_schema}
-"""What makes each JSON Schema in `arch_defs/`."""
+"""File name of each JSON Schema in `arch_defs/` to the function that makes it."""
 
 
 def fill_counts(path: Path) -> CountsSpec:
-    """Count the network of a definition and write the file again, canonically, with the counts.
+    """Write the counts of a network to its definition file, in the canonical layout; return them.
 
     Raises:
-        DefinitionError: the file is no valid definition.
+        DefinitionError: the file is not a valid definition.
         InputError: the file cannot be read.
     """
     spec = arch_file.load(path)
@@ -38,7 +39,7 @@ def fill_counts(path: Path) -> CountsSpec:
 
 
 def schema_text(name: str) -> str:
-    """Return what the file of a JSON Schema should hold."""
+    """Return the text of a JSON Schema file."""
     return json.dumps(SCHEMAS[name](), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -47,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(str(files("fbnet_zoo.arch_defs")))
     parser = argparse.ArgumentParser(prog="python -m fbnet_zoo.maintain", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    counts = commands.add_parser("counts", help="fill in 'counts' and write the file canonically")
-    counts.add_argument("name", nargs="+", help="name of an entry, or path of its file")
+    counts = commands.add_parser("counts", help="fill in 'counts' and rewrite the file in the canonical layout")
+    counts.add_argument("name", nargs="+", help="name or path of a definition")
     commands.add_parser("schema", help=f"rewrite {', '.join((*SCHEMAS, latency_files.SCHEMA))}")
     chosen = parser.parse_args(arguments)
     try:

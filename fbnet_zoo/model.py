@@ -22,9 +22,9 @@ class FeatureInfo:
     """One level of features.
 
     Attributes:
-        channels: of the feature map.
+        channels: channels of the feature map.
         output_stride: image pixels per feature pixel.
-        module: name of the module that puts it out.
+        module: name of the module that outputs the features.
     """
 
     channels: int
@@ -36,24 +36,24 @@ class FBNet(nn.Module):
     """A classifier built from a definition.
 
     Args:
-        spec: the definition; kept as `spec`.
-        num_classes: outputs; 0 gives pooled features.
+        spec: the definition, available as `spec`.
+        num_classes: outputs of the classifier; 0 gives pooled features.
         in_chans: channels of the image.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: of the last block; rises linearly from 0 at the first.
-        output_stride: 32, or 16 or 8 where later strides become dilations.
-        init: fill the parameters; leave it out only when a checkpoint will.
+        drop_rate: dropout rate before the classifier.
+        drop_path_rate: drop-path rate of the last block; it rises linearly from 0 at the first.
+        output_stride: 32, or 16 or 8 to replace later strides by dilations.
+        init: initialize the parameters; `False` only if a checkpoint follows.
 
     Attributes:
-        num_features: channels that `forward_features` returns.
-        head_hidden_size: channels that enter the classifier.
+        num_features: channels of the output of `forward_features`.
+        head_hidden_size: channels of the input of the classifier.
         feature_info: the levels of features, finest first.
-        weights: what was loaded last, whether or not it was trained since: a tag of the definition, an address, the
-            name of a file, or a seed, and after a comma what was replaced or adapted; `None` for nothing.
-        license: of the loaded weights, where it is known.
+        weights: name of the weights loaded last, even if trained since: a tag of the definition, an address, the name
+            of a file, or a seed; after a comma, what was replaced or adapted. `None` for initial values.
+        license: license of the loaded weights, if known.
 
     Raises:
-        InputError: a value makes no sense.
+        InputError: a value is not valid.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class FBNet(nn.Module):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Classify features: `(N, num_features, h, w)` to `(N, num_classes)`.
+        """Return logits `(N, num_classes)` of features `(N, num_features, h, w)`.
 
-        With `pre_logits`, return what enters the classifier, `(N, head_hidden_size)`.
+        With `pre_logits`, return the input of the classifier, `(N, head_hidden_size)`.
         """
         x = self.dropout(self.pool(self.head(x)))  # (N, F, 1, 1)
         return x.flatten(1) if pre_logits else self.classifier(x)
@@ -114,22 +114,22 @@ class FBNet(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one; 0 classes leave the pooled features.
+        """Replace the last layer by a new one; 0 classes give pooled features.
 
         Raises:
-            InputError: there cannot be so many classes.
+            InputError: the number of classes is not valid.
         """
         require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
         self.plan = replace(self.plan, num_classes=num_classes)
-        self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and type
+        self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and dtype
         blocks.init_weights(self.classifier)
         if num_classes:
             self.weights = changed(self.weights, "new classifier")
 
     def fuse(self) -> Self:
-        """Return a copy for inference: batch norm folded into its convolution, weights laid out channels last.
+        """Return a copy for inference: batch norm folded into the convolutions, weights in channels-last layout.
 
-        The layout changes no value; convolutions on CPUs run faster with it, whatever the layout of the image.
+        The layout does not change values; convolutions on CPUs run faster with it, whatever the layout of the image.
         """
         fused = copy.deepcopy(self).eval()
         for module in fused.modules():
@@ -139,14 +139,14 @@ class FBNet(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """The stem and stages of a network, returning the features of several levels.
+    """The stem and stages of a network, with the features of several levels as output.
 
     Args:
-        network: the network whose parts are used (and shared).
-        out_indices: levels, as positions in the network's `feature_info`; negative ones count from the end.
+        network: the network whose modules are shared.
+        out_indices: levels as indices into the network's `feature_info`; negative ones count from the end.
 
     Attributes:
-        feature_info: of the levels that `forward` returns, finest first.
+        feature_info: the levels that `forward` returns, finest first.
 
     Raises:
         InputError: there is no such level.
@@ -159,7 +159,7 @@ class FeatureExtractor(nn.Module):
         if not _are_levels(indices, len(levels)):
             raise InputError(
                 f"out_indices cannot be {out_indices!r}: {network.spec.name} has {len(levels)} levels; expected a list "
-                f"of one or more from 0 to {len(levels) - 1}, or negative ones counted from the end"
+                f"of at least one index from 0 to {len(levels) - 1}, or negative ones that count from the end"
             )
         self.feature_info = tuple(levels[index] for index in sorted({index % len(levels) for index in indices}))
         self.spec, self.weights, self.license = network.spec, network.weights, network.license
@@ -192,7 +192,7 @@ def _are_levels(indices: object, count: int) -> bool:
 
 
 def changed(weights: str | None, change: str) -> str | None:
-    """Return what to call weights after a change; those of no name stay so.
+    """Return the name of weights after a change; `None` remains `None`.
 
     >>> changed("fb_in1k", "new classifier")
     'fb_in1k, new classifier'
@@ -203,7 +203,7 @@ def changed(weights: str | None, change: str) -> str | None:
 
 
 def feature_info(plan: NetworkPlan) -> tuple[FeatureInfo, ...]:
-    """Return the levels of features of a network: the stem's where no stage keeps its stride, then each stage's."""
+    """Return the levels of features of a network: the stem, unless a stage has its stride, then the stages."""
     levels, channels = {}, plan.stem.out_channels
     levels[str(plan.stem.stride)] = FeatureInfo(channels=channels, output_stride=plan.stem.stride, module="stem")
     for stage in plan.stages:

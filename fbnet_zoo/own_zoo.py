@@ -1,4 +1,4 @@
-"""The user's own zoo: a folder of definitions, with the files of their weights beside them, that outlives a process."""
+"""The user's own zoo: a permanent folder of definitions and the files of their weights."""
 
 import functools
 import os
@@ -13,53 +13,51 @@ if TYPE_CHECKING:
     from fbnet_zoo.spec import ArchSpec
 
 HOME_VARIABLE = "FBNET_ZOO_HOME"
-BESIDE = "file:"
-"""What the source of weights starts with whose file lies beside the definition."""
 
 
 def home() -> Path:
-    """Return the folder: what `FBNET_ZOO_HOME` names, else `fbnet_zoo` in `$XDG_DATA_HOME`, else in `~/.local/share`.
+    """Return the folder: `$FBNET_ZOO_HOME`, else `$XDG_DATA_HOME/fbnet_zoo`, else `~/.local/share/fbnet_zoo`.
 
-    That is where the XDG Base Directory Specification wants a user's data; what was searched and trained is no cache.
+    These are the places for user data in the XDG Base Directory Specification; trained networks are not a cache.
     """
-    said, data = os.environ.get(HOME_VARIABLE), Path(os.environ.get("XDG_DATA_HOME", ""))
-    if said:
-        return Path(said).expanduser()
+    own, data = os.environ.get(HOME_VARIABLE), Path(os.environ.get("XDG_DATA_HOME", ""))
+    if own:
+        return Path(own).expanduser()
     return (data if data.is_absolute() else Path("~/.local/share").expanduser()) / "fbnet_zoo"
 
 
 def files() -> dict[str, Path]:
-    """Return the files of the definitions by their stems, which are to be their names. Nothing is read of them.
+    """Return the files of the definitions by their stems, the names of the entries, without reading them.
 
-    A file that cannot be named like its definition is left out with a warning, and so is a folder that cannot be read.
+    Files whose stem is not a valid name are left out with a warning; so is a folder that cannot be read.
     """
     try:
         paths = sorted(path for path in home().iterdir() if path.suffix == ".yaml" and path.name[0] != ".")
     except (FileNotFoundError, RuntimeError):  # no folder; no home folder
         return {}
     except OSError as error:
-        warn(f"the zoo of your own cannot be read: {error}")
+        warn(f"your own zoo cannot be read: {error}")
         return {}
     for path in paths:
         if not path.stem.isidentifier():
-            warn(f"{path} is no entry of the zoo: expected a file named like its definition, such as my_network.yaml")
+            warn(f"{path} is not an entry of the zoo; expected a file with the name of its entry, such as my_net.yaml")
     return {path.stem: path for path in paths if path.stem.isidentifier()}
 
 
 @functools.cache
 def warn(text: str) -> None:
-    """Tell something through the logger, once in this process."""
-    import logging  # a third of the time in which the names are had
+    """Log a warning, once per process."""
+    import logging  # would take a third of the time in which the names are listed
 
     logging.getLogger(__name__).warning("%s", text)
 
 
 @contextmanager
 def writing() -> Iterator[Path]:
-    """Give the folder, made where needed, to one process at a time.
+    """Yield the folder, created if needed, to one process at a time.
 
     Raises:
-        InputError: it cannot be made or written to; also where that shows later, inside the `with`.
+        InputError: the folder cannot be created or written to, also where that happens inside the `with`.
     """
     from filelock import FileLock
 
@@ -69,23 +67,23 @@ def writing() -> Iterator[Path]:
             yield home()
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"the zoo of your own cannot be written ({error}); set {HOME_VARIABLE} to a folder that takes files"
+            f"your own zoo cannot be written ({error}); set {HOME_VARIABLE} to a writable folder"
         ) from error
 
 
 def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None:
-    """Write a definition, after the files beside it: what is interrupted leaves the entry that was there, if any.
+    """Write a definition after its files, so that an interruption leaves the previous entry, if any.
 
     Args:
-        folder: as `writing` gives it.
+        folder: the folder that `writing` yields.
         spec: the definition.
-        contents: of the files, by name; a name says the content (such as by a digest), and is never used for another.
+        contents: file name to content; a name is unique to its content, as with a digest in it.
     """
     from fbnet_zoo import arch_file
     from fbnet_zoo.atomic import write_atomically
 
     path = folder / f"{spec.name}.yaml"
-    before = _beside(path)
+    before = _previous_files(path)
     for name, content in contents.items():
         write_atomically(folder / name, content)
     arch_file.save(spec, path)
@@ -94,12 +92,12 @@ def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None
 
 
 def files_of(spec: "ArchSpec") -> set[str]:
-    """Return the names of the files beside a definition that its weights are in."""
-    return {entry.source.removeprefix(BESIDE) for entry in spec.weights if entry.source.startswith(BESIDE)}
+    """Return the names of the weights files in the folder of a definition."""
+    return {entry.file for entry in spec.weights} - {""}
 
 
-def _beside(path: Path) -> set[str]:
-    """Return the files of the entry that is to be replaced; none where there is no valid one."""
+def _previous_files(path: Path) -> set[str]:
+    """Return the files of the entry to be replaced; none if there is no valid one."""
     from fbnet_zoo import arch_file
 
     try:

@@ -1,4 +1,4 @@
-"""The records of a resolved network: every number decided, nothing built yet."""
+"""The records of a resolved network: every number is decided, nothing is built yet."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,18 @@ from typing import Literal
 from fbnet_zoo.errors import InputError
 
 
+def same_padding(kernel_size: int, dilation: int = 1) -> int:
+    """Return the padding with which a convolution of odd kernel size and stride 1 keeps the size of the image.
+
+    >>> same_padding(5), same_padding(3, dilation=2)
+    (2, 2)
+    """
+    return kernel_size // 2 * dilation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvPlan:
-    """A convolution, then batch norm and activation where they are there.
+    """A convolution, then batch norm and activation, both optional.
 
     Raises:
         InputError: the groups do not divide the channels.
@@ -48,7 +57,7 @@ class SqueezeExcitationPlan:
 class InvertedResidualPlan:
     """Expand, shuffle, depthwise, squeeze-excite, project; `x +` where `residual`.
 
-    A fused block has no depthwise, and no projection where it does not widen (Tan and Le, arXiv:2104.00298).
+    A fused block has no depthwise convolution, and no projection at expansion 1 (Tan and Le, arXiv:2104.00298).
     """
 
     out_channels: int
@@ -90,8 +99,8 @@ class StagePlan:
     """The blocks of one stage.
 
     Attributes:
-        name: the definition's output stride, as text; names the module.
-        output_stride: of the built network, smaller than the name where strides became dilations.
+        name: output stride in the definition; also the name of the module.
+        output_stride: output stride of the network, smaller than `name` where strides became dilations.
     """
 
     name: str
@@ -111,5 +120,5 @@ class NetworkPlan:
 
     @property
     def features(self) -> int:
-        """Channels that enter the classifier."""
+        """Channels of the input of the classifier."""
         return self.head.out_channels

@@ -1,4 +1,4 @@
-"""From an image to the input of a network: the evaluation transform that a definition or a weights entry asks for."""
+"""From an image to the input of a network: the evaluation transform of a definition or of weights."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from fbnet_zoo.spec import PreprocessSpec
 
 
 def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor], Tensor]:
-    """Return the transform from an image to the normalised input that `preprocess` describes.
+    """Return the transform from an image to the normalized input that `preprocess` describes.
 
-    The image is a `PIL.Image.Image`, grey or colour, or a uint8 tensor of shape (..., 3, H, W) in RGB order; both
-    are scaled with antialiasing. The two differ by at most one level of 255; published accuracies were measured with
+    The image is a `PIL.Image.Image`, gray or color, or a uint8 tensor of shape (..., 3, H, W) in RGB order; both are
+    scaled with antialiasing. Results differ by at most one level of 255; published accuracies were measured with
     Pillow. The transform can be pickled, for the workers of a data loader.
 
     Args:
@@ -28,7 +28,7 @@ def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor
     torch.Size([3, 224, 224])
     """
     v2 = _require.torchvision("torchvision.transforms.v2")
-    # Pillow's "nearest" takes the nearest pixel; that of PyTorch the one above and left of it.
+    # Pillow's "nearest" is the nearest pixel; PyTorch's is the one above and to the left.
     interpolation = preprocess.interpolation.replace("nearest", "nearest-exact")
     return v2.Compose(
         [

@@ -1,7 +1,6 @@
-"""Names to definitions: the bundled entries, those in the user's own zoo, and those registered for this process.
+"""From names to definitions: bundled entries, those of the user's own zoo, and those registered in this process.
 
-Definitions are read on demand, and the library that checks them (pydantic) is imported then: the names
-alone are had in milliseconds.
+Definitions, and pydantic, which validates them, are loaded on demand: names alone take milliseconds.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Registered(NamedTuple):
-    """A definition and the folder of its file."""
+    """A registered definition and the folder of its file."""
 
     spec: ArchSpec
     folder: Path
@@ -31,14 +30,14 @@ _registered: dict[str, _Registered] = {}
 
 
 def list_models(pattern: str = "*", *, family: Family | None = None, pretrained: bool | None = None) -> list[str]:
-    """Return the names of the entries, sorted: the bundled ones, those of the user's own zoo and the registered ones.
+    """Return the sorted names of the entries: bundled ones, those of the user's own zoo and registered ones.
 
-    Without `family` and `pretrained` no definition is read, so that a file of the own zoo that is none counts, too.
+    Without `family` and `pretrained`, no definition is read, so that invalid files of the own zoo are included.
 
     Args:
-        pattern: shell pattern that the name must match, such as `fbnetv3_*`.
-        family: only entries of this family.
-        pretrained: only entries with (`True`) or without (`False`) published or own weights.
+        pattern: shell pattern for the names, such as `fbnetv3_*`.
+        family: family of the entries (default: any).
+        pretrained: only entries with (`True`) or without (`False`) weights (default: both).
 
     Raises:
         UnknownNameError: there is no such family.
@@ -54,7 +53,7 @@ def list_models(pattern: str = "*", *, family: Family | None = None, pretrained:
 def list_specs(
     pattern: str = "*", *, family: Family | None = None, pretrained: bool | None = None
 ) -> tuple[ArchSpec, ...]:
-    """Return the definitions that `list_models` names; a wrong file of the own zoo is left out, with a warning.
+    """Return the definitions of `list_models`; an invalid file of the own zoo is left out, with a warning.
 
     Raises:
         UnknownNameError: there is no such family.
@@ -65,7 +64,7 @@ def list_specs(
 
 @functools.cache
 def bundled() -> tuple[str, ...]:
-    """Return the names of the entries that come with the package, sorted."""
+    """Return the sorted names of the entries in the package."""
     folder = files("fbnet_zoo.arch_defs")
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
@@ -74,8 +73,8 @@ def get_spec(name: str | Path) -> ArchSpec:
     """Return the definition of a name, an alias, a `name.tag` or a YAML path.
 
     Raises:
-        UnknownNameError: there is no such entry or no such tag.
-        DefinitionError: the file is no valid definition.
+        UnknownNameError: there is no such entry or tag.
+        DefinitionError: the file is not a valid definition.
         InputError: the file cannot be read, or `name` is neither a name nor a path.
 
     >>> get_spec("FBNetV3_A").name
@@ -85,19 +84,19 @@ def get_spec(name: str | Path) -> ArchSpec:
 
 
 def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
-    """Return the definition and the weights tag (`None`: not said) of a name as `get_spec` takes it.
+    """Return the definition and the weights tag (`None` without one) of a name as in `get_spec`.
 
     Raises:
-        UnknownNameError: there is no such entry or no such tag.
-        DefinitionError: the file is no valid definition.
+        UnknownNameError: there is no such entry or tag.
+        DefinitionError: the file is not a valid definition.
         InputError: the file cannot be read, or `name` is neither a name nor a path.
     """
     if not isinstance(name, str | Path):
-        raise InputError(f"expected a name or a path of a definition; got {type(name).__name__}")
+        raise InputError(f"expected the name or path of a definition; got {type(name).__name__}")
     if isinstance(name, Path) or _is_path(name):
         return _load(Path(name)), None
     if "/" in name or "\\" in name:
-        raise InputError(f"{name!r} is neither a name of the zoo nor a definition; expected a .yaml or .yml file")
+        raise InputError(f"{name!r} is not the path of a definition; expected a .yaml or .yml file")
     base, dot, tag = name.partition(".")
     spec = _find(base, name)
     tags = [entry.tag for entry in spec.weights]
@@ -108,7 +107,7 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
 
 
 def tag_hint(spec: ArchSpec, tag: str) -> str:
-    """Return `; did you mean 'x'?` for the weights nearest to an unknown tag, or an empty string."""
+    """Return `; did you mean 'x'?` with the tag nearest to an unknown one, or an empty string."""
     sibling = f"{spec.name}_timm"
     if sibling in bundled() and tag in {entry.tag for entry in _known(sibling).weights}:
         return f"; did you mean '{sibling}.{tag}'?"
@@ -116,13 +115,13 @@ def tag_hint(spec: ArchSpec, tag: str) -> str:
 
 
 def folder(name: str | Path) -> Path:
-    """Return where the files lie that the weights of a definition name as `file:…`; `name` as `get_spec` takes it.
+    """Return the folder of the weights files (`file:…`) of a definition; `name` as in `get_spec`.
 
-    That is beside the definition, except that those of bundled definitions are in `arch_defs/weights`.
+    It is the folder of the definition; for bundled definitions, `arch_defs/weights`.
 
     Raises:
-        UnknownNameError: there is no such entry or no such tag.
-        DefinitionError: the file is no valid definition.
+        UnknownNameError: there is no such entry or tag.
+        DefinitionError: the file is not a valid definition.
         InputError: the file cannot be read, or `name` is neither a name nor a path.
     """
     if isinstance(name, Path) or _is_path(name):
@@ -134,10 +133,10 @@ def folder(name: str | Path) -> Path:
 
 
 def register(path: str | Path) -> ArchSpec:
-    """Add the definition in a YAML file to the zoo, for this process; `fbnet_zoo.install` does so for good.
+    """Add the definition in a YAML file to the zoo, for this process; `fbnet_zoo.install` does so permanently.
 
     Raises:
-        DefinitionError: the file is no valid definition, or an entry has its name or one of its aliases.
+        DefinitionError: the file is not a valid definition, or an entry has its name or one of its aliases.
         InputError: the file cannot be read.
     """
     from fbnet_zoo import arch_file, yaml_reader
@@ -150,12 +149,12 @@ def register(path: str | Path) -> ArchSpec:
 
 
 def store(spec: ArchSpec, contents: Mapping[str, bytes], *, replace: bool = False) -> ArchSpec:
-    """Write a definition to the user's own zoo, with the files beside it; `fbnet_zoo.install` does this with checks.
+    """Write a definition and its weights files to the user's own zoo; `fbnet_zoo.install` also checks the weights.
 
     Args:
         spec: the definition.
-        contents: of the files that its weights name as `file:…`.
-        replace: do so also where the own zoo has another entry of this name.
+        contents: file name to content, for weights with a `file:…` source.
+        replace: replace another entry of this name.
 
     Raises:
         DefinitionError: the definition is not valid, or another entry has its name or one of its aliases.
@@ -168,7 +167,7 @@ def store(spec: ArchSpec, contents: Mapping[str, bytes], *, replace: bool = Fals
         path = home / f"{spec.name}.yaml"
         _check_free(arch_file.parse(text, str(path)), text, str(path), _taken() | _own_words(besides=spec.name))
         if path.exists() and not replace and path.read_bytes() != text.encode():
-            raise InputError(f"{path} holds another entry of this name; say replace=True, or give another name")
+            raise InputError(f"{path} is another entry of this name; pass replace=True, or choose another name")
         own_zoo.write(home, spec, contents)
     return spec
 
@@ -178,13 +177,13 @@ def _is_path(name: str) -> bool:
 
 
 def _check_free(spec: ArchSpec, text: str, origin: str, taken: set[str]) -> None:
-    """Refuse a definition that has a name or an alias of another entry, saying where."""
+    """Refuse a definition with a name or alias of another entry, with the line."""
     from fbnet_zoo import yaml_reader
 
     for key, name in (("name", spec.name), *(("aliases", alias) for alias in spec.aliases)):
         if name in taken:
             line = yaml_reader.line_of(yaml_reader.read(text, origin), (key,), {})
-            yaml_reader.fail(origin, line, f"an entry named {name!r} exists; give the definition another name")
+            yaml_reader.fail(origin, line, f"an entry named {name!r} exists; choose another name")
 
 
 def _taken() -> set[str]:
@@ -193,12 +192,12 @@ def _taken() -> set[str]:
 
 
 def _own_words(besides: str = "") -> set[str]:
-    """Return the names and aliases of the entries in the user's own zoo; `besides` names one that does not count."""
+    """Return the names and aliases of the entries in the user's own zoo, except those of `besides`."""
     own = [name for name in own_zoo.files() if name != besides]
     return {*own, *(alias for spec in _specs(own) for alias in spec.aliases)}
 
 
-def _find(name: str, said: str) -> ArchSpec:
+def _find(name: str, given: str) -> ArchSpec:
     own = own_zoo.files()
     if name in own:
         return _load_own(own[name])
@@ -208,12 +207,12 @@ def _find(name: str, said: str) -> ArchSpec:
     found = [spec for spec in specs if name in spec.aliases]
     if len(found) > 1:
         both = " and ".join(spec.name for spec in found)
-        raise UnknownNameError(f"{name!r} is an alias of {both}; take it out of one of the two")
+        raise UnknownNameError(f"{name!r} is an alias of {both}; remove it from one of them")
     if found:
         return found[0]
     known = [word for spec in specs for word in (spec.name, *spec.aliases)]
-    hint = did_you_mean(name, known) or "; list_models() tells all"
-    raise UnknownNameError(f"no entry of the zoo is named {said!r}{hint}")
+    hint = did_you_mean(name, known) or "; list_models() lists all names"
+    raise UnknownNameError(f"no entry of the zoo is named {given!r}{hint}")
 
 
 def _names(pattern: str = "*") -> list[str]:
@@ -224,7 +223,7 @@ def _names(pattern: str = "*") -> list[str]:
 
 
 def _specs(names: list[str]) -> Iterator[ArchSpec]:
-    """Yield definitions; a wrong file of the own zoo is left out, with a warning."""
+    """Yield definitions; an invalid file of the own zoo is left out, with a warning."""
     for name in names:
         try:
             known = name in _registered or name in bundled()
@@ -265,7 +264,7 @@ def _load_own(path: Path) -> ArchSpec:
     spec = arch_file.parse(text, origin)
     if spec.name != path.stem:
         line = yaml_reader.line_of(yaml_reader.read(text, origin), ("name",), {})
-        yaml_reader.fail(origin, line, f"'name' is {spec.name!r} in a file of another name; rename one of the two")
+        yaml_reader.fail(origin, line, f"'name' is {spec.name!r}, unlike the name of the file; rename one of them")
     _check_free(spec, text, origin, _taken() | own_zoo.files().keys() - {spec.name})
     return spec
 

@@ -1,6 +1,6 @@
-"""The JSON Schemas of files, for editors; made from the records, for definitions also from the layout of the files.
+"""The JSON Schemas of files, for editors; generated from the records and the layout of the files.
 
-What only the loader can know (output strides that multiply, fields that an op takes) is not in them.
+They do not include what only the loader checks: products of strides, the fields of each op.
 """
 
 import re
@@ -15,7 +15,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def arch_schema() -> Schema:
-    """Return the schema: letters beside spelled-out keys, stages keyed by output stride.
+    """Return the schema of definitions: letters or full names as keys, stages keyed by output stride.
 
     >>> sorted(arch_schema()["properties"]["stages"]["properties"], key=int)
     ['1', '2', '4', '8', '16', '32']
@@ -24,13 +24,13 @@ def arch_schema() -> Schema:
 
 
 def rows_schema(record: type[Record], rows: Mapping[str, type[Record]], stage: str, title: str) -> Schema:
-    """Return the schema of files laid out as definitions are.
+    """Return the schema of files with the layout of definitions.
 
     Args:
-        record: what a file holds.
-        rows: the records that may use letters, by the name of their definition in the schema.
-        stage: likewise, the name of the record of a stage.
-        title: of the schema.
+        record: the record of a file.
+        rows: name in the schema to record, for those that may use letters.
+        stage: name of the record of a stage in the schema.
+        title: title of the schema.
     """
     schema = _plain(record.model_json_schema())
     records = schema["$defs"]
@@ -49,7 +49,7 @@ def rows_schema(record: type[Record], rows: Mapping[str, type[Record]], stage: s
 
 
 def record_schema(record: type[Record], title: str) -> Schema:
-    """Return the schema of files that hold one record, under the names of its fields."""
+    """Return the schema of files with one record, keyed by the names of its fields."""
     schema = _plain(record.model_json_schema())
     for described in (schema, *schema.get("$defs", {}).values()):
         _describe(described)
@@ -57,7 +57,7 @@ def record_schema(record: type[Record], title: str) -> Schema:
 
 
 def _plain(node: Any) -> Any:
-    """Leave out the titles, which repeat the keys, and the defaults, of which `null` is most."""
+    """Return a schema without titles, which repeat the keys, and without defaults, most of which are `null`."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
@@ -71,20 +71,20 @@ def _plain(node: Any) -> Any:
 
 
 def _with_letters(name: str, record: type[Record], row: Schema) -> Schema:
-    """Let each field of a row be said by its letter or its name, never by both."""
+    """Return the parts of a row's schema that allow each field under its letter or its name, not both."""
     letters = {letter: field for letter, field in LETTERS.items() if field in record.model_fields}
     refs = {letter: {"$ref": f"#/$defs/{name}/properties/{field}"} for letter, field in letters.items()}
-    said = {letter: [{"required": [letter]}, {"required": [field]}] for letter, field in letters.items()}
+    either = {letter: [{"required": [letter]}, {"required": [field]}] for letter, field in letters.items()}
     needed = [letter for letter, field in letters.items() if record.model_fields[field].is_required()]
     return {
         "properties": row["properties"] | refs,
         "required": [],
-        "allOf": [{"oneOf": said[key]} if key in needed else {"not": {"allOf": said[key]}} for key in letters],
+        "allOf": [{"oneOf": either[key]} if key in needed else {"not": {"allOf": either[key]}} for key in letters],
     }
 
 
 def _describe(record: Schema) -> None:
-    """Move what the docstring says of each attribute to its property, where editors show it."""
+    """Move the docstring of each attribute to its property, where editors show it."""
     summary, _, attributes = record.get("description", "").partition("\n\nAttributes:\n")
     for field, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE):
         record["properties"][field]["description"] = " ".join(text.split())

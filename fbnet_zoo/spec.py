@@ -1,12 +1,11 @@
 """The records that describe one network: frozen data, no torch, no files.
 
-An `ArchSpec` is what a YAML file, a search result and an edited copy all are. A row of a stage is a
-`BlockSpec`; what a row leaves out (`None`) is taken from `ArchSpec.defaults`, then from `FALLBACK`.
-`fbnet_zoo.planner` turns rows into concrete layers.
+A YAML file, a search result and an edited copy are all an `ArchSpec`. A row of a stage is a `BlockSpec`; options that a
+row leaves out (`None`) are taken from `ArchSpec.defaults`. `fbnet_zoo.planner` turns rows into concrete layers.
 """
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +23,10 @@ LETTERS = {
     "dw": "depthwise_repeats",
     "dwg": "depthwise_groups",
 }
-"""The literature's letter of each field of a row; a definition may use either."""
+"""Short names of the fields of a row, as in the literature; a definition may use either name."""
+
+BESIDE = "file:"
+"""Prefix of the source of weights whose file is in the folder of the definition."""
 
 Op = Literal["conv", "ir", "fused_ir", "ir_pool", "skip"]
 Activation = Literal["relu", "relu6", "hard_swish", "swish"]
@@ -47,13 +49,13 @@ Triple = tuple[float, float, float]
 
 
 class Record(BaseModel):
-    """Base of all records read from files: frozen, exact types, unknown keys refused."""
+    """Base of all records read from files: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class RowOptions(Record):
-    """What a row may say and `defaults` may say for all rows; `None` means not said here."""
+    """Options of a row, which `defaults` can set for all rows; `None` where an option is not set."""
 
     op: Op | None = None
     act: Activation | None = None
@@ -66,24 +68,29 @@ class RowOptions(Record):
     linear_depthwise: bool | None = None
 
 
+def op_of(row: RowOptions, defaults: RowOptions) -> Op:
+    """Return the op of a row: its own, that of the defaults, or `ir`."""
+    return row.op or defaults.op or "ir"
+
+
 class BlockSpec(RowOptions):
     """One row: a block, or `repeats` equal blocks of which only the first has the stride.
 
     Attributes:
         out_channels: channels of the output, `c`.
         kernel_size: side of the (depthwise) kernel, `k`.
-        expansion: widening of the input channels inside the block, `e`; may be fractional.
-        stride: of the first block, `s`.
+        expansion: expansion of the input channels inside the block, `e`; may be fractional.
+        stride: stride of the first block, `s`.
         repeats: number of blocks, `r`.
-        groups: of the two pointwise convolutions, `g`; a channel shuffle follows the first.
-        se_ratio: squeeze-excite width as a share of `se_of`, `se`; 0 is none.
-        padding: of the (depthwise) kernel, `pad`; `kernel_size // 2` when not said.
-        depthwise_repeats: depthwise convolutions in a row, `dw`.
-        depthwise_groups: groups of the depthwise convolution, `dwg`; one per channel when not said.
+        groups: groups of the two pointwise convolutions, `g`; a channel shuffle follows the first.
+        se_ratio: squeeze-excite width as a share of `se_of`, `se`; 0 for none.
+        padding: padding of the (depthwise) kernel, `pad` (default: `kernel_size // 2`).
+        depthwise_repeats: number of depthwise convolutions, `dw`.
+        depthwise_groups: groups of the depthwise convolution, `dwg` (default: one per channel).
         op: `conv`, `ir` (inverted residual), `fused_ir` (full kernel in the expansion), `ir_pool`
             (expand, pool, project: a head) or `skip`.
-        keep_expand: keep the first pointwise convolution where it does not widen.
-        linear_depthwise: depthwise without bias, batch norm and activation.
+        keep_expand: keep the first pointwise convolution even if it does not change the number of channels.
+        linear_depthwise: depthwise convolution without bias, batch norm and activation.
     """
 
     out_channels: Channels
@@ -96,10 +103,6 @@ class BlockSpec(RowOptions):
     padding: Annotated[int, Field(ge=0, le=15)] | None = None
     depthwise_repeats: OneOrTwo = 1
     depthwise_groups: Annotated[int, Field(ge=1)] | None = None
-
-
-FALLBACK = RowOptions(op="ir", act="relu", bias=False, divisor=1, se_of="expanded", se_gate="hard_sigmoid")
-"""What holds where neither a row nor `defaults` says anything; what is not here is off."""
 
 
 class StageSpec(Record):
@@ -120,11 +123,11 @@ FIELDS_OF_OP: dict[str, set[str]] = {
     "skip": {"stride", "repeats"},
 }
 ONLY_IN_STAGES: dict[str, set[str]] = {"stem": {"repeats"}, "stage": set(), "head": {"repeats", "stride"}}
-"""The fields of a row that mean something for each op, beside `op` and `out_channels`; some of them not everywhere."""
+"""Fields of a row that each op has, besides `op` and `out_channels`; and those not allowed in a stem or head."""
 
 
 class CountsSpec(Record):
-    """Parameters (all trainable ones) and multiply-accumulates at the definition's input size."""
+    """Trainable parameters, and multiply-accumulates at the definition's input size."""
 
     params: Annotated[int, Field(ge=1)]
     macs: Annotated[int, Field(ge=1)]
@@ -139,7 +142,7 @@ class PaperSpec(Record):
 
 
 class SourceSpec(Record):
-    """Which source the definition follows."""
+    """The code that the definition follows."""
 
     repository: Text
     commit: Text | None = None
@@ -147,7 +150,7 @@ class SourceSpec(Record):
 
 
 class ReportedSpec(Record):
-    """A number that somebody else published, with its origin; never checked against ours."""
+    """A number published by others, with its origin; never compared with ours."""
 
     metric: Metric
     value: float
@@ -158,7 +161,7 @@ class ReportedSpec(Record):
 
 
 class PreprocessSpec(Record):
-    """How an image becomes the input: resize the shorter side, centre crop, normalise.
+    """How an image becomes the input: resize the shorter side, center crop, normalize.
 
     `resize` and `crop` are in pixels; `mean` and `std` are per channel on the 0-1 scale, in `order`.
     """
@@ -181,16 +184,16 @@ class WeightsSpec(Record):
     """One published checkpoint.
 
     Attributes:
-        tag: its name after the model's, `fbnet_b.<tag>`.
-        source: `https://…` of a file, `hf://owner/repository[/file]`, or `file:NAME.safetensors` beside the definition.
-        layout: whose parameter names the file has.
-        license: SPDX identifier or name of the licence of the weights.
-        size: bytes, when known.
-        sha256: digest of the file; a prefix of at least eight hexadecimal digits is compared as such.
-        bn_eps: the batch-norm epsilon these weights were trained with, where the definition's is wrong.
-        top1: published ImageNet-1k validation accuracy, percent, with `preprocess`.
-        top5: likewise.
-        preprocess: where it differs from the definition's.
+        tag: name of the weights, used after that of the model: `fbnet_b.<tag>`.
+        source: `https://…`, `hf://owner/repository[/file]`, or `file:NAME.safetensors` in the folder of the definition.
+        layout: project whose parameter names the file uses.
+        license: SPDX identifier or name of the license of the weights.
+        size: size of the file, bytes.
+        sha256: digest of the file, or a prefix of at least eight hexadecimal digits.
+        bn_eps: batch-norm epsilon of the training (default: the definition's).
+        top1: published ImageNet-1k top-1 validation accuracy, percent, with `preprocess`.
+        top5: published ImageNet-1k top-5 validation accuracy, percent, with `preprocess`.
+        preprocess: preprocessing for these weights (default: the definition's).
     """
 
     tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64, description=_WORD)]
@@ -204,16 +207,21 @@ class WeightsSpec(Record):
     top5: Annotated[float, Field(ge=0, le=100)] | None = None
     preprocess: PreprocessSpec | None = None
 
+    @property
+    def file(self) -> str:
+        """Name of the file in the folder of the definition; empty if the source is an address."""
+        return self.source.removeprefix(BESIDE) if self.source.startswith(BESIDE) else ""
+
 
 class ArchSpec(Record):
-    """A network, with where it comes from, what was reported of it and where its weights are.
+    """A network with its origin, reported results and weights.
 
     Attributes:
         classifier: a `linear` layer, or the same as a 1x1 `conv` (mobile-vision's checkpoints).
         zero_init_residual: start the last batch norm of residual branches at gamma 0.
         bn_eps: batch-norm epsilon; a weights entry may override it.
-        reconstruction: put together from secondary sources rather than read from a release.
-        deviations: where this differs from the paper or between sources, one sentence each.
+        reconstruction: whether the definition is based on secondary sources rather than a release.
+        deviations: differences from the paper or between sources, one sentence each.
     """
 
     name: Name
@@ -261,39 +269,31 @@ class ArchSpec(Record):
             before = stride
 
     def _check_row(self, row: BlockSpec, ops: tuple[str, ...], at: tuple[str | int, ...]) -> None:
-        op, place = self.row_option(row, "op"), "stage" if len(at) > 1 else str(at[0])
+        op, place = op_of(row, self.defaults), "stage" if len(at) > 1 else str(at[0])
         if op not in ops:
-            raise InputError(f"op {op!r} cannot stand in a {place}; expected {' or '.join(ops)}", location=at)
-        said = {field for field in row.model_fields_set if getattr(row, field) is not None}
-        foreign = sorted(said - FIELDS_OF_OP[op] - {"op", "out_channels"} | said & ONLY_IN_STAGES[place])
+            raise InputError(f"op {op!r} is not allowed in a {place}; expected {' or '.join(ops)}", location=at)
+        given = row.model_dump(exclude_unset=True, exclude_none=True).keys()
+        foreign = sorted(given - FIELDS_OF_OP[op] - {"op", "out_channels"} | given & ONLY_IN_STAGES[place])
         if foreign:
-            raise InputError(f"{foreign[0]!r} means nothing in a {place} with op {op!r}; take it out", location=at)
-        missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - said)
+            raise InputError(f"{foreign[0]!r} does not apply to op {op!r} in a {place}; remove it", location=at)
+        missing = sorted({"kernel_size", "expansion"} & FIELDS_OF_OP[op] - given)
         if missing:
-            raise InputError(f"{missing[0]!r} is missing, op {op!r} needs it; add it", location=at)
+            raise InputError(f"op {op!r} requires {missing[0]!r}; add it", location=at)
 
     def _check_tags(self) -> None:
         tags = [entry.tag for entry in self.weights]
         for at, tag in enumerate(tags):
             if tag in tags[:at]:
-                problem = f"two weights entries have the tag {tag!r}; give each its own"
+                problem = f"two weights entries have the tag {tag!r}; give each its own tag"
                 raise InputError(problem, location=("weights", at))
 
-    def row_option(self, row: BlockSpec, field: str) -> Any:
-        """Return what holds for `field` in `row`: the row's own value, the defaults', or the fallback."""
-        for options in (row, self.defaults, FALLBACK):
-            value = getattr(options, field)
-            if value is not None:
-                return value
-        return None
-
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
-        """Return how to prepare an image for weights `tag` (`None`: as the definition says).
+        """Return how to prepare an image for the weights of a tag (default: as for the definition).
 
-        What was done to them may follow the tag, as in `fb_in1k, new classifier`. Without any statement:
-        torchvision's recipe, resize to 256/224 of the input size and crop.
+        Changes to the weights may follow the tag, as in `fb_in1k, new classifier`. If neither the weights nor the
+        definition have a recipe, it is torchvision's: resize to 256/224 of the input size and crop.
         """
         entry = next((entry for entry in self.weights if entry.tag == (tag or "").partition(",")[0]), None)
-        said = (entry.preprocess if entry else None) or self.preprocess
+        given = (entry.preprocess if entry else None) or self.preprocess
         resize = -(-256 * self.input_size // (224 * 8)) * 8
-        return said or PreprocessSpec(resize=resize, crop=self.input_size)
+        return given or PreprocessSpec(resize=resize, crop=self.input_size)

@@ -1,15 +1,16 @@
 """YAML text to plain data with line numbers, and from there to a record, with errors worth reading.
 
-The text is read event by event: size and nesting are limited, anchors and tags are refused, a doubled
-key is an error (PyYAML would keep the last). Unquoted words are text, decimal numbers, `true`, `false`
-or `null`, nothing else: YAML 1.1 would read `n` as a boolean, `3:30` as 210 and `1e-5` as text.
+The text is read event by event: size and nesting are limited; anchors, tags and duplicate keys are errors (PyYAML
+would keep the last of two keys). An unquoted word is text, a decimal number, `true`, `false` or `null`, nothing else:
+YAML 1.1 would read `n` as a boolean, `3:30` as 210 and `1e-5` as text.
 """
 
 import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -38,7 +39,7 @@ _EXPECTED = {
     "float_type": "expected a number",
     "bool_type": "expected true or false",
 }
-"""What to say for the kinds of error where pydantic speaks of Python."""
+"""Texts for the pydantic error types whose own message is about Python."""
 
 _QUOTED = re.compile(r"'(\w+)'")
 # Control characters, and the line breaks of YAML 1.1 that editors do not count as lines.
@@ -47,10 +48,15 @@ _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd
 
 @dataclass(slots=True)
 class Node:
-    """A value of a YAML document and the line (1-based) that it, or its key, starts at. Keys are text, also `8`."""
+    """A value of a YAML document and the line (1-based) where it, or its key, starts. Keys are text, even `8`."""
 
     value: "_Scalar | dict[str, Node] | list[Node]"
     line: int
+
+    @property
+    def entries(self) -> "dict[str, Node]":
+        """Entries of a mapping; none for any other value."""
+        return self.value if isinstance(self.value, dict) else {}
 
     def plain(self) -> Any:
         """Return the value without lines; sequences become tuples."""
@@ -62,19 +68,18 @@ class Node:
 
 
 def load_text(path: Path) -> str:
-    """Read a small UTF-8 file; of a large one no more than the limit.
+    """Read a UTF-8 file of at most `MAX_BYTES`.
 
     Raises:
         InputError: the file cannot be read.
-        DefinitionError: it is too large or no text.
+        DefinitionError: the file is too large or not text.
     """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a YAML definition") from error
-    if len(data) > MAX_BYTES:
-        fail(str(path), 1, f"larger than {MAX_BYTES // 1024} KiB, which no definition is; check the path")
+    _check_length(len(data), str(path))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -83,17 +88,16 @@ def load_text(path: Path) -> str:
 
 
 def read(text: str, origin: str) -> Node:
-    """Read one YAML document whose root is a mapping; `origin` names it in errors.
+    """Read one YAML document whose root is a mapping; `origin` is its name in errors.
 
     Raises:
-        DefinitionError: the text is not such a document, or is over a limit.
+        DefinitionError: the text is not such a document, or exceeds a limit.
     """
-    if len(text) > MAX_BYTES:
-        fail(origin, 1, f"larger than {MAX_BYTES // 1024} KiB, which no definition is")
+    _check_length(len(text), origin)
     control = _UNREADABLE.search(text)
     if control:
         line = text.count("\n", 0, control.start()) + 1
-        fail(origin, line, f"the character {control.group()!r} is not allowed; expected the text of a definition")
+        fail(origin, line, f"the character {control.group()!r} is not allowed; expected a YAML definition")
     try:
         root = _Reader(origin).read(text)
     except yaml.MarkedYAMLError as error:
@@ -105,25 +109,41 @@ def read(text: str, origin: str) -> Node:
     return root
 
 
+def _check_length(length: int, origin: str) -> None:
+    if length > MAX_BYTES:
+        fail(origin, 1, f"larger than {MAX_BYTES // 1024} KiB, the limit for a definition; check the path")
+
+
+def mapping(node: Node, origin: str, expected: str) -> dict[str, Node]:
+    """Return the entries of a mapping; `expected` describes it in the error.
+
+    Raises:
+        DefinitionError: the node is not a mapping.
+    """
+    if not isinstance(node.value, dict):
+        fail(origin, node.line, f"expected {expected}")
+    return node.value
+
+
 def validate(
     record: type[RecordT], data: Mapping[str, Any], root: Node, origin: str, letters: Mapping[str, str]
 ) -> RecordT:
-    """Build a record; the first thing wrong becomes one sentence with file and line.
+    """Return a record; the first mistake becomes one sentence with file and line.
 
     Args:
         record: the pydantic model to build.
-        data: its fields, made from `root`.
+        data: fields of the record, made from `root`.
         root: the document, for the line numbers.
-        origin: names the document in errors.
-        letters: short names of fields, which a document may use.
+        origin: name of the document in errors.
+        letters: short names of fields that a document may use.
 
     Raises:
-        DefinitionError: the data do not make a record.
+        DefinitionError: the data are not valid.
     """
     try:
         return record.model_validate(data)
     except ValidationError as error:
-        # The shallowest error is the cause; deeper ones of the same place are its alternatives.
+        # The shallowest error is the cause; deeper ones at the same place belong to alternatives of a union.
         first: Mapping[str, Any] = min(
             error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"]))
         )
@@ -133,30 +153,38 @@ def validate(
         raise DefinitionError(f"{origin}:{line_of(root, location, letters)}: {problem}") from error
 
 
-def line_of(root: Node, location: Location, letters: Mapping[str, str]) -> int:
-    """Return the line of the deepest part of a location in a record that the document has.
+@contextmanager
+def errors_at(root: Node, origin: str, letters: Mapping[str, str]) -> Iterator[None]:
+    """Turn an `InputError` raised inside into a `DefinitionError` with the file and the line of its location."""
+    try:
+        yield
+    except InputError as error:
+        fail(origin, line_of(root, error.location, letters), str(error))
 
-    Positions count the entries of a mapping too: stages are a mapping in the document and a sequence in the record.
+
+def line_of(root: Node, location: Location, letters: Mapping[str, str]) -> int:
+    """Return the line of the deepest part of a record's location that the document has.
+
+    Positions also index the entries of a mapping: stages are a mapping in the document and a sequence in the record.
     """
     spelled = {field: letter for letter, field in letters.items()}
     node = root
     for part in location:
-        entries = node.value if isinstance(node.value, dict) else {}
         if isinstance(part, str):
-            node = entries.get(part) or entries.get(spelled.get(part, "")) or node
+            node = node.entries.get(part) or node.entries.get(spelled.get(part, "")) or node
         else:
-            children = node.value if isinstance(node.value, list) else list(entries.values())
+            children = node.value if isinstance(node.value, list) else list(node.entries.values())
             node = children[part] if part < len(children) else node
     return node.line
 
 
 def fail(origin: str, line: int, problem: str) -> NoReturn:
-    """Refuse a document, saying where."""
+    """Raise a `DefinitionError` with file and line."""
     raise DefinitionError(f"{origin}:{line}: {problem}")
 
 
 class _Reader:
-    """Builds nodes from parser events with an explicit stack, so nesting cannot exhaust Python's."""
+    """Builds nodes from parser events with an explicit stack, so that nesting cannot exhaust Python's."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -185,7 +213,7 @@ class _Reader:
 
     def start(self, node: Node) -> None:
         if len(self.open) >= MAX_DEPTH:
-            fail(self.origin, node.line, f"nested deeper than {MAX_DEPTH} levels, which no definition is")
+            fail(self.origin, node.line, f"nested deeper than {MAX_DEPTH} levels, the limit for a definition")
         self.add(node)
         self.open.append((node, None))
 
@@ -205,11 +233,11 @@ class _Reader:
             self.put(container, key, node)
 
     def put(self, mapping: Node, key: Node, node: Node) -> None:
-        name, entries = key.value, mapping.value
+        name, entries = key.value, mapping.entries
         if not isinstance(name, str | int) or isinstance(name, bool):
-            fail(self.origin, key.line, f"{_short(key.plain())} is no key; expected a word or a whole number")
-        if not isinstance(entries, dict) or str(name) in entries:
-            fail(self.origin, key.line, f"key {str(name)!r} stands twice; keep one")
+            fail(self.origin, key.line, f"{_short(key.plain())} is not a valid key; expected a word or a whole number")
+        if str(name) in entries:
+            fail(self.origin, key.line, f"duplicate key {str(name)!r}; keep one")
         entries[str(name)] = Node(node.value, key.line)
 
 
@@ -226,7 +254,7 @@ def _scalar(event: yaml.ScalarEvent) -> _Scalar:
 
 
 def _sentence(record: type[BaseModel], error: Mapping[str, Any], letters: Mapping[str, str]) -> str:
-    """Say one pydantic error as a person would."""
+    """Return one sentence for a pydantic error."""
     kind, location = error["type"], error["loc"]
     key = next((part for part in reversed(location) if isinstance(part, str)), "")
     if kind == "extra_forbidden":
@@ -255,11 +283,12 @@ def _expected(record: type[BaseModel], error: Mapping[str, Any], key: str) -> st
 def _fields_at(record: type[BaseModel], location: Location) -> dict[str, FieldInfo]:
     for part in location:
         if isinstance(part, str) and part in record.model_fields:
-            record = _record_in(record.model_fields[part].annotation) or record
+            record = record_in(record.model_fields[part].annotation) or record
     return record.model_fields
 
 
-def _record_in(annotation: Any) -> type[BaseModel] | None:
+def record_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the record in the annotation of a field, if there is one."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
-    return next(filter(None, map(_record_in, typing.get_args(annotation))), None)
+    return next(filter(None, map(record_in, typing.get_args(annotation))), None)

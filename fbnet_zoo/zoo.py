@@ -1,4 +1,4 @@
-"""`create`, `transforms` and `install`: where definitions, networks and weights meet."""
+"""`create`, `transforms` and `install`: definitions, networks and weights together."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,13 +11,12 @@ from torch import Tensor
 from fbnet_zoo import preprocess, registry
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet, FeatureExtractor
-from fbnet_zoo.own_zoo import BESIDE
-from fbnet_zoo.spec import ArchSpec, WeightsSpec
+from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.weights import checkpoints, loading
 from fbnet_zoo.weights.checkpoints import Checkpoint
 
 _CLASSES = 1000
-"""Of a network without weights: ImageNet-1k's."""
+"""Number of classes of a network without weights, as in ImageNet-1k."""
 
 
 @overload
@@ -62,30 +61,30 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
     out_indices: Sequence[int] | None = None,
     output_stride: int = 32,
 ) -> FBNet | FeatureExtractor:
-    """Build a network in training mode, with random or given weights; `spec`, `weights`, `license` say what it is.
+    """Return a network in training mode, with random or given weights; see its `spec`, `weights` and `license`.
 
     Args:
-        name_or_path: a name, an alias, the path of a definition in YAML, or `name.tag`, which implies these weights.
+        name_or_path: a name, an alias, the path of a YAML definition, or `name.tag`, which implies these weights.
         pretrained: `True` for the default weights, a tag, a path, an address (`hf://owner/name[/file]`, `https://…`);
             `False` for random ones. A file with the keys of `<name>_timm` selects that definition.
-        num_classes: see `FBNet`; the weights' own number if not said, without weights 1000. Where the weights have
-            another number, the classifier is drawn anew.
-        in_chans: see `FBNet`; where the weights have another number, the stem is adapted.
+        num_classes: see `FBNet` (default: that of the weights, or 1000). If the weights have another number, the
+            classifier is random.
+        in_chans: see `FBNet`; if the weights have another number, the stem is adapted.
         drop_rate: see `FBNet`.
         drop_path_rate: see `FBNet`.
         features_only: return a `FeatureExtractor`, which has no classifier.
-        out_indices: see `FeatureExtractor`.
+        out_indices: see `FeatureExtractor`; requires `features_only`.
         output_stride: see `FBNet`.
 
     Raises:
-        InputError: a value makes no sense, or there is no such entry, tag or file.
+        InputError: a value is not valid, or there is no such entry, tag or file.
         WeightsError: the weights cannot be downloaded, are damaged or do not fit.
 
     >>> create("fbnet_b", num_classes=10).spec.name
     'fbnet_b'
     """
     if out_indices is not None and not features_only:
-        raise InputError("out_indices means something only with features_only=True; say both or none")
+        raise InputError("out_indices requires features_only=True")
     spec, tag = registry.resolve(name_or_path)
     source = _source(name_or_path, tag, pretrained)
     checkpoint = None if source is False else loading.read(spec, source, registry.folder(name_or_path))
@@ -104,11 +103,11 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
 
 
 def transforms(model: str | Path | ArchSpec | FBNet | FeatureExtractor) -> Callable[[Image.Image | Tensor], Tensor]:
-    """Return the transform from an image to the input that a network was evaluated with.
+    """Return the evaluation transform from an image to the input of a network.
 
     Args:
-        model: a network: the transform of the weights that it has; or a definition, a name or a path: that of the
-            weights named by `name.tag`, else of the default ones.
+        model: a network, for the transform of its weights; or a definition, a name or a path, for that of the weights
+            in `name.tag` (default: of the default weights).
 
     Returns:
         A torchvision v2 transform of a `PIL.Image.Image` or a uint8 tensor `(..., 3, H, W)` to a float32 tensor
@@ -132,51 +131,51 @@ def install(
     licence: str | None = None,
     replace: bool = False,
 ) -> ArchSpec:
-    """Write a definition with its weights to the zoo of your own, where every later process finds it by its name.
+    """Write a definition with its weights to your own zoo, where every later process finds it by its name.
 
-    That is a folder, `fbnet_zoo.own_zoo.home()`, which the variable `FBNET_ZOO_HOME` may name. Deleting the files of
-    an entry there takes it out again.
+    The zoo is the folder `fbnet_zoo.own_zoo.home()`; the variable `FBNET_ZOO_HOME` sets it. To remove an entry, delete
+    its files.
 
     Args:
-        definition: the definition, its path or a name; those of its weights stay whose source is an address.
-        weights: a file that `weights.save` or a training wrote, to be copied; it becomes the default weights.
-        tag: of these weights.
-        licence: of these weights, by its SPDX identifier or name; as the file says if not said.
-        replace: do so also where the own zoo has another entry of this name.
+        definition: the definition, its path or a name; weights with an address are kept.
+        weights: a file written by `weights.save` or a training, which is copied and becomes the default weights.
+        tag: tag of these weights.
+        licence: SPDX identifier or name of the license of these weights (default: the one in the file).
+        replace: replace another entry of this name in your own zoo.
 
     Returns:
-        The definition as it was written, with its `weights`.
+        The definition as written, with its `weights`.
 
     Raises:
-        DefinitionError: it is not valid, or another entry has its name or one of its aliases.
-        InputError: there is no such file, no licence is known, or the own zoo has such an entry or cannot be written.
+        DefinitionError: the definition is not valid, or another entry has its name or one of its aliases.
+        InputError: there is no such file, the license is unknown, the zoo has such an entry or cannot be written.
         WeightsError: the weights are damaged or do not fit.
     """
     spec = definition if isinstance(definition, ArchSpec) else registry.get_spec(definition)
-    others = [entry for entry in spec.weights if entry.tag != tag and not entry.source.startswith(BESIDE)]
+    others = [entry for entry in spec.weights if entry.tag != tag and not entry.file]
     entries, contents = tuple(others), {}
     if weights is not None:
         entry, content = _entry(spec, Path(weights), tag, licence)
-        entries, contents = (entry, *others), {entry.source.removeprefix(BESIDE): content}
+        entries, contents = (entry, *others), {entry.file: content}
     if entries != spec.weights:
         spec = spec.model_copy(update={"weights": entries})
     return registry.store(spec, contents, replace=replace)
 
 
 def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[WeightsSpec, bytes]:
-    """Return what a definition should say of the weights in a file of ours, and the content of the file.
+    """Return the entry of a definition for the weights in a file of ours, and the content of the file.
 
-    The tag is checked with the whole definition, before anything is written.
+    The tag is validated later, with the whole definition, before anything is written.
     """
     if path.suffix != ".safetensors":
-        raise InputError(f"{path} cannot be installed; expected a .safetensors file, as weights.save writes it")
+        raise InputError(f"{path} cannot be installed; expected a .safetensors file as written by weights.save")
     found = checkpoints.read(path, (spec,), ("fbnet_zoo",))
     licence = licence or found.license
     if licence is None:
-        raise InputError(f"{path} does not say under which licence it is; say it, such as licence='Apache-2.0'")
+        raise InputError(f"{path} has no license; give one, such as licence='Apache-2.0'")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tag": tag,
         "source": f"{BESIDE}{spec.name}.{tag}-{digest[:8]}{path.suffix}",
         "layout": "fbnet_zoo",
@@ -186,20 +185,20 @@ def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[W
         "bn_eps": found.spec.bn_eps if found.spec.bn_eps != spec.bn_eps else None,
         "preprocess": found.spec.preprocess if found.spec.preprocess != spec.preprocess else None,
     }
-    return WeightsSpec.model_construct(**{key: value for key, value in said.items() if value is not None}), content
+    return WeightsSpec.model_construct(**{key: value for key, value in fields.items() if value is not None}), content
 
 
-def _classes(said: int | None, checkpoint: Checkpoint | None) -> int:
-    """Return how many classes a network gets."""
-    if said is not None:
-        return said
+def _classes(given: int | None, checkpoint: Checkpoint | None) -> int:
+    """Return the number of classes of a network."""
+    if given is not None:
+        return given
     return checkpoint.num_classes if checkpoint else _CLASSES
 
 
 def _source(name: str | Path, tag: str | None, pretrained: bool | str | Path) -> str | Path | bool:
-    """Return which weights are meant by a name with or without a tag and the argument `pretrained`."""
+    """Return the source of weights given by a name, its tag if any, and the argument `pretrained`."""
     if tag is None or pretrained == tag:
         return pretrained
     if isinstance(pretrained, bool):
         return tag
-    raise InputError(f"{name} names weights, and pretrained says {str(pretrained)!r}; say one of the two")
+    raise InputError(f"{name} already names weights, but pretrained is {str(pretrained)!r}; give only one of them")

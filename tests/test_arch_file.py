@@ -40,9 +40,9 @@ ACTS = "expected 'relu', 'relu6', 'hard_swish' or 'swish'"
 OPS = "expected 'conv', 'ir', 'fused_ir', 'ir_pool' or 'skip'"
 STRIDES = "the strides of the stem and of all rows up to its end must multiply to 8, in one stage only"
 GROUPS = "choose groups that divide the channels before, in and after the block"
-RESIDUAL = "the size of the image, but the input is added to the output; use an odd kernel_size without padding, "
+RESIDUAL = "the size of the image, but the input is added to the output; use an odd kernel_size without 'padding', "
 RESIDUAL += "other channels or a stride"
-ROW_FORM = "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}"
+ROW_FORM = "expected a mapping for a row, such as {op: conv, k: 3, c: 16}"
 
 MISTAKES = [
     # unknown keys: in a row, at the top, in the defaults, in metadata
@@ -107,50 +107,50 @@ MISTAKES = [
     ("{op: skip, c: 24}", "24", f"15: {ROW_FORM}"),
     ("{op: skip, c: 24}", "", f"15: {ROW_FORM}"),
     (STEM, "stem: 3", f"6: {ROW_FORM}"),
-    ("stages:\n", "stages: 3\nx:\n", "7: 'stages' is no mapping; expected output strides, each with its rows"),
-    ("  8:\n", "  8: {k: 3}\n  16:\n", "13: stage '8' is no list; expected one '- {…}' per row"),
+    ("stages:\n", "stages: 3\nx:\n", "7: expected a mapping of output strides to rows in 'stages'"),
+    ("  8:\n", "  8: {k: 3}\n  16:\n", "13: expected a list in stage '8': one '- {…}' per row"),
     ("  8:\n", "  7:\n", "13: 'output_stride' cannot be '7': expected 1, 2, 4, 8, 16 or 32"),
     # missing
     ("name: tiny\n", "", "1: 'name' is missing; add it"),
     (LAST, LAST.replace(", c: 24", ""), "14: 'out_channels' is missing; add it"),
-    (LAST, LAST.replace("e: 6, ", ""), "14: 'expansion' is missing, op 'ir' needs it; add it"),
-    (LAST, LAST.replace("k: 3, ", ""), "14: 'kernel_size' is missing, op 'ir' needs it; add it"),
+    (LAST, LAST.replace("e: 6, ", ""), "14: op 'ir' requires 'expansion'; add it"),
+    (LAST, LAST.replace("k: 3, ", ""), "14: op 'ir' requires 'kernel_size'; add it"),
     (", license: MIT", "", "18: 'license' is missing; add it"),
     # twice
-    (LAST, LAST.replace("k: 3", "k: 3, k: 5"), "14: key 'k' stands twice; keep one"),
-    ("  8:\n", "  4:\n", "13: key '4' stands twice; keep one"),
-    ("  8:\n", '  "4":\n', "13: key '4' stands twice; keep one"),
-    ("family: fbnet", "family: fbnet\nname: tiny", "3: key 'name' stands twice; keep one"),
+    (LAST, LAST.replace("k: 3", "k: 3, k: 5"), "14: duplicate key 'k'; keep one"),
+    ("  8:\n", "  4:\n", "13: duplicate key '4'; keep one"),
+    ("  8:\n", '  "4":\n', "13: duplicate key '4'; keep one"),
+    ("family: fbnet", "family: fbnet\nname: tiny", "3: duplicate key 'name'; keep one"),
     (
         LAST,
         LAST.replace("k: 3", "k: 3, kernel_size: 5"),
-        "14: a row says both 'k' and 'kernel_size', which are the same; keep one",
+        "14: a row has both 'k' and 'kernel_size', which are the same; keep one",
     ),
-    ("tag: two", "tag: one", "19: two weights entries have the tag 'one'; give each its own"),
+    ("tag: two", "tag: one", "19: two weights entries have the tag 'one'; give each its own tag"),
     # what does not fit together
     (LAST, LAST.replace(", s: 2", ""), f"13: stage 8 ends at output stride 4; {STRIDES}"),
     ("{op: skip, c: 24}", "{op: skip, c: 24, s: 2}", f"13: stage 8 ends at output stride 16; {STRIDES}"),
     (
         "{op: skip, c: 24}",
         "{op: skip, c: 24, k: 3}",
-        "15: 'kernel_size' means nothing in a stage with op 'skip'; take it out",
+        "15: 'kernel_size' does not apply to op 'skip' in a stage; remove it",
     ),
-    ("k: 1, c: 32", "k: 1, c: 32, se: 0.25", "16: 'se_ratio' means nothing in a head with op 'conv'; take it out"),
+    ("k: 1, c: 32", "k: 1, c: 32, se: 0.25", "16: 'se_ratio' does not apply to op 'conv' in a head; remove it"),
     (
         "k: 1, c: 32",
         "k: 1, c: 32, se_gate: sigmoid",
-        "16: 'se_gate' means nothing in a head with op 'conv'; take it out",
+        "16: 'se_gate' does not apply to op 'conv' in a head; remove it",
     ),
-    (STEM, STEM.replace("s: 2", "s: 2, r: 2"), "6: 'repeats' means nothing in a stem with op 'conv'; take it out"),
-    (HEAD, HEAD.replace("c: 32", "c: 32, s: 2"), "16: 'stride' means nothing in a head with op 'conv'; take it out"),
+    (STEM, STEM.replace("s: 2", "s: 2, r: 2"), "6: 'repeats' does not apply to op 'conv' in a stem; remove it"),
+    (HEAD, HEAD.replace("c: 32", "c: 32, s: 2"), "16: 'stride' does not apply to op 'conv' in a head; remove it"),
     (ROW, ROW.replace("r: 2", "pad: 1"), f"12: kernel_size 5 with padding 1 changes {RESIDUAL}"),
     (ROW, ROW.replace("k: 5", "k: 4"), f"12: kernel_size 4 with padding 2 changes {RESIDUAL}"),
     (
         "{op: skip, c: 24}",
         "{op: ir_pool, e: 6, c: 24}",
-        "15: op 'ir_pool' cannot stand in a stage; expected conv or ir or fused_ir or skip",
+        "15: op 'ir_pool' is not allowed in a stage; expected conv or ir or fused_ir or skip",
     ),
-    (STEM, "stem: {k: 3, e: 1, c: 8, s: 2}", "6: op 'ir' cannot stand in a stem; expected conv"),
+    (STEM, "stem: {k: 3, e: 1, c: 8, s: 2}", "6: op 'ir' is not allowed in a stem; expected conv"),
     (LAST, LAST.replace("s: 2", "s: 2, g: 5"), f"14: 16 channels cannot be split into 5 groups; {GROUPS}"),
     (LAST, LAST.replace("s: 2", "s: 2, dwg: 5"), f"14: 96 channels cannot be split into 5 groups; {GROUPS}"),
     (ROW, ROW.replace("r: 2", "r: 2, g: 3"), f"12: 16 channels cannot be split into 3 groups; {GROUPS}"),
@@ -185,7 +185,7 @@ def test_a_mistake_gets_one_sentence(right: str, wrong: str, error: str) -> None
 
 def test_the_unchanged_text_is_right() -> None:
     spec = arch_file.parse(TINY)
-    assert (spec.name, spec.stem.bias, spec.row_option(spec.stem, "bias")) == ("tiny", None, True)
+    assert (spec.name, spec.stem.bias, planner.resolve(spec, spec.stem).bias) == ("tiny", None, True)
     assert [len(stage.blocks) for stage in spec.stages] == [1, 2, 2]
 
 
@@ -197,7 +197,7 @@ def test_letters_and_names_say_the_same() -> None:
 
 def test_a_null_is_not_said() -> None:
     assert planner.plan(arch_file.parse(TINY.replace("r: 2", "r: 2, pad: null"))) == planner.plan(arch_file.parse(TINY))
-    with pytest.raises(DefinitionError, match="tiny:12: 'kernel_size' is missing"):
+    with pytest.raises(DefinitionError, match="tiny:12: op 'ir' requires 'kernel_size'"):
         arch_file.parse(TINY.replace("k: 5", "k: null"), "tiny")
 
 

@@ -71,7 +71,7 @@ def test_the_classes_are_those_of_the_weights(tiny_model: FBNet, tmp_path: Path,
     assert not caplog.records
     assert fbnet_zoo.create(TINY, tmp_path / "ten.safetensors", num_classes=0).plan.num_classes == 0
     assert fbnet_zoo.create(TINY, tmp_path / "ten.safetensors", num_classes=1000).plan.num_classes == 1000
-    assert "has 10 classes: the classifier of 1000 is drawn anew" in caplog.text
+    assert "has 10 classes: the classifier of 1000 is initialized" in caplog.text
     assert fbnet_zoo.create(TINY).plan.num_classes == 1000
 
 
@@ -85,7 +85,7 @@ def test_two_networks_of_one_file_share_nothing(tiny_model: FBNet, tmp_path: Pat
 
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"fbnet_c\.fb_in1k names weights, and pretrained says 'a.pth'; say one"):
+    with pytest.raises(InputError, match=r"fbnet_c\.fb_in1k already names weights, but pretrained is 'a.pth'; give only one"):
         fbnet_zoo.create("fbnet_c.fb_in1k", "a.pth")
     with pytest.raises(InputError, match="out_indices means something only with features_only=True"):
         fbnet_zoo.create(TINY, out_indices=(0,))
@@ -98,7 +98,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
             fbnet_zoo.create(TINY, nothing)  # type: ignore[call-overload]
     for wrong in (3, fbnet_zoo.get_spec(TINY)):
         with pytest.raises(
-            InputError, match=f"^expected a name or a path of a definition; got {type(wrong).__name__}$"
+            InputError, match=f"^expected the name or path of a definition; got {type(wrong).__name__}$"
         ):
             fbnet_zoo.create(wrong)
 

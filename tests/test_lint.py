@@ -13,7 +13,7 @@ from fbnet_zoo import arch_file
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError, UnknownNameError
-from fbnet_zoo.lint import Finding, Report, lint
+from fbnet_zoo.lint import LintFinding, Report, lint
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers import layer_rows
@@ -48,7 +48,7 @@ def report(odd: Path) -> Report:
     return lint(arch_file.load(odd))
 
 
-def found(report: Report, rule: str) -> dict[str, Finding]:
+def found(report: Report, rule: str) -> dict[str, LintFinding]:
     return {finding.layer: finding for finding in report.findings if finding.rule == rule}
 
 
@@ -90,7 +90,7 @@ class TestRules:
         rows = found(lint("fbnet_b"), "width")
         assert rows["stages.32.4.depthwise.0.conv"].growth == pytest.approx(4.571, abs=1e-3)
         assert rows["pool"].growth == 32
-        assert "one value fills 64 bytes" in rows["pool"].advice
+        assert "one value takes 64 bytes" in rows["pool"].advice
 
 
 def outputs(spec: ArchSpec, size: int) -> list[tuple[int, int]]:
@@ -161,7 +161,7 @@ class TestCommand:
         assert result.exit_code == 0
         assert "stem.conv" in result.stdout
         assert "kernel 7x7" in result.stdout
-        assert "kernel: use kernels of 5 and 3 one after the other" in result.stdout
+        assert "kernel: use kernels of 5 and 3 in sequence" in result.stdout
         assert "rank 4 at most (5 is the limit), strides of 1 and 2" in result.stdout
         assert "activations" in result.stdout
         assert "--dynamic-batch" in result.stdout

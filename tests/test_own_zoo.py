@@ -116,7 +116,7 @@ class TestInstall:
         assert fbnet_zoo.install(spec, saved, licence="CC0-1.0") == first
         weights.randomize(found, 3)
         weights.save(found, saved)
-        with pytest.raises(InputError, match=r"digits_net\.yaml holds another entry .*; say replace=True"):
+        with pytest.raises(InputError, match=r"digits_net\.yaml is another entry .*; pass replace=True"):
             fbnet_zoo.install(spec, saved, licence="CC0-1.0")
         assert fbnet_zoo.get_spec("digits_net") == first
         second = fbnet_zoo.install(spec, saved, licence="CC0-1.0", replace=True)
@@ -138,7 +138,7 @@ class TestInstall:
             ({"aliases": ("FBNetV3_A",)}, {"replace": True}, r"digits_net\.yaml:2: an entry named 'FBNetV3_A' exists"),
             ({"aliases": ("Mine",)}, {}, "an entry named 'Mine' exists"),
             ({}, {"tag": "../a"}, "'tag' cannot be '../a'"),
-            ({}, {"licence": None}, "does not say under which licence it is; say it, such as licence='Apache-2.0'"),
+            ({}, {"licence": None}, "has no license; give one, such as licence='Apache-2.0'"),
             ({"input_size": 4}, {}, "'input_size' cannot be 4"),
         ],
     )
@@ -164,10 +164,10 @@ class TestInstall:
 
     def test_a_place_that_takes_nothing(self, home: Path, spec: ArchSpec, caplog: Any) -> None:
         home.write_text("no folder")
-        with pytest.raises(InputError, match=r"cannot be written .*; set FBNET_ZOO_HOME to a folder that takes files"):
+        with pytest.raises(InputError, match=r"cannot be written .*; set FBNET_ZOO_HOME to a writable folder"):
             fbnet_zoo.install(spec)
         assert fbnet_zoo.list_models("fbnet_a") == ["fbnet_a"]
-        assert f"the zoo of your own cannot be read: [Errno 20] Not a directory: '{home}'" in caplog.text
+        assert f"your own zoo cannot be read: [Errno 20] Not a directory: '{home}'" in caplog.text
 
     def test_many_at_once_leave_one_whole_entry(self, home: Path, spec: ArchSpec) -> None:
         def write(number: int) -> None:
@@ -214,7 +214,7 @@ class TestFolder:
         [
             ("digits_net", lambda text: text.replace("op: skip", "op: skp"), "12: 'op' cannot be 'skp'"),
             ("digits_net", lambda _: "\0", "1: the character"),
-            ("other", str, "1: 'name' is 'digits_net' in a file of another name; rename one of the two"),
+            ("other", str, "1: 'name' is 'digits_net', unlike the name of the file; rename one of them"),
             ("digits_net", lambda text: f"{text}aliases: [FBNetV3_A]\n", "20: an entry named 'FBNetV3_A' exists"),
             ("digits_net", lambda text: f"{text}aliases: [fbnet_a]\n", "20: an entry named 'fbnet_a' exists"),
             ("mnv2", lambda text: text.replace("name: digits_net", "name: mnv2"), "1: an entry named 'mnv2' exists"),
@@ -252,7 +252,7 @@ class TestFolder:
         for name in ("one", "two"):
             (home / f"{name}.yaml").write_text(text_of(spec, name=name, aliases=("Both",)))
         assert fbnet_zoo.get_spec("one").name == "one"
-        with pytest.raises(UnknownNameError, match="'Both' is an alias of one and two; take it out of one"):
+        with pytest.raises(UnknownNameError, match="'Both' is an alias of one and two; remove it from one"):
             fbnet_zoo.get_spec("Both")
 
     def test_files_that_are_no_entries(self, home: Path, spec: ArchSpec, caplog: Any) -> None:
@@ -292,7 +292,7 @@ class TestBeside:
         for name in (definition, str(definition)):
             assert torch.equal(logits(fbnet_zoo.create(name, pretrained=True), 32), logits(found, 32))
         network = fbnet_zoo.create(definition, num_classes=10)
-        with pytest.raises(InputError, match="weights near of digits_net lie beside its definition, which is not in"):
+        with pytest.raises(InputError, match="weights near of digits_net are in the folder of its definition, which is not in"):
             weights.load(network, True)
         fbnet_zoo.register(definition)
         weights.load(network, "near")
@@ -315,13 +315,13 @@ class TestBeside:
         folder.mkdir()
         for source in ("file:../weights.safetensors", f"file:{saved}", "file:"):
             entry = spec.weights[0].model_copy(update={"source": source})
-            with pytest.raises(WeightsError, match="lies outside"):
+            with pytest.raises(WeightsError, match="is outside"):
                 weights.read(spec.model_copy(update={"weights": (entry,)}), True, folder)
 
     def test_a_link_to_elsewhere_is_refused(self, definition: Path, saved: Path) -> None:
         (saved.parent / "private").mkdir()
         saved.symlink_to(saved.rename(saved.parent / "private" / saved.name))
-        with pytest.raises(WeightsError, match=r"weights\.safetensors lies outside .*: copy it there"):
+        with pytest.raises(WeightsError, match=r"weights\.safetensors is outside .*; copy it to that folder"):
             fbnet_zoo.create(definition, pretrained=True)
 
     def test_a_folder_that_is_a_link_is_none(self, definition: Path, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ class TestBeside:
     def test_another_or_no_file_is_refused(self, definition: Path, saved: Path) -> None:
         content = saved.read_bytes()
         saved.write_bytes(content[:-1] + b"\1")
-        with pytest.raises(WeightsError, match=rf"the file of {saved} has the sha256 .*, expected .*: put there what"):
+        with pytest.raises(WeightsError, match=rf"the file of {saved} has the sha256 .*, expected .*: copy the right one there"):
             fbnet_zoo.create(definition, pretrained=True)
         saved.unlink()
         with pytest.raises(WeightsUnavailableError, match=rf"there is no file {saved}, which a definition names"):

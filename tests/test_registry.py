@@ -83,11 +83,11 @@ class TestNames:
         [
             ("fbnet_bb", "no entry of the zoo is named 'fbnet_bb'; did you mean 'fbnet_b'?"),
             ("FBNETV3_A", "no entry of the zoo is named 'FBNETV3_A'; did you mean 'fbnetv3_a'?"),
-            ("resnet50", "no entry of the zoo is named 'resnet50'; list_models() tells all"),
-            ("", "no entry of the zoo is named ''; list_models() tells all"),
+            ("resnet50", "no entry of the zoo is named 'resnet50'; list_models() lists all names"),
+            ("", "no entry of the zoo is named ''; list_models() lists all names"),
             ("fbnet_b.fb_in21k", "fbnet_b has no weights 'fb_in21k'; did you mean 'fb_in1k'?"),
             ("fbnet_b.zzz", "fbnet_b has no weights 'zzz'; it has fb_in1k"),
-            (".yaml_", "no entry of the zoo is named '.yaml_'; list_models() tells all"),
+            (".yaml_", "no entry of the zoo is named '.yaml_'; list_models() lists all names"),
             ("fbnet_bb.fb_in1k", "no entry of the zoo is named 'fbnet_bb.fb_in1k'; did you mean 'fbnet_b'?"),
             ("fbnetv3_b.ra2_in1k", "fbnetv3_b has no weights 'ra2_in1k'; did you mean 'fbnetv3_b_timm.ra2_in1k'?"),
             ("fbnetv3_b.fb_in22k", "fbnetv3_b has no weights 'fb_in22k'; did you mean 'fb_in1k'?"),
@@ -105,7 +105,7 @@ class TestNames:
     def test_no_text(self, name: Any) -> None:
         with pytest.raises(InputError) as caught:
             resolve(name)
-        assert str(caught.value) == f"expected a name or a path of a definition; got {type(name).__name__}"
+        assert str(caught.value) == f"expected the name or path of a definition; got {type(name).__name__}"
 
 
 class TestPaths:
@@ -123,7 +123,7 @@ class TestPaths:
     def test_text_that_can_only_be_a_path(self, path: str) -> None:
         with pytest.raises(InputError) as caught:
             get_spec(path)
-        expected = "is neither a name of the zoo nor a definition; expected a .yaml or .yml file"
+        expected = "is not the path of a definition; expected a .yaml or .yml file"
         assert str(caught.value) == f"{path!r} {expected}"
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ class TestRegister:
         line = own.read_text(encoding="utf-8").splitlines().index(change[1].splitlines()[-1]) + 1
         with pytest.raises(DefinitionError) as caught:
             register(str(own))
-        assert str(caught.value) == f"{own}:{line}: an entry named {taken!r} exists; give the definition another name"
+        assert str(caught.value) == f"{own}:{line}: an entry named {taken!r} exists; choose another name"
         assert list_models("tiny") == []
 
     def test_twice(self, own: Path) -> None:

@@ -102,14 +102,14 @@ class TestRefused:
             ("a: 1\nb: *x\n", "2: anchors and aliases are not allowed; write the value out"),
             ("a: !!int 1\n", "1: the tag 'tag:yaml.org,2002:int' is not allowed; a definition is plain data"),
             ("a: !x {b: 1}\n", "1: the tag '!x' is not allowed; a definition is plain data"),
-            ("a: 1\n<<: 2\na: 3\n", "3: key 'a' stands twice; keep one"),
-            ("8: 1\n'8': 3\n", "2: key '8' stands twice; keep one"),
-            ("a:\n  b: 1\n  b: 2\n", "3: key 'b' stands twice; keep one"),
-            ("true: 1\n", "1: true is no key; expected a word or a whole number"),
-            ("1.5: 1\n", "1: 1.5 is no key; expected a word or a whole number"),
-            ("a: 1\n? [b, c]\n: 2\n", '2: ["b", "c"] is no key; expected a word or a whole number'),
-            ("a: 1\nb: \x00\n", "2: the character '\\x00' is not allowed; expected the text of a definition"),
-            ("a: 1\nb: \u2028\n", "2: the character '\\u2028' is not allowed; expected the text of a definition"),
+            ("a: 1\n<<: 2\na: 3\n", "3: duplicate key 'a'; keep one"),
+            ("8: 1\n'8': 3\n", "2: duplicate key '8'; keep one"),
+            ("a:\n  b: 1\n  b: 2\n", "3: duplicate key 'b'; keep one"),
+            ("true: 1\n", "1: true is not a valid key; expected a word or a whole number"),
+            ("1.5: 1\n", "1: 1.5 is not a valid key; expected a word or a whole number"),
+            ("a: 1\n? [b, c]\n: 2\n", '2: ["b", "c"] is not a valid key; expected a word or a whole number'),
+            ("a: 1\nb: \x00\n", "2: the character '\\x00' is not allowed; expected a YAML definition"),
+            ("a: 1\nb: \u2028\n", "2: the character '\\u2028' is not allowed; expected a YAML definition"),
         ],
     )
     def test_text(self, text: str, error: str) -> None:
@@ -143,10 +143,10 @@ class TestHostile:
         text = (
             nested_lines(500) if piece.endswith("\n") else "top: " + "\n  " * (piece in {"- ", "? "}) + piece * 100_000
         )
-        assert f"nested deeper than {MAX_DEPTH} levels, which no definition is" in error_of(text[:MAX_BYTES])
+        assert f"nested deeper than {MAX_DEPTH} levels, the limit for a definition" in error_of(text[:MAX_BYTES])
 
     def test_large_text(self) -> None:
-        assert error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, which no definition is"
+        assert error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, the limit for a definition; check the path"
 
     def test_large_file(self, tmp_path: Path) -> None:
         path = tmp_path / "large.yaml"
@@ -154,7 +154,7 @@ class TestHostile:
             file.truncate(1 << 40)  # a hole: takes no space
         with pytest.raises(DefinitionError) as caught:
             yaml_reader.load_text(path)
-        assert str(caught.value) == f"{path}:1: larger than 256 KiB, which no definition is; check the path"
+        assert str(caught.value) == f"{path}:1: larger than 256 KiB, the limit for a definition; check the path"
 
     def test_endless_file(self) -> None:
         with pytest.raises(DefinitionError, match="/dev/zero:1: larger than 256 KiB"):

@@ -6,7 +6,14 @@ from fbnet_zoo import blocks
 from fbnet_zoo.converters.respell import ConvClassifier
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.operators import Operator
-from fbnet_zoo.plans import BlockPlan, ConvPlan, InvertedResidualPlan, PoolHeadPlan, SqueezeExcitationPlan
+from fbnet_zoo.plans import (
+    BlockPlan,
+    ConvPlan,
+    InvertedResidualPlan,
+    PoolHeadPlan,
+    SqueezeExcitationPlan,
+    same_padding,
+)
 
 _NO_NORM = 0.0
 
@@ -72,7 +79,7 @@ def _depthwise(block: Operator) -> tuple[ConvPlan, ...]:
     """Plan the depthwise convolutions; those after the first keep the size."""
     middle, act = _middle(block), None if block.linear_depthwise else block.act
     groups = block.depthwise_groups or middle
-    kept = block.model_copy(update={"stride": 1, "padding": block.dilation * (block.kernel_size // 2)})
+    kept = block.model_copy(update={"stride": 1, "padding": same_padding(block.kernel_size, block.dilation)})
     first, same = (_spread(each, middle, middle, groups=groups, act=act) for each in (block, kept))
     return (first, *(same for _ in range(block.depthwise_repeats - 1)))
 

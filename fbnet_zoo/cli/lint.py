@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import options, screen
-from fbnet_zoo.lint import TARGETS, Finding, Report, lint
+from fbnet_zoo.lint import TARGETS, LintFinding, Report, lint
 
 EPILOG = options.examples(
     "lint fbnet_b --target ane", "lint my_network.yaml --target ane --input-size 256 --strict --json"
@@ -44,7 +44,7 @@ def record(report: Report) -> dict[str, Any]:
     return {**asdict(report), "growth": report.growth, "conditions": list(report.conditions)}
 
 
-def table(findings: Sequence[Finding]) -> Table:
+def table(findings: Sequence[LintFinding]) -> Table:
     """Return a line for each finding."""
     result = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for header in ("layer", "found", "severity"):
@@ -64,7 +64,7 @@ def table(findings: Sequence[Finding]) -> Table:
     return result
 
 
-def notes(report: Report, shown: Sequence[Finding]) -> list[Text]:
+def notes(report: Report, shown: Sequence[LintFinding]) -> list[Text]:
     """Return the totals, what to do, and what a conversion must keep, line by line."""
     counts = {level: sum(finding.severity == level for finding in report.findings) for level in _STYLES}
     hidden = len(report.findings) - len(shown)

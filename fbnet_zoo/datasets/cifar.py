@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from a folder of this machine."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from a local folder."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,19 @@ from fbnet_zoo.datasets.records import ImageDataset, Pixels, labels_of
 from fbnet_zoo.errors import InputError
 
 READERS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-"""Torchvision's class for each name."""
+"""Name of each data set to torchvision's class."""
 
 
 def cifar(name: str, folder: Path, *, download: bool = False) -> ImageDataset:
-    """Read CIFAR, 32 x 32 px in colour: 50,000 images to train on, its 10,000 test images held out.
+    """Return CIFAR, color images of 32 x 32 px: 50,000 for training; the 10,000 test images are held out.
 
     Args:
         name: `cifar10` or `cifar100`.
-        folder: that holds its archive or what was unpacked of it, as torchvision lays it out.
-        download: fetch the archive into the folder where it is missing.
+        folder: folder with the archive or its unpacked files, in torchvision's layout.
+        download: download the archive to the folder if it is missing.
 
     Raises:
-        InputError: the folder does not hold it whole, or it cannot be downloaded.
+        InputError: files are missing from the folder, or cannot be downloaded.
     """
     train, held_out = (_part(name, folder, train=train, download=download) for train in (True, False))
     return ImageDataset(
@@ -42,8 +42,8 @@ def _part(name: str, folder: Path, *, train: bool, download: bool) -> Any:
     try:
         return reader(folder, train=train, download=download)
     except (RuntimeError, OSError) as error:
-        cure = "check the network" if download else f"give the folder of {reader.base_folder}, or allow the download"
-        raise InputError(f"{folder}: {name} is not there whole ({' '.join(str(error).split())}); {cure}") from error
+        remedy = "check the network" if download else f"give the folder of {reader.base_folder}, or allow the download"
+        raise InputError(f"{folder}: {name} is incomplete ({' '.join(str(error).split())}); {remedy}") from error
 
 
 def _pixels(part: Any) -> Pixels:

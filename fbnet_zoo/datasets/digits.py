@@ -1,4 +1,4 @@
-"""Handwritten digits, plain and in clutter: data sets that need no download."""
+"""Handwritten digits, plain and cluttered: data sets without a download."""
 
 import math
 from functools import cache
@@ -15,20 +15,20 @@ CANVAS = 32
 """Side of a cluttered image, px."""
 
 COPIES = 4
-"""Cluttered images made of each digit."""
+"""Number of cluttered images of each digit."""
 
 _CLASSES = tuple("0123456789")
-_SIDE = (15.0, 24.0)  # of a digit, px
-_ANGLE = math.radians(25)  # at most, either way
-_CONTRAST, _FAINTER = (0.6, 1.0), (0.4, 0.8)  # of digits and of fragments
+_SIDE = (15.0, 24.0)  # range of the side of a digit, px
+_ANGLE = math.radians(25)  # largest rotation in either direction
+_CONTRAST, _FAINTER = (0.6, 1.0), (0.4, 0.8)  # ranges for digits and for fragments
 _DISTRACTORS = 4
-_FRAGMENT = 3  # of 8 px, the side of what is cut from another digit
-_SPREAD = 1.4  # of the fragments: they lie further out than digits, some over the edge
+_FRAGMENT = 3  # side of a fragment of another digit, of 8 px
+_SPREAD = 1.4  # fragments are farther out than digits, some beyond the edge
 _PAPER, _NOISE = 0.3, 0.3  # brightest background; range of the noise
 
 
 def plain_digits() -> ImageDataset:
-    """Return scikit-learn's handwritten digits, 8 x 8 px: 1,437 to train on, the last 360 held out.
+    """Return scikit-learn's handwritten digits, 8 x 8 px: 1,437 for training; the last 360 are held out.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -48,11 +48,11 @@ def plain_digits() -> ImageDataset:
 
 @cache
 def cluttered_digits() -> ImageDataset:
-    """Return the same digits, each four times on a canvas of 32 px: 5,748 images to train on, 1,440 held out.
+    """Return the same digits, each four times on a canvas of 32 px: 5,748 images for training, 1,440 held out.
 
-    Each is turned by up to 25 degrees, scaled to 15 to 24 px, placed anywhere within the canvas and drawn with 60 to
-    100 % contrast, among four fragments of other digits of the same part, 40 to 80 % strong, on a noisy background.
-    The images are always the same ones. Held-out images are made of held-out digits only.
+    Each is rotated by up to 25 degrees, scaled to 15 to 24 px, placed anywhere within the canvas and drawn with 60
+    to 100 % contrast, among four fragments of other digits of the same part, with 40 to 80 % contrast, on a noisy
+    background. The images are always the same. Held-out images consist of held-out digits only.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -66,18 +66,18 @@ def cluttered_digits() -> ImageDataset:
         size=CANVAS,
         train=train,
         held_out=held_out,
-        split="those made of the last 360 digits of scikit-learn's order, which no image to train on has a part of",
+        split="those made from the last 360 digits in scikit-learn's order, no part of which is in a training image",
     )
 
 
 class _Draws:
-    """Evenly distributed numbers whose sequence numpy keeps for ever: it promises that of the bit generator only."""
+    """Uniformly distributed numbers in a permanent sequence, which numpy guarantees only for its bit generators."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
     def between(self, low: float, high: float, *shape: int) -> Tensor:
-        """Return float32 numbers of a shape."""
+        """Return float32 numbers."""
         bits = self._bits.random_raw(math.prod(shape)) >> np.uint64(40)
         return low + (high - low) * torch.from_numpy(bits.astype(np.float32) / 2**24).view(shape)
 
@@ -95,11 +95,11 @@ def _clutter(part: Digits, seed: int) -> Pixels:
 
 
 def _placed(images: Tensor, draws: _Draws, *, spread: float) -> Tensor:
-    """Turn, scale and shift `(N, 8, 8)` images onto canvases `(N, 32, 32)`, at a `spread` of 1 none over the edge."""
+    """Rotate, scale and shift `(N, 8, 8)` images onto canvases `(N, 32, 32)`; none crosses the edge at `spread` 1."""
     count = len(images)
     side, angle = draws.between(*_SIDE, count) / CANVAS, draws.between(-_ANGLE, _ANGLE, count)
     cos, sin = angle.cos() / side, angle.sin() / side
-    x, y = draws.between(-1, 1, 2, count) * (1 - side) * spread  # the centre, where the canvas is from -1 to 1
+    x, y = draws.between(-1, 1, 2, count) * (1 - side) * spread  # the center; the canvas is from -1 to 1
     rows = [cos, sin, -(cos * x + sin * y), -sin, cos, sin * x - cos * y]
     theta = torch.stack(rows, 1).view(count, 2, 3)
     grid = F.affine_grid(theta, [count, 1, CANVAS, CANVAS], align_corners=False)
@@ -107,7 +107,7 @@ def _placed(images: Tensor, draws: _Draws, *, spread: float) -> Tensor:
 
 
 def _fragments(pixels: Tensor, count: int, draws: _Draws) -> Tensor:
-    """Cut a square out of `count` random digits; `(N, 8, 8)`, empty around it."""
+    """Return squares of `count` random digits: `(N, 8, 8)`, empty outside the square."""
     chosen = pixels[draws.between(0, len(pixels), count).long().clamp_max(len(pixels) - 1)]
     places = torch.arange(pixels.shape[-1])
     first = draws.between(0, pixels.shape[-1] - _FRAGMENT + 1, 2, count, 1).floor()

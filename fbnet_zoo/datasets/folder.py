@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder per class."""
+"""A folder of images, one subfolder per class."""
 
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,22 @@ from fbnet_zoo.datasets.records import Files, ImageDataset, labels_of
 from fbnet_zoo.errors import InputError
 
 HELD_OUT_OF = 5
-"""Of a tree without a split, every fifth image of each class is held out."""
+"""One in this many images of each class is held out if the folder has no split."""
 
-_LAYOUT = "expected train/ and val/ with one sub-folder per class in each, or one sub-folder per class"
+_LAYOUT = "expected train/ and val/ with one subfolder per class in each, or one subfolder per class"
 
 
 def folder(path: Path) -> ImageDataset:
-    """Return the images of a tree, which are read when they are needed.
+    """Return the images of a folder, which are read on demand.
 
-    With `train/` and `val/`, the images of `val/` are held out. Otherwise the tree has one sub-folder per class, and of
-    each class the first, sixth, eleventh … file in the order of names is held out.
+    With `train/` and `val/`, the images of `val/` are held out. Otherwise there is one subfolder per class, and the
+    first, sixth, eleventh … image of each class by name is held out.
 
     Args:
-        path: of the tree. Classes are numbered in the order of their names.
+        path: the folder; classes are numbered in the order of their names.
 
     Raises:
-        InputError: there is no such folder, it is laid out otherwise, or a class has no image on one of the two sides.
+        InputError: there is no such folder, it has another layout, or a class has no training or no held-out image.
     """
     if not path.is_dir():
         raise InputError(f"{path} is not a folder; {_LAYOUT}")
@@ -57,7 +57,7 @@ def _check_classes(path: Path, train: list[str], held_out: list[str]) -> None:
     odd = sorted(set(train) ^ set(held_out))
     if odd:
         side, other = ("train", "val") if odd[0] in train else ("val", "train")
-        raise InputError(f"{path}: {side}/ has the class {odd[0]!r}, {other}/ does not; give both the same classes")
+        raise InputError(f"{path}: {side}/ has the class {odd[0]!r}, {other}/ does not; expected the same classes")
 
 
 def _divided(path: Path, tree: Any) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
@@ -65,7 +65,7 @@ def _divided(path: Path, tree: Any) -> tuple[list[tuple[str, int]], list[tuple[s
     for index, name in enumerate(tree.classes):
         samples = sorted(sample for sample in tree.samples if sample[1] == index)
         if len(samples) < 2:
-            raise InputError(f"{path}: the class {name!r} has one image; expected two or more, one of them to hold out")
+            raise InputError(f"{path}: the class {name!r} has one image; expected at least two, one of them held out")
         held_out += samples[::HELD_OUT_OF]
         train += [sample for at, sample in enumerate(samples) if at % HELD_OUT_OF]
     return train, held_out

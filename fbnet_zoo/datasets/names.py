@@ -1,4 +1,4 @@
-"""From a name to a data set."""
+"""Data sets by name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,33 +12,33 @@ from fbnet_zoo.errors import InputError, did_you_mean
 _EMBEDDED: dict[str, Callable[[], ImageDataset]] = {"digits": plain_digits, "digits_cluttered": cluttered_digits}
 
 NAMES = (*_EMBEDDED, *READERS)
-"""Data sets that have a name; every other one is a folder."""
+"""Names of data sets; every other data set is a folder."""
 
 
 def open_dataset(name: str | Path, *, root: Path | None = None, download: bool = False) -> ImageDataset:
     """Return a data set.
 
     Args:
-        name: `digits`, `digits_cluttered`, `cifar10`, `cifar100`, or the path of a folder: `train/` and `val/`, or one
-            sub-folder per class.
-        root: the folder that holds CIFAR.
-        download: fetch CIFAR into `root` where it is missing; nothing is ever downloaded unasked.
+        name: `digits`, `digits_cluttered`, `cifar10`, `cifar100`, or the path of a folder with `train/` and `val/`, or
+            one subfolder per class.
+        root: folder of CIFAR.
+        download: download CIFAR to `root` if it is missing; otherwise nothing is downloaded.
 
     Raises:
-        InputError: there is no such data set, or it is not whole.
-        MissingExtraError: scikit-learn is needed for digits, and is not installed.
+        InputError: there is no such data set, or it is incomplete.
+        MissingExtraError: the data set is one of digits, and scikit-learn is not installed.
 
     >>> open_dataset("digits").held_out.labels.shape
     torch.Size([360])
     """
     if name not in READERS and (root is not None or download):
-        raise InputError(f"a folder of data or a download is for {' and '.join(READERS)}; leave it out for {name}")
+        raise InputError(f"root and download are only for {' and '.join(READERS)}; omit them for {name}")
     if isinstance(name, Path) or name not in NAMES:
         return _folder(name)
     if name in _EMBEDDED:
         return _EMBEDDED[name]()
     if root is None:
-        raise InputError(f"{name} is read from a folder of this machine; say which: `root`, or --data-root")
+        raise InputError(f"{name} requires its folder; pass `root`, or --data-root")
     return cifar(name, root, download=download)
 
 

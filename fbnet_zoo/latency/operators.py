@@ -21,6 +21,7 @@ from fbnet_zoo.plans import (
     NetworkPlan,
     PoolHeadPlan,
     SqueezeExcitationPlan,
+    same_padding,
 )
 from fbnet_zoo.spec import Activation, ArchSpec, Gate, OneOrTwo, Record
 
@@ -105,7 +106,7 @@ class Operator(Record):
         return ", ".join([" ".join([self.op, *said, *widened, *channels]), f"{self.input_size} px", *self._details()])
 
     def _details(self) -> Iterator[str]:
-        if self.padding != self.kernel_size // 2 * self.dilation:
+        if self.padding != same_padding(self.kernel_size, self.dilation):
             yield f"padding {self.padding}"
         if self.act:
             yield self.act

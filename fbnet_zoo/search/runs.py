@@ -13,7 +13,6 @@ import torch
 
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.images import split
@@ -23,7 +22,7 @@ from fbnet_zoo.search.method import Context, Progress, SearchResult
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord, TrainedRecord, save_record
 from fbnet_zoo.space.encoding import Encoding
-from fbnet_zoo.spec import ArchSpec, WeightsSpec
+from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.train import RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
 from fbnet_zoo.train.processes import Processes

@@ -1,7 +1,7 @@
-"""Search spaces as data: a definition whose rows leave values open, and the networks that it holds.
+"""Search spaces as data: definitions whose rows leave values open.
 
-`Space.encode`, `decode` and `sample` go between networks and choices; `places` and `operators` tell what a supernet
-and a latency table of the space are made of.
+`Space.encode`, `decode` and `sample` convert between networks and choices; `places` and `operators` give the parts of
+a supernet and of a latency table.
 """
 
 from fbnet_zoo.space.choices import Choices, LayerChoice

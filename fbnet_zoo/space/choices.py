@@ -1,4 +1,4 @@
-"""What was chosen in a search space: records that print in one line and travel as JSON."""
+"""Choices in a search space: records that print in one line and convert to and from JSON."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,7 +11,7 @@ _LETTER = {field: letter for letter, field in LETTERS.items()}
 
 
 def short(field: str) -> str:
-    """Return a field of a choice with the literature's letter.
+    """Return the short name of a field of a choice.
 
     >>> short("kernel_size"), short("rest_expansion")
     ('k', 'rest e')
@@ -23,13 +23,13 @@ class LayerChoice(Record):
     """What one layer chose; `None` where the space leaves nothing to choose.
 
     Attributes:
-        candidate: name of the block.
-        kernel_size: of the block, or of the first of several.
-        expansion: likewise.
-        out_channels: of the block or blocks.
-        repeats: number of equal blocks.
-        rest_kernel_size: of the blocks after the first.
-        rest_expansion: likewise.
+        candidate: name of the candidate.
+        kernel_size: kernel size of the first block.
+        expansion: expansion of the first block.
+        out_channels: output channels of all blocks.
+        repeats: number of blocks.
+        rest_kernel_size: kernel size of the blocks after the first.
+        rest_expansion: expansion of the blocks after the first.
     """
 
     candidate: Name | None = None
@@ -58,9 +58,9 @@ class Choices(Record):
         space: name of the space.
         input_size: side of the image, px.
         layers: what each layer chose, in order.
-        stem_channels: where the space leaves them open.
-        head_channels: likewise.
-        variant: which of the space's variants the network has, if any.
+        stem_channels: output channels of the stem, where they are open.
+        head_channels: output channels of the head, where they are open.
+        variant: name of a variant of the space, if the network is one.
 
     >>> point = Choices(space="mine", input_size=32, layers=(LayerChoice(candidate="k3_e6"), LayerChoice(repeats=2)))
     >>> print(point)

@@ -1,44 +1,27 @@
-"""From a definition back to the choices that make it: which layer of a space each block is.
+"""From a definition back to the choices that produce it: which layer of a space each block belongs to.
 
-Blocks are compared with everything resolved, so it does not matter how a definition spells them, whether equal
-blocks stand in one row, or whether a skipped block that changes nothing has a row at all.
+Resolved blocks are compared: how a definition spells them, whether equal blocks share a row and whether a skip that
+changes nothing has a row at all make no difference.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.planner import repeated
+from fbnet_zoo.planner import ResolvedBlock, resolve, resolve_all
 from fbnet_zoo.space.choices import LayerChoice
 from fbnet_zoo.space.layers import OpenLayer, words
 from fbnet_zoo.space.records import SpaceRow
-from fbnet_zoo.spec import FIELDS_OF_OP, ArchSpec, BlockSpec, RowOptions, StageSpec
-
-_OF_SE = {"se_of", "se_act", "se_gate"}
-
-
-def resolve(arch: ArchSpec, row: BlockSpec) -> BlockSpec:
-    """Return a row of one block that says all that holds for it in a definition, and nothing that means nothing."""
-    op = arch.row_option(row, "op")
-    fields = FIELDS_OF_OP[op] - {"repeats"} - (set() if row.se_ratio else _OF_SE)
-    said = {
-        name: arch.row_option(row, name) if name in RowOptions.model_fields else getattr(row, name) for name in fields
-    }
-    if said.get("padding", 0) is None:
-        said["padding"] = (row.kernel_size or 1) // 2
-    if "se_act" in said:
-        said["se_act"] = said["se_act"] or said["act"]
-    said |= {name: bool(said[name]) for name in ("keep_expand", "linear_depthwise") if name in said}
-    return BlockSpec(op=op, out_channels=row.out_channels, **said)
+from fbnet_zoo.spec import ArchSpec, StageSpec
 
 
 def match_end(place: Literal["stem", "head"], row: SpaceRow, frame: ArchSpec, arch: ArchSpec) -> int | None:
     """Return the channels that the stem or head chose; `None` where the space leaves nothing to choose.
 
     Raises:
-        InputError: the stem or head is none of the space's.
+        InputError: the space has no such stem or head.
     """
     own, expected = resolve(arch, getattr(arch, place)), resolve(frame, getattr(frame, place))
     is_open = len(row.out_channels) > 1
@@ -46,7 +29,7 @@ def match_end(place: Literal["stem", "head"], row: SpaceRow, frame: ArchSpec, ar
         if own.out_channels not in row.out_channels:
             problem = f"its {place} has {own.out_channels} channels; expected {words(row.out_channels)}"
             raise InputError(problem, location=(place,))
-        expected = expected.model_copy(update={"out_channels": own.out_channels})
+        expected = replace(expected, out_channels=own.out_channels)
     if own != expected:
         text = arch_file.row_text(getattr(arch, place))
         problem = f"its {place} {text} differs from the space's in {_differences(own, expected)}"
@@ -58,12 +41,12 @@ def match_stages(layers: Sequence[OpenLayer], frame: ArchSpec, arch: ArchSpec) -
     """Return what each layer chose.
 
     Args:
-        layers: of the space.
-        frame: any network of the space, for what its rows leave to the defaults.
+        layers: layers of the space.
+        frame: any network of the space, for the defaults of its rows.
         arch: the network.
 
     Raises:
-        InputError: no choices make these stages; `location` leads to the first row that is none of the space's.
+        InputError: no choices give these stages; `location` is the first row that is not in the space.
     """
     found: list[LayerChoice] = []
     channels = arch.stem.out_channels
@@ -82,9 +65,9 @@ def match_stages(layers: Sequence[OpenLayer], frame: ArchSpec, arch: ArchSpec) -
 
 @dataclass(slots=True)
 class _StageMatch:
-    """Finds which blocks belong to which layer by trying, each state once.
+    """Finds which blocks belong to which layer, by backtracking; each state is visited once.
 
-    A layer takes as few blocks as it can, and rather whole rows: what `decode` wrote is read as it was written.
+    Whole rows come first, then few blocks, so that a definition written by `decode` is read back as it was written.
     """
 
     layers: Sequence[OpenLayer]
@@ -93,14 +76,14 @@ class _StageMatch:
     stage: StageSpec
     position: int
     channels: int
-    blocks: list[BlockSpec] = field(default_factory=list)
+    blocks: list[ResolvedBlock] = field(default_factory=list)
     row_of: list[int] = field(default_factory=list)
     dead: set[tuple[int, int]] = field(default_factory=set)
 
     def solve(self) -> list[LayerChoice]:
         for index, row in enumerate(self.stage.blocks):
-            for block in repeated(row):
-                self.blocks.append(resolve(self.arch, block))
+            for block in resolve_all(self.arch, row):
+                self.blocks.append(block)
                 self.row_of.append(index)
         found = self.search(0, 0)
         if found is None:
@@ -108,7 +91,7 @@ class _StageMatch:
         return found
 
     def search(self, layer: int, block: int) -> list[LayerChoice] | None:
-        """Return the choices of the layers from `layer` on that make the blocks from `block` on."""
+        """Return the choices of the layers from `layer` on that give the blocks from `block` on."""
         if layer == len(self.layers) and block == len(self.blocks):
             return []
         if layer < len(self.layers) and (layer, block) not in self.dead:
@@ -120,7 +103,7 @@ class _StageMatch:
         return None
 
     def fitting(self, layer: OpenLayer, block: int) -> Iterator[tuple[LayerChoice, int]]:
-        """Yield what the layer may have chosen, with the number of blocks that this makes."""
+        """Yield what the layer may have chosen, with the number of blocks that this gives."""
         counts = [count for count in layer.row.repeats if block + count <= len(self.blocks)]
         counts.sort(key=lambda count: not self.ends_row(block + count))
         for count in counts:
@@ -134,8 +117,8 @@ class _StageMatch:
     def ends_row(self, block: int) -> bool:
         return block == len(self.blocks) or self.row_of[block] != self.row_of[block - 1]
 
-    def makes(self, layer: OpenLayer, choice: LayerChoice, blocks: list[BlockSpec]) -> bool:
-        return [resolve(self.frame, block) for row in layer.rows(choice) for block in repeated(row)] == blocks
+    def makes(self, layer: OpenLayer, choice: LayerChoice, blocks: list[ResolvedBlock]) -> bool:
+        return [block for row in layer.rows(choice) for block in resolve_all(self.frame, row)] == blocks
 
     def left_out(self, layer: OpenLayer, block: int) -> Iterator[LayerChoice]:
         """Yield the skip that changes nothing, for which a definition needs no row."""
@@ -147,41 +130,39 @@ class _StageMatch:
                     yield LayerChoice(candidate=candidate, **open_channels)
 
     def mismatch(self) -> InputError:
-        """Tell of the first row that no reading of those before it explains."""
+        """Return the error for the first row that no reading of the rows before it explains."""
         block = max(block for _, block in self.dead)
         layer = min(layer for layer, reached in self.dead if reached == block)
         if block == len(self.blocks):
             problem = f"stage {self.stage.output_stride} has no row for {self.layers[layer].name}"
-            return InputError(
-                f"{problem}, which takes {self.layers[layer].offer()}", location=("stages", self.position)
-            )
+            return InputError(f"{problem}; expected {self.layers[layer].offer()}", location=("stages", self.position))
         index = self.row_of[block]
         row = f"row {index + 1} of stage {self.stage.output_stride}, {arch_file.row_text(self.stage.blocks[index])},"
         if layer == len(self.layers):
-            problem = f"{row} is one too many; the stage has {len(self.layers)} layers in the space"
+            problem = f"{row} is one row too many; the stage has {len(self.layers)} layers in the space"
         else:
-            problem = f"{row} is none of its choices; {self.layers[layer].name} takes {self.layers[layer].offer()}"
+            problem = f"{row} is not in the space; {self.layers[layer].name} offers {self.layers[layer].offer()}"
             problem += self.nearest(self.layers[layer], self.blocks[block])
         return InputError(problem, location=("stages", self.position, "blocks", index))
 
-    def nearest(self, layer: OpenLayer, block: BlockSpec) -> str:
-        """Say from which choice a block differs least, and in what: it may be in what the defaults say."""
+    def nearest(self, layer: OpenLayer, block: ResolvedBlock) -> str:
+        """Return the choice from which a block differs least, and the differences, for an error."""
         proposals = [(candidate, _proposal(layer, candidate, [block])) for candidate in layer.ops]
         made = [
-            (str(candidate or "what it takes"), _differences(block, resolve(self.frame, layer.rows(choice)[0])))
+            (str(candidate or "this"), _differences(block, resolve(self.frame, layer.rows(choice)[0])))
             for candidate, choice in proposals
             if choice is not None and layer.ops[candidate] == block.op
         ]
-        return "; from {} it differs in {}".format(*min(made, key=lambda pair: len(pair[1]))) if made else ""
+        return "; it differs from {} in {}".format(*min(made, key=lambda pair: len(pair[1]))) if made else ""
 
 
-def _differences(own: BlockSpec, expected: BlockSpec) -> str:
-    names = [name for name in BlockSpec.model_fields if getattr(own, name) != getattr(expected, name)]
+def _differences(own: ResolvedBlock, expected: ResolvedBlock) -> str:
+    names = [each.name for each in fields(own) if getattr(own, each.name) != getattr(expected, each.name)]
     return " and ".join(f"{name!r} ({getattr(own, name)} instead of {getattr(expected, name)})" for name in names)
 
 
-def _proposal(layer: OpenLayer, candidate: str | None, blocks: Sequence[BlockSpec]) -> LayerChoice | None:
-    """Return the choice that some blocks suggest, where the layer offers it."""
+def _proposal(layer: OpenLayer, candidate: str | None, blocks: Sequence[ResolvedBlock]) -> LayerChoice | None:
+    """Return the choice that some blocks suggest; `None` where the layer does not offer it."""
     first, last = blocks[0], blocks[-1]
     suggested: dict[str, Any] = {
         "kernel_size": first.kernel_size,

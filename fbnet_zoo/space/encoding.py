@@ -84,7 +84,7 @@ class Branch:
     def having(self, before: int, expansion: float | None, after: int) -> PlacedBlock:
         """Return the block with its channels and, where it takes one, its expansion."""
         row = self.block.row
-        own = expansion if expansion is not None and row.expansion is not None else row.expansion
+        own = expansion if expansion is not None and row.expansion else row.expansion
         return self.block.having(before, out_channels=after, expansion=own)
 
 
@@ -308,7 +308,7 @@ def _encoded(
 ) -> EncodedLayer:
     """Return a layer whose input's channels are decided in one slot, and whose own slots begin at another."""
     branches = dict(_branches(layer, place, "kernel_size", "expansion"))
-    widening = any(branch.block.row.expansion is not None for branch in branches.values())
+    widening = any(branch.block.row.expansion for branch in branches.values())
     expansions = (place.expansions if widening else ()) or (None,)
     into, first = slots
     return EncodedLayer(

@@ -1,4 +1,4 @@
-"""The layers of a search space: what each leaves open, and the rows of a definition that a choice makes of it."""
+"""The layers of a search space: what each leaves open, and the rows of a definition that a choice gives."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,18 +8,18 @@ from typing import Any
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.space.choices import LayerChoice
 from fbnet_zoo.space.records import CandidateSpec, SpaceRow, SpaceSpec
-from fbnet_zoo.spec import FIELDS_OF_OP, BlockSpec, Op, RowOptions
+from fbnet_zoo.spec import FIELDS_OF_OP, BlockSpec, Op, RowOptions, op_of
 
 Pick = Callable[[Sequence[Any]], Any]
-"""Takes one of several options."""
+"""Returns one of several options."""
 
 _MANY = 9
-"""More options than that are not all told."""
+"""Longest list of options that an error prints in full."""
 
 _OWN = ("kernel_size", "expansion", "out_channels", "repeats")
 _REST = {"rest_kernel_size": "kernel_size", "rest_expansion": "expansion"}
-_SAID = (*RowOptions.model_fields, "groups", "se_ratio", "depthwise_repeats", "depthwise_groups")
-"""What rows and candidates say and none leaves open."""
+_FIXED = (*RowOptions.model_fields, "groups", "se_ratio", "depthwise_repeats", "depthwise_groups")
+"""Options of rows and candidates that are never open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +27,13 @@ class OpenLayer:
     """One layer that chooses.
 
     Attributes:
-        name: of the layer, `stages.<output stride>.<number in the stage>`.
-        output_stride: of its stage.
-        location: of the row in the space's record.
-        row: what the space's file says of it.
-        stride: of its first block.
-        ops: the candidates' ops by name; of a layer without candidates, its own by `None`.
-        candidates: what it chooses from, by name.
+        name: name of the layer, `stages.<output stride>.<number in the stage>`.
+        output_stride: output stride of its stage.
+        location: location of its row in the space's record.
+        row: its row in the space.
+        stride: stride of its first block.
+        ops: name of each candidate to its op; `None` to the row's own op, where there are no candidates.
+        candidates: name to candidate.
     """
 
     name: str
@@ -47,7 +47,7 @@ class OpenLayer:
     def options(self, candidate: str | None = None) -> dict[str, tuple[Any, ...]]:
         """Return the fields of a `LayerChoice` that are open with a candidate, each with its values.
 
-        `options()` of a layer with candidates tells what is open with one that takes every field.
+        Without `candidate`, those that are open with any candidate.
         """
         takes = FIELDS_OF_OP[self.ops[candidate]] if candidate in self.ops else set(_OWN)
         fields = {field: getattr(self.row, field) for field in _OWN if field in {*takes, "out_channels", "repeats"}}
@@ -59,21 +59,21 @@ class OpenLayer:
         return sum(math.prod(map(len, self.options(candidate).values())) for candidate in self.ops)
 
     def draw(self, pick: Pick) -> LayerChoice:
-        """Choose: the candidate, then each value that it leaves open."""
+        """Return a choice: the candidate, then each value that it leaves open."""
         candidate = pick(tuple(self.ops))
         return LayerChoice(
             candidate=candidate, **{field: pick(values) for field, values in self.options(candidate).items()}
         )
 
     def rows(self, choice: LayerChoice) -> tuple[BlockSpec, ...]:
-        """Return the rows that a choice makes of the layer: one, or two where the blocks after the first differ.
+        """Return the rows that a choice gives: one, or two where the blocks after the first differ.
 
         Raises:
             InputError: the layer does not offer that choice.
         """
         self._check(choice)
         repeats = self._value(choice, "repeats")
-        first = self._said(choice.candidate) | self._values(choice)
+        first = self._fixed(choice.candidate) | self._values(choice)
         start = first | ({"stride": self.stride} if self.stride > 1 else {})
         if self.row.rest is None:
             return (BlockSpec(**start | ({"repeats": repeats} if repeats > 1 else {})),)
@@ -91,10 +91,9 @@ class OpenLayer:
                 raise InputError(f"{self.name} cannot choose {value!r} for {field!r}; expected {expected}")
 
     def offer(self) -> str:
-        """Return, for an error, what can be chosen."""
-        letters = {"k": "kernel_size", "e": "expansion", "c": "out_channels"}
-        said = {letter: getattr(self.row, field) for letter, field in letters.items()}
-        values = ", ".join(f"{letter} {words(options)}" for letter, options in said.items() if options)
+        """Return what can be chosen, for an error."""
+        letters = {"k": self.row.kernel_size, "e": self.row.expansion, "c": self.row.out_channels}
+        values = ", ".join(f"{letter} {words(options)}" for letter, options in letters.items() if options)
         return f"{words(tuple(self.candidates)) if self.candidates else 'a block'} with {values}, s {self.stride}"
 
     def _value(self, choice: LayerChoice, field: str) -> Any:
@@ -102,20 +101,18 @@ class OpenLayer:
         return options[0] if chosen is None and options else chosen
 
     def _values(self, choice: LayerChoice) -> dict[str, Any]:
-        """Return the values of the first block that the row says or leaves open."""
+        """Return the values of the first block, from the choice or the row."""
         takes = {*FIELDS_OF_OP[self.ops[choice.candidate]], "out_channels"}
         values = {field: self._value(choice, field) for field in _OWN if field in takes and field != "repeats"}
         return {field: value for field, value in values.items() if value is not None}
 
-    def _said(self, candidate: str | None) -> dict[str, Any]:
-        """Return what the row and the candidate say, the candidate's word first; of the row what its op takes."""
-        said = {field: getattr(self.row, field) for field in _SAID}
-        if candidate is not None:
-            chosen = self.candidates[candidate]
-            said = {field: value for field, value in said.items() if field in FIELDS_OF_OP[self.ops[candidate]]}
-            own = {field: getattr(chosen, field) for field in ("kernel_size", "expansion", *_SAID)}
-            said |= {field: value for field, value in own.items() if value is not None}
-        return {field: value for field, value in said.items() if value is not None}
+    def _fixed(self, candidate: str | None) -> dict[str, Any]:
+        """Return the options of the row that the op has, overridden by those of the candidate."""
+        given = self.row.model_dump(include=set(_FIXED), exclude_none=True)
+        if candidate is None:
+            return given
+        own = self.candidates[candidate].model_dump(exclude={"name"}, exclude_none=True)
+        return {field: given[field] for field in given if field in FIELDS_OF_OP[self.ops[candidate]]} | own
 
 
 def open_layers(spec: SpaceSpec) -> tuple[OpenLayer, ...]:
@@ -135,21 +132,22 @@ def _open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
                     location=("stages", position, "blocks", index),
                     row=row,
                     stride=1 if number else row.stride,
-                    ops={name: spec.op_of(each) for name, each in candidates.items()} or {None: spec.op_of(row)},
+                    ops={name: op_of(each, spec.defaults) for name, each in candidates.items()}
+                    or {None: op_of(row, spec.defaults)},
                     candidates=candidates,
                 )
                 count += 1
 
 
 def single_row(row: SpaceRow, channels: int | None) -> BlockSpec:
-    """Return the row of a stem or head; `channels` where they are open."""
-    said = {field: getattr(row, field) for field in (*_SAID, "stride") if field in row.model_fields_set}
-    said |= {field: values[0] for field in ("kernel_size", "expansion") if (values := getattr(row, field))}
-    return BlockSpec(out_channels=channels or row.out_channels[0], **said)
+    """Return the row of a stem or head, with `channels` where they are open."""
+    given = row.model_dump(include={*_FIXED, "stride"}, exclude_unset=True)
+    given |= {field: values[0] for field in ("kernel_size", "expansion") if (values := getattr(row, field))}
+    return BlockSpec(out_channels=channels or row.out_channels[0], **given)
 
 
 def words(values: tuple[Any, ...]) -> str:
-    """Return options as a person tells them.
+    """Return options as words.
 
     >>> words((3, 5)), words((0.75,)), words(tuple(range(100)))
     ('3 or 5', '0.75', '0, 1, 2, … or 99')

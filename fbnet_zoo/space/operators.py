@@ -15,10 +15,7 @@ def space_operators(space: Space, *, num_classes: int = 1000) -> tuple[Operator,
     Raises:
         InputError: a block cannot be built.
     """
-    found = [
-        block_operator(planner.plan_block(space.frame, each.row, each.in_channels), each.size_in)
-        for each in space.operators()
-    ]
+    found = [block_operator(space.plan(each), each.size_in) for each in space.operators()]
     for size in space.spec.input_size:
         for channels in space.spec.head.out_channels:
             head = space.frame.head.model_copy(update={"out_channels": channels})

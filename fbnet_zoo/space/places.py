@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from fbnet_zoo.layers import conv_output_size
+from fbnet_zoo.planner import ResolvedBlock, resolve
 from fbnet_zoo.space.choices import LayerChoice
-from fbnet_zoo.space.encode import resolve
 from fbnet_zoo.space.layers import OpenLayer
 from fbnet_zoo.space.records import SpaceSpec
 from fbnet_zoo.spec import ArchSpec, BlockSpec
@@ -14,39 +15,35 @@ from fbnet_zoo.spec import ArchSpec, BlockSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedBlock:
-    """One block on an input `(N, in_channels, size_in, size_in)`.
-
-    `row` says all of it: op, kernel, stride, groups, expansion, output channels, activation, squeeze-excite.
-    `Space.plan` resolves it further, to the layers that are built.
-    """
+    """One block on an input `(N, in_channels, size_in, size_in)`; `Space.plan` gives its layers."""
 
     in_channels: int
     size_in: int
-    row: BlockSpec
+    row: ResolvedBlock
 
     @property
     def does_nothing(self) -> bool:
-        """Whether it is a skip that returns its input."""
+        """Whether the block is a skip that returns its input."""
         return self.row.op == "skip" and self.row.stride == 1 and self.row.out_channels == self.in_channels
 
     def having(self, in_channels: int, **fields: Any) -> "PlacedBlock":
-        """Return the block with other channels in front, and other values in its row."""
-        return replace(self, in_channels=in_channels, row=self.row.model_copy(update=fields))
+        """Return the block with other input channels and other values in its row."""
+        return replace(self, in_channels=in_channels, row=replace(self.row, **fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one block stands, and what can stand there.
+    """A place in the network, and the blocks that it can hold.
 
     Attributes:
-        name: of the layer; with `.rest` for its blocks after the first, where the depth is open.
-        channels: every pair of input and output channels that is possible; the last is the widest.
+        name: name of the layer; with `.rest` for its blocks after the first, where the depth is open.
+        channels: possible pairs of input and output channels, the widest last.
         size_in: side of the input, px.
         size_out: side of the output, px.
-        stride: of the block.
-        repeats: how many of it may follow each other.
-        expansions: those that are open; none where the blocks say theirs.
-        blocks: what can stand here by name, the widest of each.
+        stride: stride of the block.
+        repeats: possible numbers of such blocks in a row.
+        expansions: expansions to choose from; empty where each block has its own.
+        blocks: name of each possible block to its widest form.
     """
 
     name: str
@@ -59,7 +56,7 @@ class Place:
     blocks: Mapping[str, PlacedBlock]
 
     def narrowed(self) -> Iterator[PlacedBlock]:
-        """Yield every block that can stand here, with all channels and expansions, but for what does nothing."""
+        """Yield every possible block, in all channels and expansions, except those that do nothing."""
         for (before, after), block in product(self.channels, self.blocks.values()):
             for expansion in (self.expansions if block.row.expansion else ()) or (block.row.expansion,):
                 narrow = block.having(before, out_channels=after, expansion=expansion)
@@ -68,22 +65,25 @@ class Place:
 
 
 def places(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, input_size: int) -> Iterator[Place]:
-    """Yield the places of a space's layers, for images of `input_size` px."""
-    size, before = _after(input_size, spec.stem.stride), spec.stem.out_channels
+    """Yield the places of a space's layers, for images of `input_size` px.
+
+    Kernels are odd and padded to keep the size, so that only the stride changes it.
+    """
+    size, before = conv_output_size(input_size, 1, spec.stem.stride), spec.stem.out_channels
     for layer in layers:
         after = layer.row.out_channels
         yield _place(layer, frame, size, tuple(product(before, after)))
-        size, before = _after(size, layer.stride), after
+        size, before = conv_output_size(size, 1, layer.stride), after
         if layer.row.repeats[-1] > 1:
             yield _place(layer, frame, size, tuple(zip(after, after, strict=True)), rest=True)
 
 
 def placed_blocks(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, size: int) -> Iterator[PlacedBlock]:
-    """Yield the blocks of a space from stem to head, for colour images of `size` px; some more than once."""
+    """Yield the blocks of a space from stem to head, for color images of `size` px, with duplicates."""
     stem = PlacedBlock(in_channels=3, size_in=size, row=resolve(frame, frame.stem))
     for channels in spec.stem.out_channels:
         yield stem.having(3, out_channels=channels)
-    last, size_out = spec.stem.out_channels, _after(size, spec.stem.stride)
+    last, size_out = spec.stem.out_channels, conv_output_size(size, 1, spec.stem.stride)
     for place in places(layers, frame, spec, size):
         yield from place.narrowed()
         last, size_out = tuple(dict.fromkeys(after for _, after in place.channels)), place.size_out
@@ -100,7 +100,7 @@ def _place(
         name=f"{layer.name}.rest" if rest else layer.name,
         channels=channels,
         size_in=size,
-        size_out=_after(size, stride),
+        size_out=conv_output_size(size, 1, stride),
         stride=stride,
         repeats=tuple(count - 1 for count in layer.row.repeats if count > 1) if rest else (1,),
         expansions=layer.options().get(_field(layer, "expansion", rest=rest), ()),
@@ -127,11 +127,6 @@ def _widest(layer: OpenLayer, *, rest: bool) -> Iterator[tuple[str, BlockSpec]]:
 
 
 def _field(layer: OpenLayer, field: str, *, rest: bool) -> str:
-    """Return the field of a choice that tells a value of the first block, or of those after it."""
+    """Return the field of a choice that holds a value of the first block, or of those after it."""
     own = rest and getattr(layer.row.rest, field, None) is not None
     return f"rest_{field}" if own else field
-
-
-def _after(size: int, stride: int) -> int:
-    """Return the side of a block's output: kernels are odd and padded by half."""
-    return -(-size // stride)

@@ -15,7 +15,7 @@ _ROWS: dict[str, type[Record]] = {
 
 
 def space_schema() -> Schema:
-    """Return the schema: as that of definitions, with ranges, and candidates, variants and recipe by their names.
+    """Return the schema: that of definitions with ranges, and with candidates, variants and recipe keyed by name.
 
     >>> space_schema()["properties"]["candidates"]["additionalProperties"]
     {'$ref': '#/$defs/CandidateSpec'}
@@ -36,7 +36,7 @@ def space_schema() -> Schema:
 
 
 def _with_named_range(node: Any, found: list[Schema]) -> Any:
-    """Replace the schema of a range, which stands wherever one is allowed, by its name."""
+    """Replace each copy of the schema of a range by a reference."""
     if isinstance(node, list):
         return [_with_named_range(item, found) for item in node]
     if not isinstance(node, dict):

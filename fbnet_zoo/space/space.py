@@ -1,4 +1,4 @@
-"""Search spaces: how many networks they hold, which, and what those are made of."""
+"""Search spaces: their networks, and what those consist of."""
 
 import hashlib
 import math
@@ -29,9 +29,8 @@ MAX_SEED = (1 << 63) - 1
 class Space:
     """A search space: a macro-structure whose layers choose.
 
-    A point of it is a `Choices` record, which `decode` turns into a definition and `encode` makes of one. The
-    choices of a point are those of its `layers`, in order, beside its input size and the channels of stem and head
-    where the space leaves them open.
+    A point is a `Choices` record: the choices of its `layers`, in order, its input size, and the channels of stem and
+    head where they are open. `decode` turns a point into a definition, `encode` a definition into a point.
 
     >>> from fbnet_zoo.space import load_space
     >>> space = load_space("fbnet")
@@ -45,17 +44,17 @@ class Space:
 
     @property
     def name(self) -> str:
-        """The space's name."""
+        """Name of the space."""
         return self.spec.name
 
     @cached_property
     def layers(self) -> tuple[OpenLayer, ...]:
-        """What chooses, in order."""
+        """The layers that choose, in order."""
         return open_layers(self.spec)
 
     @cached_property
     def frame(self) -> ArchSpec:
-        """One network of the space: what rows leave out is in all of its networks as in this one."""
+        """One network of the space, whose defaults are those of all."""
         return self._frames[None]
 
     def size(self) -> int:
@@ -65,16 +64,16 @@ class Space:
         return ends * math.prod(layer.size() for layer in self.layers)
 
     def sample(self, seed: int) -> Choices:
-        """Return a random point, the same for the same seed: every value is drawn evenly from what is open.
+        """Return a random point, the same for the same seed; every open value is drawn uniformly.
 
         Raises:
-            InputError: the seed is no whole number, or negative.
+            InputError: the seed is negative or not a whole number.
         """
         require_whole("seed", seed, low=0, high=MAX_SEED)
         return self.draw(random.Random(seed).choice)  # noqa: S311 - nothing here is secret
 
     def draw(self, pick: Pick) -> Choices:
-        """Return the point that `pick`, which takes one of several options, takes."""
+        """Return the point that `pick` selects, value by value."""
         return Choices(
             space=self.name,
             input_size=pick(self.spec.input_size),
@@ -88,10 +87,10 @@ class Space:
 
         Args:
             choices: the point.
-            name: of the network; the space's name and a digest of the choices when not said.
+            name: name of the network (default: the space's name and a digest of the choices).
 
         Raises:
-            InputError: the space does not offer these choices, or `name` is none.
+            InputError: the space does not offer these choices, or `name` is not valid.
         """
         self._check(choices)
         digest = hashlib.sha256(choices.model_dump_json(exclude_none=True).encode()).hexdigest()
@@ -105,18 +104,17 @@ class Space:
             "head": single_row(self.spec.head, choices.head_channels),
         }
         parts = ("bn_eps", "zero_init_residual", "defaults", "classifier")
-        said = {part: getattr(self.spec, part) for part in parts if part in self.spec.model_fields_set}
+        given = {part: getattr(self.spec, part) for part in parts if part in self.spec.model_fields_set}
         try:
-            return ArchSpec.model_validate(fields | said | self._variant(choices.variant))
+            return ArchSpec.model_validate(fields | given | self._variant(choices.variant))
         except ValidationError as error:
-            raise _told(error) from error
+            raise _input_error(error) from error
 
     def encode(self, arch: ArchSpec) -> Choices:
-        """Return the point that a network is.
+        """Return the point of a network.
 
         Raises:
-            InputError: the network is not in the space; the text names the first row that is not, `location` leads
-                to it.
+            InputError: the network is not in the space; text and `location` give the first row that is not.
         """
         problems = []
         for variant in (None, *(each.name for each in self.spec.variants)):
@@ -129,13 +127,13 @@ class Space:
         raise InputError(problem, location=furthest.location)
 
     def places(self, input_size: int | None = None) -> tuple[Place, ...]:
-        """Return where blocks stand and which: what a supernet holds.
+        """Return the places of the network with their possible blocks: what a supernet consists of.
 
         Args:
-            input_size: of the image, px; the largest that is open when not said.
+            input_size: side of the image, px (default: the largest of the space).
 
         Raises:
-            InputError: no image has that size.
+            InputError: the size is not valid.
         """
         return tuple(places(self.layers, self.frame, self.spec, self._sizes(input_size)[-1]))
 
@@ -145,10 +143,10 @@ class Space:
         Blocks that differ in channels or expansion are distinct; skips that return their input are left out.
 
         Args:
-            input_size: of the image, px; all sizes that are open when not said.
+            input_size: side of the image, px (default: all sizes of the space).
 
         Raises:
-            InputError: no image has that size.
+            InputError: the size is not valid.
 
         >>> from fbnet_zoo.space import load_space
         >>> len(load_space("fbnet").operators())  # 12 shapes, 6 of which a skip changes, stem and head
@@ -197,7 +195,7 @@ class Space:
 
     def _check(self, choices: Choices) -> None:
         if choices.space != self.name:
-            raise InputError(f"these are choices of the space {choices.space}, not of {self.name}")
+            raise InputError(f"the choices are for the space {choices.space}, not for {self.name}")
         if len(choices.layers) != len(self.layers):
             raise InputError(f"{self.name} has {len(self.layers)} layers; the choices are for {len(choices.layers)}")
         if choices.input_size not in self.spec.input_size:
@@ -218,7 +216,7 @@ class Space:
             }
 
     def _variant(self, name: str | None) -> dict[str, Any]:
-        """Return the parts that a variant has otherwise."""
+        """Return the parts that a variant replaces."""
         known = {each.name: each for each in self.spec.variants}
         if name is None:
             return {}
@@ -228,8 +226,8 @@ class Space:
         return {part: value for part, value in parts.items() if value is not None}
 
 
-def _told(error: ValidationError) -> InputError:
-    """Return what is wrong with a network, with its place."""
+def _input_error(error: ValidationError) -> InputError:
+    """Return what is wrong with a network, with its location."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -242,7 +240,7 @@ def _drawn(row: SpaceRow, pick: Pick) -> int | None:
 
 
 def _progress(location: tuple[str | int, ...]) -> tuple[int, ...]:
-    """Return how far a network was read before it was found not to be of the space."""
+    """Return how much of a network matched the space, as a sort key."""
     order = ("input_size", "stem", "stages", "head")
     part = order.index(str(location[0])) if location[0] in order else len(order)
     return (part, *(each for each in location if isinstance(each, int)))

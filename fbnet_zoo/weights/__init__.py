@@ -1,1 +1,1 @@
-"""TODO."""
+"""Weights of networks: loaded from files, caches and the Hub, saved, or drawn from a seed."""

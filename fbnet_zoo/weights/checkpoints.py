@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything, recognised by all of their keys, written whole or not at all."""
+"""Checkpoint files: read without executing anything, recognized by all of their keys, written atomically."""
 
 import functools
 from collections import Counter
@@ -18,13 +18,13 @@ from fbnet_zoo.weights import layouts
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM, Shape
 
 _WRAPPERS = ("model_ema", "state_dict_ema", "state_dict")
-"""Where training programs put the state dict in a larger one; averaged weights are the published ones."""
+"""Keys of the state dict in files of training programs; averaged weights, which are what is published, come first."""
 
 _COUNTER = ".num_batches_tracked"
-"""Of batch norm; plays no part in inference, and older files lack it."""
+"""Suffix of a batch-norm buffer that inference does not use and older files do not have."""
 
 _SAFETENSORS = ".safetensors"
-_CURE = "give a checkpoint of that network"
+_REMEDY = "expected a checkpoint of that network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,10 @@ class Checkpoint:
     """The values of a whole network, under our names; every key and shape is verified.
 
     Attributes:
-        spec: the definition that they fit, with the batch-norm epsilon and the preprocessing that they need.
-        values: parameters and buffers; those of the classifier may be missing.
-        weights: what they are: a tag of the definition, an address, or the name of a file.
-        license: that they are under, where it is known.
+        spec: the matching definition, with the batch-norm epsilon and the preprocessing of the weights.
+        values: parameters and buffers by name; those of the classifier may be missing.
+        weights: tag of the definition, address, or name of the file.
+        license: license of the weights, if known.
     """
 
     spec: ArchSpec
@@ -45,34 +45,34 @@ class Checkpoint:
 
     @property
     def num_classes(self) -> int:
-        """Outputs of its classifier; 0 without one."""
+        """Number of outputs of the classifier; 0 without one."""
         return len(self.values[CLASSIFIER]) if CLASSIFIER in self.values else 0
 
     @property
     def in_channels(self) -> int:
-        """Channels of its images."""
+        """Number of channels of the images."""
         return self.values[STEM].shape[1] * self.spec.stem.groups
 
 
 @torch.no_grad()
 def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYOUTS) -> Checkpoint:
-    """Read a checkpoint that has all keys and shapes of a definition.
+    """Return a checkpoint that has all keys and shapes of a definition.
 
     Args:
-        path: a safetensors file (`.safetensors`), or what `torch.save` wrote of a state dict or of a dictionary that
-            holds one; nothing in it is ever executed.
-        specs: definitions that it may fit, the preferred first.
-        among: layouts of names that it may be in.
+        path: a safetensors file (`.safetensors`), or a file that `torch.save` wrote of a state dict or of a dictionary
+            with one; nothing in it is ever executed.
+        specs: possible definitions, in order of preference.
+        among: possible layouts of names.
 
     Raises:
         InputError: there is no such file.
-        WeightsError: it cannot be read, or fits none of them.
+        WeightsError: the file cannot be read, or fits none of the definitions.
     """
     content, metadata = _content(path)
     state = _state_dict(path, content)
     match = _recognise(path, state, specs, among)
     values = {ours: _value(state, theirs) for ours, theirs in match.names.items()}
-    if path.suffix != _SAFETENSORS:  # where each value lies apart
+    if path.suffix != _SAFETENSORS:  # in which no values share memory
         values = _unshared(values)
     _shape_classifier(match, values)
     _check_shapes(path, match, values)
@@ -81,16 +81,16 @@ def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYO
 
 
 def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mapping[str, str | None]) -> None:
-    """Write a network's state dict with its definition as a safetensors file, whole or not at all.
+    """Write a network's state dict with its definition as a safetensors file, atomically.
 
     Args:
-        path: of the file, ending in `.safetensors`, by which `read` knows it.
-        state: by our names.
+        path: path of the file, ending in `.safetensors`.
+        state: values by our names.
         spec: the definition.
-        notes: texts to write beside them; `weights` and `license` are read again by `read`.
+        notes: further texts for the file; `read` returns `weights` and `license`.
 
     Raises:
-        InputError: the file cannot be written, or has another ending.
+        InputError: the file cannot be written, or has another extension.
     """
     if path.suffix != _SAFETENSORS:
         raise InputError(
@@ -105,24 +105,24 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
 
 
 def _content(path: Path) -> tuple[Any, dict[str, str]]:
-    """Return what a file holds, and the texts that a safetensors file carries."""
+    """Return the content of a file, and the metadata of a safetensors file."""
     if not path.is_file():
-        raise InputError(f"{path} is not a file; expected a checkpoint, a tag or an address of weights")
+        raise InputError(f"{path} is not a file; expected the path of a checkpoint, a tag or an address")
     try:
         if path.suffix == _SAFETENSORS:
             return _safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # readers of damaged files raise almost anything
         raise WeightsError(
-            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}): it is damaged, or asks to run "
-            "code, which is never allowed; get it again, or save its state dict alone"
+            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}): it is damaged, or would run code, "
+            "which is never allowed; download it again, or save only its state dict"
         ) from error
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import safe_open
 
-    # Read, not mapped: a file that is written over while its network is in use must not change or kill the process.
+    # Read, not mapped: overwriting the file of a network in use must not change its values or crash the process.
     with safe_open(path, framework="pt", backend="pread") as file:
         return file.get_tensors(), file.metadata() or {}
 
@@ -133,7 +133,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         content = next((content[key] for key in _WRAPPERS if content.get(key) is not None), content)
     if not isinstance(content, dict) or not content or not all(map(_is_value, content.items())):
         raise WeightsError(
-            f"{path} holds no state dict; expected tensors by name, alone or under {', '.join(_WRAPPERS)}"
+            f"{path} contains no state dict; expected tensors by name, at the top or under {', '.join(_WRAPPERS)}"
         )
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): value for name, value in content.items()}
@@ -148,13 +148,13 @@ def _is_value(item: tuple[Any, Any]) -> bool:
 
 def _value(state: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in state:
-        return torch.tensor(0)  # batches seen
+        return torch.tensor(0)  # number of batches
     value = state[name].contiguous()
     return value.long() if name.endswith(_COUNTER) else value.float()
 
 
 def _unshared(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy values that share memory, as those of one flat buffer do, or parameters would be trained together."""
+    """Copy values that share memory, such as a flat buffer; otherwise parameters would be trained together."""
     memory = {name: value.untyped_storage().data_ptr() for name, value in values.items()}
     times = Counter(memory.values())
     return {name: value.clone() if times[memory[name]] > 1 else value for name, value in values.items()}
@@ -162,7 +162,7 @@ def _unshared(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Match:
-    """A definition and a layout, their names by ours, and the shapes of the definition's network."""
+    """A definition and a layout, with the layout's names by ours and the shapes of the network."""
 
     spec: ArchSpec
     layout: Layout
@@ -200,14 +200,14 @@ def _first_difference(state: Mapping[str, Tensor], match: _Match) -> str:
     named = f"the nearest layout of names ({match.layout})"
     for name in match.names.values():
         if name not in state and not name.endswith(_COUNTER):
-            return f"it lacks {name!r} of {named}; {_CURE}"
+            return f"it lacks {name!r} of {named}; {_REMEDY}"
     known = set(match.names.values())
     first = next(name for name in state if name not in known)
-    return f"it has {first!r}, which is not in {named}; {_CURE}"
+    return f"it has {first!r}, which is not in {named}; {_REMEDY}"
 
 
 def _shape_classifier(match: _Match, values: dict[str, Tensor]) -> None:
-    """Let the two forms of a classifier, linear and 1x1 convolution, pass for each other."""
+    """Convert between the two forms of a classifier, linear and 1x1 convolution."""
     if CLASSIFIER in values:
         shape = values[CLASSIFIER].shape
         if shape[2:] in {(), (1, 1)}:
@@ -215,7 +215,7 @@ def _shape_classifier(match: _Match, values: dict[str, Tensor]) -> None:
 
 
 def _check_shapes(path: Path, match: _Match, values: Mapping[str, Tensor]) -> None:
-    """Compare all shapes but the number of channels of the image and of classes."""
+    """Check all shapes, except the numbers of image channels and classes."""
     expected = dict(match.shapes)
     stem, classes = values[STEM].shape, values[CLASSIFIER].shape[:1] if CLASSIFIER in values else ()
     expected[STEM] = (expected[STEM][0], *(stem[1:2] or (1,)), *expected[STEM][2:])
@@ -224,23 +224,23 @@ def _check_shapes(path: Path, match: _Match, values: Mapping[str, Tensor]) -> No
         if value.shape != expected[name] or 0 in value.shape:
             raise WeightsError(
                 f"{path} does not fit {match.spec.name}: its {match.names[name]!r} has the shape {tuple(value.shape)}, "
-                f"expected {expected[name]}; {_CURE}"
+                f"expected {expected[name]}; {_REMEDY}"
             )
 
 
 def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, str]) -> Checkpoint:
-    """Add what `write` noted beside the tensors."""
+    """Return a checkpoint with what `write` put into the metadata."""
     spec, definition = checkpoint.spec, metadata.get("definition")
     if definition is not None:
         try:
             saved = arch_file.parse(definition, origin="its definition")
         except InputError as error:
-            raise WeightsError(f"{path} carries a definition that cannot be used ({error}); save it again") from error
+            raise WeightsError(f"{path} contains an invalid definition ({error}); save it again") from error
         theirs, ours = planner.plan(saved), planner.plan(spec)
         if (theirs.stem, theirs.stages, theirs.head) != (ours.stem, ours.stages, ours.head):
             raise WeightsError(
-                f"{path} was saved from {saved.name}, whose layers have the shapes of {spec.name}'s but differ in "
-                f"paddings, activations or the like; create {saved.name}"
+                f"{path} was saved from {saved.name}, whose layers have the same shapes as those of {spec.name} but "
+                f"other paddings or activations; create {saved.name}"
             )
         spec = spec.model_copy(update={"bn_eps": saved.bn_eps, "preprocess": saved.preprocess or spec.preprocess})
     return replace(checkpoint, spec=spec, weights=metadata.get("weights", path.name), license=metadata.get("license"))

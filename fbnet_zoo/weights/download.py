@@ -1,9 +1,8 @@
-"""From the source of a checkpoint to a verified file: beside a definition, or through caches that other tools share.
+"""From the source of a checkpoint to a verified file, through caches that other tools share.
 
-`hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode). Files of URLs lie in
-`torch.hub`'s folder of checkpoints under names of our own, a digest of the URL and the file's name. Neither client
-compares sizes or digests, so that is done here: the announced size after a download, what is known of the file on
-every use.
+`hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode). Files of URLs are in
+`torch.hub`'s checkpoint folder, named by a digest of the URL and the name of the file. Neither client compares sizes or
+digests, so that is done here: the announced size after a download, known sizes and digests on every use.
 """
 
 import hashlib
@@ -20,85 +19,72 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from fbnet_zoo.atomic import sync
-from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
+from fbnet_zoo.errors import WeightsError, WeightsUnavailableError
+from fbnet_zoo.weights.sources import WeightsSource
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Files of a repository that are looked for when an address names none, best first."""
+"""Files of a repository to look for when an address names none, in order of preference."""
 
 _CARD = "README.md"
-_HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^/\s]+/[^/\s]+)(?:/(?P<file>\S+))?")
 _PROBE_SECONDS = 5
-"""How long a server may take to describe a file; the Hub's client would try for 23 s to download from no network."""
+"""Timeout for describing a file; without a network, the Hub's client would try to download for 23 s."""
 
 
-def is_address(text: str) -> bool:
-    """Tell whether `text` is meant as an address rather than a path.
-
-    >>> is_address("hf://timm/fbnetc_100.rmsp_in1k"), is_address("weights/model.pth")
-    (True, False)
-    """
-    return "://" in text
-
-
-def fetch(address: str, *, size: int | None = None, sha256: str | None = None) -> Path:
+def fetch(source: WeightsSource, *, size: int | None = None, sha256: str | None = None) -> Path:
     """Return the file at an address, from a cache if it is there.
 
     Args:
-        address: `hf://owner/repository[/file]` or the URL of a file.
-        size: bytes that it must have.
-        sha256: digest that it must have, in hexadecimal; the beginning of one is compared as such.
+        source: an address: its kind is `hub` or `url`.
+        size: expected size, bytes.
+        sha256: expected digest in hexadecimal, or a prefix of it.
 
     Raises:
-        WeightsUnavailableError: it is not in the cache and cannot be downloaded.
-        WeightsError: its size or digest is wrong.
-        InputError: the address is none.
+        WeightsUnavailableError: the file is not in the cache and cannot be downloaded.
+        WeightsError: the size or the digest is wrong.
     """
-    if address.startswith("hf://"):
-        repo, file = _parse(address)
-        path = _from_hub(repo, (file,) if file else HUB_FILES)
-        _verify(path, size, sha256 or _digest_in_name(path), address, _delete(path))
-        return path
-    if urlsplit(address).scheme not in {"http", "https"}:
-        raise InputError(f"{address!r} is no address of weights; expected hf://owner/repository[/file] or https://…")
-    return _from_url(address, size, sha256)
-
-
-def beside(name: str, folder: Path, *, size: int | None = None, sha256: str | None = None) -> Path:
-    """Return a file that lies in the folder of a definition.
-
-    Args:
-        name: of the file, without any folder.
-        folder: that it lies in.
-        size: bytes that it must have.
-        sha256: digest that it must have, in hexadecimal; the beginning of one is compared as such.
-
-    Raises:
-        WeightsUnavailableError: there is no such file.
-        WeightsError: it lies elsewhere, by a link or by its name; or its size or digest is wrong.
-    """
-    path = folder / name
-    if path.resolve().parent != folder.resolve():
-        raise WeightsError(f"the file {path} lies outside {folder}; expected one in that folder itself: copy it there")
-    if not path.is_file():
-        raise WeightsUnavailableError(f"there is no file {path}, which a definition names; put it there")
-    _verify(path, size, sha256, str(path), "it is damaged or another one: put there what the definition means")
+    if source.kind == "url":
+        return _from_url(source.text, size, sha256)
+    path = _from_hub(source.repository, (source.file,) if source.file else HUB_FILES)
+    _verify(path, size, sha256 or _digest_in_name(path), source.text, _delete(path))
     return path
 
 
-def hub_license(address: str) -> str | None:
-    """Return the licence that the card of a downloaded repository states; `None` when it states none.
+def beside(name: str, folder: Path, *, size: int | None = None, sha256: str | None = None) -> Path:
+    """Return a file in the folder of a definition.
 
-    The card is downloaded along with the first file, so this needs no network.
+    Args:
+        name: name of the file, without a folder.
+        folder: folder of the definition.
+        size: expected size, bytes.
+        sha256: expected digest in hexadecimal, or a prefix of it.
+
+    Raises:
+        WeightsUnavailableError: there is no such file.
+        WeightsError: the name or a link leads outside the folder, or the size or the digest is wrong.
+    """
+    path = folder / name
+    if path.resolve().parent != folder.resolve():
+        raise WeightsError(f"the file {path} is outside {folder}; copy it to that folder itself")
+    if not path.is_file():
+        raise WeightsUnavailableError(f"there is no file {path}, which a definition requires; copy it there")
+    _verify(path, size, sha256, str(path), "it is damaged or another file: copy the right one there")
+    return path
+
+
+def hub_license(repository: str) -> str | None:
+    """Return the license on the card of a downloaded repository; `None` if it names none.
+
+    The card is downloaded with the first file, so this needs no network.
     """
     import yaml
     from huggingface_hub import metadata_load
 
-    card = _cached(_parse(address)[0], _CARD)
+    card = _cached(repository, _CARD)
     try:
-        said = (metadata_load(card) or {}).get("license") if card else None
-    except (ValueError, yaml.YAMLError):  # a broken card: the weights are none the worse
+        stated = (metadata_load(card) or {}).get("license") if card else None
+    except (ValueError, yaml.YAMLError):  # a broken card says nothing about the weights
         return None
-    return said if isinstance(said, str) else None
+    return stated if isinstance(stated, str) else None
 
 
 def _verify(path: Path, size: int | None, sha256: str | None, address: str, cure: str) -> None:
@@ -114,18 +100,11 @@ def _verify(path: Path, size: int | None, sha256: str | None, address: str, cure
 
 
 def _delete(path: Path) -> str:
-    return f"it is damaged or another one: delete {path.resolve()} and try again"
-
-
-def _parse(address: str) -> tuple[str, str | None]:
-    match = _HUB_ADDRESS.fullmatch(address)
-    if match is None:
-        raise InputError(f"{address!r} is no address of the Hub; expected hf://owner/repository[/file]")
-    return match["repo"], match["file"]
+    return f"it is damaged or another file: delete {path.resolve()} and try again"
 
 
 def _digest_in_name(path: Path) -> str | None:
-    """Return the digest after which the Hub's client names the cached content of large files."""
+    """Return the digest by which the Hub's client names large files in its cache."""
     name = path.resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
@@ -145,7 +124,7 @@ def _from_hub(repo: str, files: Sequence[str]) -> Path:
         return _download_from_hub(repo, files)
     except WeightsError:
         raise
-    except Exception as error:  # the client lets pass what its transport raises, which has no common base
+    except Exception as error:  # the client passes on what its transport raises, which has no common base
         _explain(repo, error)
 
 
@@ -156,25 +135,25 @@ def _download_from_hub(repo: str, files: Sequence[str]) -> Path:
     there = {sibling.rfilename for sibling in info.siblings or ()}
     wanted = next((file for file in files if file in there), None)
     if wanted is None:
-        raise WeightsUnavailableError(f"hf://{repo} has no {' and no '.join(files)}; name the file: hf://{repo}/<file>")
+        raise WeightsUnavailableError(f"hf://{repo} has no {' or '.join(files)}; give the file: hf://{repo}/<file>")
     if _CARD in there:
         hf_hub_download(repo, _CARD)
     return Path(hf_hub_download(repo, wanted))
 
 
 def _explain(repo: str, error: Exception) -> NoReturn:
-    """Turn whatever the Hub's client raised into one sentence with a way out."""
+    """Turn an error of the Hub's client into one sentence with a remedy."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     match error:
         case OfflineModeIsEnabled():
-            why = "is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset it, or give the path of a file"
+            why = "is not in the cache, and HF_HUB_OFFLINE forbids downloads; unset it, or give the path of a file"
         case GatedRepoError():
-            why = "wants its terms to be accepted first; do so on its page of the Hub, then log in with 'hf auth login'"
+            why = "requires accepting its terms; do so on its page on the Hub, then log in with 'hf auth login'"
         case RepositoryNotFoundError():
-            why = "does not exist, or is private; check the name, or log in with 'hf auth login'"
+            why = "does not exist or is private; check the name, or log in with 'hf auth login'"
         case HfHubHTTPError(response=response) if response is not None:
-            why = f"cannot be downloaded, the Hub answers {response.status_code}; try again later"
+            why = f"cannot be downloaded: the Hub answers {response.status_code}; try again later"
         case _:
             why = f"cannot be downloaded ({_reason(error)}); check the network, or give the path of a file"
     raise WeightsUnavailableError(f"hf://{repo} {why}") from error
@@ -186,7 +165,7 @@ def _reason(error: Exception) -> str:
 
 
 def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
-    """Download to a name of its own: published files of different networks are all called `model.pth`."""
+    """Download to a unique name: published files of different networks are all called `model.pth`."""
     from torch import hub
 
     name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{Path(urlsplit(url).path).name}"
@@ -199,13 +178,13 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
         with TemporaryDirectory(dir=path.parent, prefix=f"{name}.") as folder:
             partial, expected = Path(folder) / name, size or _announced_size(url)
             hub.download_url_to_file(url, str(partial), progress=sys.stderr.isatty())
-            _verify(partial, expected, sha256, url, "it is damaged or another one: try again")
+            _verify(partial, expected, sha256, url, "it is damaged or another file: try again")
             sync(partial)
             partial.replace(path)
     except HTTPError as error:
         error.close()  # it holds the connection
         cure = "check the address" if error.code == HTTPStatus.NOT_FOUND else "try again later"
-        raise WeightsUnavailableError(f"{url} cannot be downloaded, the server answers {error.code}; {cure}") from error
+        raise WeightsUnavailableError(f"{url} cannot be downloaded: the server answers {error.code}; {cure}") from error
     except (OSError, HTTPException) as error:
         raise WeightsUnavailableError(
             f"{url} cannot be downloaded ({_reason(error)}); check the network, or give the path of a file"
@@ -214,11 +193,11 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
 
 
 def _announced_size(url: str) -> int | None:
-    """Ask how many bytes a file has; without a network this ends soon, while torch.hub would wait without limit."""
+    """Return the size of a file, bytes; without a network this fails fast, while torch.hub would wait forever."""
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=_PROBE_SECONDS) as answer:  # noqa: S310 - http(s), see `fetch`
+        with urlopen(Request(url, method="HEAD"), timeout=_PROBE_SECONDS) as answer:  # noqa: S310 - http(s) only
             length = answer.headers.get("Content-Length", "")
-    except HTTPError as error:  # not every server answers this; what is wrong will show
+    except HTTPError as error:  # not every server answers this; the download shows any real problem
         error.close()
         return None
     return int(length) or None if length.isdigit() else None

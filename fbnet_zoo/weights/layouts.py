@@ -1,7 +1,7 @@
-"""The names that values of a network have in checkpoints of three origins, derived from its plan.
+"""The names of a network's values in checkpoints of three projects, derived from its plan.
 
 `fbnet_zoo` names are those of the built network. `timm` numbers stages as the tables of the MobileNet papers do,
-`mobile_vision` by output stride. The tests compare them with timm itself and with `tests/data/mobile_vision_keys`.
+`mobile_vision` by output stride. Tests compare them with timm itself and with `tests/data/mobile_vision_keys`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 _Parts = Mapping[str, str]
 
 _ANY_SIZE = 1024
-"""An image (px) large enough for every network: names and shapes do not depend on it."""
+"""An image size (px) large enough for every network; names and shapes do not depend on it."""
 
 _TIMM_STAGES = 7
 """Stages of timm's MobileNets, the expansion of a pooled head being the last."""
@@ -52,12 +52,12 @@ _MOBILE_VISION_SKIP = {"conv": "conv.conv", "bn": "conv.bn"}
 
 
 def shapes(plan: NetworkPlan) -> dict[str, Shape]:
-    """Return the shape of every parameter and buffer of a network, under our name.
+    """Return the shape of every parameter and buffer of a network, by our name.
 
-    The same names in the same order as the `state_dict` of the network built from `plan`, without building it.
+    The names are those of the `state_dict` of the network built from `plan`, in the same order, without building it.
 
-    >>> from fbnet_zoo import get_spec, layers
-    >>> shapes(layers.plan(get_spec("fbnet_b")))["stem.conv.weight"]
+    >>> from fbnet_zoo import get_spec, planner
+    >>> shapes(planner.plan(get_spec("fbnet_b")))["stem.conv.weight"]
     (16, 3, 3, 3)
     """
     found: dict[str, Shape] = {}
@@ -68,18 +68,18 @@ def shapes(plan: NetworkPlan) -> dict[str, Shape]:
 
 
 def keys(plan: NetworkPlan, layout: Layout, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Return the name in `layout` of parameters and buffers, by our name.
+    """Return the names of parameters and buffers in a layout, by our names.
 
-    Parts that a layout cannot express (a second depthwise convolution) keep our name: no file has it, so no file of
-    that layout fits.
+    Parts that the layout does not have (a second depthwise convolution) keep our name, so that no file of that layout
+    fits.
 
     Args:
         plan: the network.
-        layout: whose names are wanted.
-        names: ours; by default all of the network's.
+        layout: layout of the names.
+        names: our names (default: all of the network).
 
-    >>> from fbnet_zoo import get_spec, layers
-    >>> keys(layers.plan(get_spec("fbnet_c")), "mobile_vision")["stages.4.0.expand.bn.weight"]
+    >>> from fbnet_zoo import get_spec, planner
+    >>> keys(planner.plan(get_spec("fbnet_c")), "mobile_vision")["stages.4.0.expand.bn.weight"]
     'backbone.stages.xif2_0.pw.bn.weight'
     """
     ours = shapes(plan) if names is None else names
@@ -115,10 +115,10 @@ def _translate(name: str, blocks: Mapping[str, tuple[str, _Parts]]) -> str:
 
 
 def _timm(plan: NetworkPlan) -> Iterator[tuple[str, tuple[str, _Parts]]]:
-    """Yield timm's name of every block of ours, and the names of its parts.
+    """Yield each of our blocks with timm's name and the names of its parts.
 
-    A stage of timm's begins where the stride or the number of channels changes. In FBNetV3 the block before the pooled
-    head changes it too, but the head's expansion is the seventh stage, and there are no more.
+    In timm, a stage begins where the stride or the number of channels changes. The block before FBNetV3's pooled head
+    also changes it, but the expansion of the head is the seventh and last stage.
     """
     pooled = isinstance(plan.head, PoolHeadPlan)
     most = _TIMM_STAGES - pooled
@@ -139,10 +139,10 @@ def _timm(plan: NetworkPlan) -> Iterator[tuple[str, tuple[str, _Parts]]]:
 
 
 def _mobile_vision(plan: NetworkPlan) -> Iterator[tuple[str, tuple[str, _Parts]]]:
-    """Yield mobile-vision's name of every block of ours, and the names of its parts.
+    """Yield each of our blocks with mobile-vision's name and the names of its parts.
 
-    Blocks are `xif{stage}_{block}`, stage 0 being the stem and the last the head. Skipped blocks are counted, stages
-    without blocks are not.
+    Blocks are named `xif{stage}_{block}`; the stem is stage 0, the head the last. Skipped blocks count, stages without
+    blocks do not.
     """
     trunk = "backbone.stages.xif"
     stages = [stage for stage in plan.stages if stage.blocks]

@@ -1,7 +1,7 @@
-"""Weights of a network: drawn from a seed, or taken from a checkpoint.
+"""Weights of a network: loaded from a checkpoint, or drawn from a seed.
 
-What a user should know of them goes to the logger `fbnet_zoo` as a warning, which Python shows unless it is told not
-to: their licence, once per process; a stem or a classifier that had to be changed; another definition that they chose.
+The logger `fbnet_zoo` warns of what a user should know: the license, once per process; a stem or a classifier that was
+changed; a definition other than the one asked for.
 """
 
 import functools
@@ -17,60 +17,61 @@ from fbnet_zoo import blocks, registry
 from fbnet_zoo.batch_norm import recalibrate
 from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError
 from fbnet_zoo.model import FBNet, changed
-from fbnet_zoo.own_zoo import BESIDE
 from fbnet_zoo.spec import ArchSpec, Layout, WeightsSpec
 from fbnet_zoo.weights import checkpoints, download, layouts
 from fbnet_zoo.weights.checkpoints import Checkpoint
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
+from fbnet_zoo.weights.sources import WeightsSource
 
 RANDOM = "random seed"
-"""What the name of weights starts with that `randomize` drew."""
+"""Prefix of the name of weights that `randomize` drew."""
 
 log = logging.getLogger(__name__)
 
 _CALIBRATION_SHAPE = (8, 128)
-"""Noise images and their size (px) from which running statistics of a random network are taken."""
+"""Number and size (px) of the noise images that give the running statistics of a random network."""
 
 _SATURATED = (-2.1, 2.4, -2.1, 2.4)
-"""Images of one value, about normalised black and white, that join them: a network that has never seen such images
-answers with activations out of all proportion, and amplifies rounding errors until no conversion can be checked."""
+"""Values of further constant images, about normalized black and white: without them, such images would give huge
+activations, which amplify rounding errors until no conversion can be checked."""
 
 _BRANCH_SCALE = 0.2
-"""Of gamma at the end of residual branches: larger makes a random deep network amplify rounding errors."""
+"""Factor for gamma at the end of residual branches; a larger one makes random deep networks amplify rounding errors."""
 
 
 def load(model: FBNet, source: str | Path | bool) -> None:
-    """Replace the values of a network by those of a checkpoint; nothing changes unless all of it fits.
+    """Replace the values of a network by those of a checkpoint; nothing changes unless all of them fit.
 
-    A stem or a classifier for other numbers of channels or classes is adapted or drawn anew, and a warning says so.
+    A stem for another number of channels is adapted, a classifier for another number of classes is replaced by a random
+    one; a warning is logged.
 
     Args:
-        model: not fused; its device and type stay as they are.
+        model: a network that is not fused; its device and dtype do not change.
         source: a tag of its definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
-            A file beside the definition is found for entries of the zoo.
+            Files in the folder of the definition are found for entries of the zoo.
 
     Raises:
         UnknownNameError: the definition has no such tag.
         InputError: there is no such file, or `source` is none of these.
-        WeightsUnavailableError: the checkpoint cannot be downloaded, or does not lie where its definition says.
-        WeightsError: it is damaged or does not fit.
+        WeightsUnavailableError: the checkpoint cannot be downloaded, or is missing from the folder of its definition.
+        WeightsError: the checkpoint is damaged or does not fit.
     """
     _check_not_fused(model)
     fill(model, _read((model.spec,), source, None))
 
 
 def save(model: FBNet, path: str | Path) -> None:
-    """Write a network with its definition, licence and the origin of its weights as a safetensors file, atomically.
+    """Write a network with its definition, license and the origin of its weights as a safetensors file, atomically.
 
-    Whether it was trained since it was loaded is not known: what was `fb_in1k` is `fb_in1k, saved again` in the file.
+    The network may have been trained since it was loaded: the weights `fb_in1k` become `fb_in1k, saved again`.
 
     Args:
-        model: not fused.
-        path: of the file, ending in `.safetensors`.
+        model: a network that is not fused.
+        path: path of the file, ending in `.safetensors`.
 
     Raises:
         WeightsError: the network is fused.
-        InputError: the file cannot be written, or has another ending.
+        InputError: the file cannot be written, or has another extension.
     """
     _check_not_fused(model)
     notes = {"weights": changed(model.weights, "saved again"), "license": model.license}
@@ -81,16 +82,16 @@ def read(spec: ArchSpec, source: str | Path | bool, folder: Path | None = None) 
     """Fetch and verify weights for a definition.
 
     Args:
-        spec: the definition. Where the file has exactly the keys of one named `<name>_timm`, that one is chosen.
+        spec: the definition; if the file has exactly the keys of the definition `<name>_timm`, that one is used.
         source: a tag of the definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`);
-            the address of a published checkpoint of either definition stands for its tag.
-        folder: where files beside the definition lie; if not said, those of the zoo's entry of its name.
+            the address of a published checkpoint of either definition is equivalent to its tag.
+        folder: folder of the definition (default: that of the zoo's entry of this name).
 
     Raises:
         UnknownNameError: the definition has no such tag.
         InputError: there is no such file, or `source` is none of these.
-        WeightsUnavailableError: the checkpoint cannot be downloaded, or does not lie where its definition says.
-        WeightsError: it is damaged or does not fit.
+        WeightsUnavailableError: the checkpoint cannot be downloaded, or is missing from the folder of its definition.
+        WeightsError: the checkpoint is damaged or does not fit.
     """
     sibling = f"{spec.name}_timm"
     specs = (spec, registry.get_spec(sibling)) if sibling in registry.bundled() else (spec,)
@@ -99,12 +100,12 @@ def read(spec: ArchSpec, source: str | Path | bool, folder: Path | None = None) 
 
 @torch.no_grad()
 def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
-    """Put a verified checkpoint into a network of its definition; what does not fit is adapted, with a warning.
+    """Copy a verified checkpoint into a network of its definition; stem and classifier are adapted, with a warning.
 
     Args:
-        model: a network of float32 on the CPU if `adopt`.
-        checkpoint: what to put into it.
-        adopt: let the network keep the memory of the checkpoint, which then is of no other use, instead of copying.
+        model: the network; float32 on the CPU if `adopt`.
+        checkpoint: the new values.
+        adopt: use the memory of the checkpoint, which must not be used again, instead of copying it.
     """
     values, model.weights = dict(checkpoint.values), checkpoint.weights
     if checkpoint.in_channels != model.plan.stem.in_channels:
@@ -121,17 +122,16 @@ def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
     _set_epsilon(model, checkpoint.spec.bn_eps)
     model.spec, model.license = checkpoint.spec, checkpoint.license
     if checkpoint.license:
-        _tell_license(checkpoint.spec.name, checkpoint.weights, checkpoint.license)
+        _warn_of_license(checkpoint.spec.name, checkpoint.weights, checkpoint.license)
 
 
 @torch.no_grad()
 def randomize(model: FBNet, seed: int) -> None:
-    """Draw every parameter and running statistic from a seed, so that no part of the network is silent.
+    """Draw every parameter and running statistic from a seed, so that every part of the network has an effect.
 
-    Unlike the training init, gamma is nowhere 0 (a zero would hide every error inside a residual
-    branch) and running statistics are those of seeded noise and of black and white images passing
-    through: every layer then varies with the image, as in a trained network, and a wrong one shows
-    in the logits.
+    Unlike in the training init, gamma is never 0 (a zero would hide all errors inside a residual branch), and running
+    statistics are those of seeded noise and of black and white images: every layer then varies with the image, as in a
+    trained network, and an error in it shows in the logits.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -153,35 +153,38 @@ def randomize(model: FBNet, seed: int) -> None:
 
 def _check_not_fused(model: FBNet) -> None:
     if model.state_dict().keys() != layouts.shapes(model.plan).keys():
-        raise WeightsError(f"this {model.spec.name} is fused; load and save weights before fuse()")
+        raise WeightsError(f"this {model.spec.name} is fused; load or save weights before fuse()")
 
 
 def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool, folder: Path | None) -> Checkpoint:
     if not isinstance(source, str | Path | bool) or not source:
         raise InputError(f"weights cannot be {source!r}; expected a tag, a path, an address, or True for the default")
-    text, published, wanted = str(source), _entry(specs, source), specs[0].name
+    place = WeightsSource.parse(str(source))
+    published, wanted = _entry(specs, source, place), specs[0].name
     if published is not None:
         found = _published(*published, folder)
-    elif download.is_address(text):
-        found = replace(_downloaded(text, download.fetch(text), specs), weights=text)
-        stated = download.hub_license(text) if text.startswith("hf://") else None
-        found = replace(found, license=stated or found.license)
+    elif place.kind == "local":
+        found = checkpoints.read(Path(place.text), specs)
     else:
-        found = checkpoints.read(Path(text), specs)
+        found = _downloaded(place, download.fetch(place), specs)
+        stated = download.hub_license(place.repository) if place.kind == "hub" else None
+        found = replace(found, weights=place.text, license=stated or found.license)
     if found.spec.name != wanted:
-        log.warning("%s has the keys of %s, not of %s: creating that", found.weights, found.spec.name, wanted)
+        log.warning(
+            "%s has the keys of %s, not of %s: creating %s", found.weights, found.spec.name, wanted, found.spec.name
+        )
     return found
 
 
 def _published(spec: ArchSpec, entry: WeightsSpec, folder: Path | None) -> Checkpoint:
     suited = spec.model_copy(update={"bn_eps": entry.bn_eps}) if entry.bn_eps else spec
-    if entry.source.startswith(BESIDE):
-        name, place = entry.source.removeprefix(BESIDE), folder or _folder(spec, entry)
-        path = download.beside(name, place, size=entry.size, sha256=entry.sha256)
+    if entry.file:
+        path = download.beside(entry.file, folder or _folder(spec, entry), size=entry.size, sha256=entry.sha256)
         found = checkpoints.read(path, (suited,), (entry.layout,))
     else:
-        path = download.fetch(entry.source, size=entry.size, sha256=entry.sha256)
-        found = _downloaded(entry.source, path, (suited,), (entry.layout,))
+        place = WeightsSource.parse(entry.source)
+        path = download.fetch(place, size=entry.size, sha256=entry.sha256)
+        found = _downloaded(place, path, (suited,), (entry.layout,))
     return replace(found, weights=entry.tag, license=entry.license)
 
 
@@ -190,43 +193,45 @@ def _folder(spec: ArchSpec, entry: WeightsSpec) -> Path:
         return registry.folder(spec.name)
     except UnknownNameError as error:
         raise InputError(
-            f"weights {entry.tag} of {spec.name} lie beside its definition, which is not in the zoo; create the "
-            "network from the path of the definition, or give the path of the weights"
+            f"weights {entry.tag} of {spec.name} are in the folder of its definition, which is not in the zoo; create "
+            "the network from the path of the definition, or give the path of the weights"
         ) from error
 
 
 def _downloaded(
-    address: str, path: Path, specs: tuple[ArchSpec, ...], among: tuple[Layout, ...] = LAYOUTS
+    source: WeightsSource, path: Path, specs: tuple[ArchSpec, ...], among: tuple[Layout, ...] = LAYOUTS
 ) -> Checkpoint:
-    """Read a file of a cache, which keeps a wrong one, such as a server's page of apologies, until it is deleted."""
+    """Read a file of a cache, which keeps a wrong one, such as a server's error page, until it is deleted."""
     try:
         return checkpoints.read(path, specs, among)
     except WeightsError as error:
-        raise WeightsError(f"{error}; delete {path} to download it again from {address}") from error
+        raise WeightsError(f"{error}; delete {path} to download it again from {source.text}") from error
 
 
-def _entry(specs: tuple[ArchSpec, ...], source: str | Path | bool) -> tuple[ArchSpec, WeightsSpec] | None:
-    """Return the published checkpoint that is meant, with its definition, or `None` for another file or address."""
-    spec, text = specs[0], str(source)
+def _entry(
+    specs: tuple[ArchSpec, ...], source: str | Path | bool, place: WeightsSource
+) -> tuple[ArchSpec, WeightsSpec] | None:
+    """Return the published checkpoint of a source, with its definition, or `None` for another file or address."""
+    spec, text = specs[0], place.text
     tags = {entry.tag: entry for entry in spec.weights}
     if source is True:
         if not tags:
-            raise UnknownNameError(f"{spec.name} has no published weights; give the path of a checkpoint, or none")
+            raise UnknownNameError(f"{spec.name} has no published weights; give the path of a checkpoint")
         return spec, spec.weights[0]
     if isinstance(source, Path):
         return None
-    if download.is_address(text):
+    if place.kind != "local":
         return next(((one, entry) for one in specs for entry in one.weights if entry.source == text), None)
     if text in tags:
         return spec, tags[text]
     if Path(text).suffix or Path(text).exists():
         return None
-    hint = registry.tag_hint(spec, text) or f"; it has {', '.join(tags) or 'none'}, and there is no such file"
+    hint = registry.tag_hint(spec, text) or f"; expected {', '.join([*tags, 'the path of a file'])}"
     raise UnknownNameError(f"{spec.name} has no weights {text!r}{hint}")
 
 
 def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
-    """Sum the stem's weights over the channels for grey images, else repeat and rescale them, as timm does."""
+    """Sum the stem's weights over the channels for gray images, else repeat and rescale them, as timm does."""
     weight, wanted = checkpoint.values[STEM].float(), model.plan.stem.in_channels
     had = checkpoint.in_channels
     log.warning("%s is for images of %d channels: its stem is adapted to %d", checkpoint.weights, had, wanted)
@@ -238,8 +243,8 @@ def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
 
 def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
     if model.plan.num_classes:
-        told = (checkpoint.weights, checkpoint.num_classes, model.plan.num_classes)
-        log.warning("%s has %d classes: the classifier of %d is drawn anew", *told)
+        numbers = (checkpoint.num_classes, model.plan.num_classes)
+        log.warning("%s has %d classes: the classifier of %d is initialized", checkpoint.weights, *numbers)
         blocks.init_weights(model.classifier)
         model.weights = changed(model.weights, "new classifier")
 
@@ -252,8 +257,8 @@ def _set_epsilon(model: FBNet, epsilon: float) -> None:
 
 
 @functools.cache
-def _tell_license(name: str, weights: str, licence: str) -> None:
-    log.warning("weights %s of %s are under the licence %s", weights, name, licence)
+def _warn_of_license(name: str, weights: str, license_: str) -> None:
+    log.warning("weights %s of %s are under the license %s", weights, name, license_)
 
 
 def _scale_gamma(project: nn.Module) -> None:
@@ -262,7 +267,7 @@ def _scale_gamma(project: nn.Module) -> None:
 
 
 def _calibration_images(channels: int, generator: torch.Generator) -> Tensor:
-    """Return `(N, channels, S, S)` images: coarse and fine noise, about normalised like photographs, and plain ones."""
+    """Return `(N, channels, S, S)` images: coarse and fine noise, scaled about like photographs, and constant ones."""
     count, size = _CALIBRATION_SHAPE
     waves = [(1, 0.8), (4, 0.6), (16, 0.5), (size, 0.3)]  # pixels of the noise, amplitude
     images = [

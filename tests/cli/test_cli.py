@@ -216,7 +216,7 @@ class TestPredict:
         assert done.returncode == 0
         answer = json.loads(done.stdout)
         assert (answer["weights"], answer["license"]) == ("mine_in1k", "MIT")
-        assert done.stderr == "warning: weights mine_in1k of tiny are under the licence MIT\n"
+        assert done.stderr == "warning: weights mine_in1k of tiny are under the license MIT\n"
 
     def test_table(self, tiny: Path) -> None:
         lines = run("predict", tiny, photographs()[1], "--weights", "none", "--top", "4").stdout.splitlines()

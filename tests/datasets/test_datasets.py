@@ -79,7 +79,7 @@ def test_colours_of_a_grey_network_are_averaged() -> None:
     plain = WHOLE.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
     grey = normalised(pixels.image(0)[None], plain, 1)
     torch.testing.assert_close(grey.flatten() * 255, torch.tensor([4.0, 5.0, 6.0, 7.0]))
-    with pytest.raises(InputError, match="1 or 3 channels, the network takes 4"):
+    with pytest.raises(InputError, match="1 or 3 channels, but the network expects 4"):
         normalised(grey, plain, 4)
 
 
@@ -119,7 +119,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"find any class folder.*; expected train/ and val/"):
         open_dataset(tmp_path)
-    with pytest.raises(InputError, match=r"class 'cat' has one image; expected two or more"):
+    with pytest.raises(InputError, match=r"class 'cat' has one image; expected at least two"):
         open_dataset(tree(tmp_path / "few", cat=1, dog=2))
     split = tree(tmp_path / "odd" / "train", cat=2, dog=2).parent
     tree(split / "val", cat=1)
@@ -130,7 +130,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
 def test_names_that_are_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no data set is named 'digit'; did you mean 'digits'\?"):
         open_dataset("digit")
-    with pytest.raises(InputError, match="leave it out for digits"):
+    with pytest.raises(InputError, match="omit them for digits"):
         open_dataset("digits", root=tmp_path)
     with pytest.raises(InputError, match="cifar10 is read from a folder of this machine"):
         open_dataset("cifar10")

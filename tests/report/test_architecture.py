@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from fbnet_zoo import planner
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.registry import get_spec, list_models
 from fbnet_zoo.report import costs
@@ -55,7 +56,7 @@ def test_marks_follow_the_rows(name: str) -> None:
     spec = get_spec(name)
     cells, rows = cells_of(draw(blocks_of(spec))), rows_of(spec)
     residual = [
-        row.stride == 1 and channels == row.out_channels and spec.row_option(row, "op") == "ir"
+        row.stride == 1 and channels == row.out_channels and planner.resolve(spec, row).op == "ir"
         for channels, row in rows
     ]
     assert [count(cell, "arc") for cell in cells[1:-2]] == [int(adds) for adds in residual]

@@ -25,13 +25,13 @@ KEYS += (
 )
 KEYS += "se_of, se_ratio, stride"
 WORD = "expected a lower-case word of letters, digits and underscores"
-VARIANT = "a variant is no mapping; expected parts of the space, such as 'head'"
+VARIANT = "expected a mapping for a variant, with parts of the space such as 'head'"
 STRIDES = "the strides of the stem and of all rows up to its end must multiply to 4, in one stage only"
-ENDS_OPEN = "the space leaves the channels of the stem open; a variant cannot have its own"
-SAME_KEY = "a row says both 'k' and 'kernel_size', which are the same; keep one"
-BOTH = "a row says both 'layers', which each choose, and 'r', which are equal; keep one"
-SOME_SAY = "some candidates say 'expansion' and others do not; let all say it, or the row"
-ROW_FORM = "a row is no mapping; expected one such as {op: conv, k: 3, c: 16}"
+ENDS_OPEN = "the channels of the stem are open in the space; a variant cannot have its own"
+SAME_KEY = "a row has both 'k' and 'kernel_size', which are the same; keep one"
+BOTH = "a row has both 'layers', which choose separately, and 'r', which are equal; keep one"
+SOME_SAY = "only some candidates have 'expansion'; give it in all of them, or in the row"
+ROW_FORM = "expected a mapping for a row, such as {op: conv, k: 3, c: 16}"
 STEM = SMALL.splitlines()[9]
 
 MISTAKES = [
@@ -40,8 +40,8 @@ MISTAKES = [
     (LAYERS, LAYERS.replace("e: [1, 2.5]", "pad: 1"), "13: unknown key 'pad'; expected one of " + KEYS),
     ("k3: {k: 3}", "k3: {k: 3, c: 8}", "7: unknown key 'c'; did you mean 'act'?"),
     ("k3: {k: 3}", "K3: {k: 3}", f"7: 'name' cannot be 'K3': {WORD}"),
-    ("k3: {k: 3}", "k3: {k: 3, name: k3}", "7: unknown key 'name': the name stands in front; take it out"),
-    ("wide: {head", "wide: {name: wide, head", "19: unknown key 'name': the name stands in front; take it out"),
+    ("k3: {k: 3}", "k3: {k: 3, name: k3}", "7: unknown key 'name': the name is the key of the entry; remove it"),
+    ("wide: {head", "wide: {name: wide, head", "19: unknown key 'name': the name is the key of the entry; remove it"),
     ("candidates:\n", "candidate:\n", "6: unknown key 'candidate'; did you mean 'candidates'?"),
     ("rest: {e: [1, 2]}", "rest: {c: 8}", "16: unknown key 'c'; expected one of e, expansion, k, kernel_size"),
     ("head: {op: conv, k: 1, c: 64}", "heads: {}", "19: unknown key 'heads'; did you mean 'head'?"),
@@ -49,69 +49,69 @@ MISTAKES = [
     ("name: small\n", "", "1: 'name' is missing; add it"),
     (LAYERS, LAYERS.replace(", c: 16", ""), "13: 'out_channels' is missing; add it"),
     ("  4:\n", "  3:\n", "14: 'output_stride' cannot be '3': expected 1, 2, 4, 8, 16 or 32"),
-    ("  4:\n", "  4: []\n  8:\n", "14: stage 4 has no rows; add one, or take it out"),
+    ("  4:\n", "  4: []\n  8:\n", "14: stage 4 has no rows; add one, or remove the stage"),
     # values
-    ("[32, 48]", "[48, 32]", "4: the values 48, 32 do not rise; put each once, the smallest first"),
-    ("[32, 48]", "[]", "4: 0 values are given; expected 1 to 1024"),
+    ("[32, 48]", "[48, 32]", "4: the values 48, 32 are not in strictly increasing order; sort them"),
+    ("[32, 48]", "[]", "4: got 0 values; expected 1 to 1024"),
     ("[32, 48]", "large", "4: 'input_size' cannot be 'large': expected a whole number"),
     (LAYERS, LAYERS.replace("[1, 2.5]", "[1, six]"), "13: 'expansion' cannot be 'six': expected a number"),
     (
         NARROW,
         NARROW.replace(", step: 16", ""),
-        "15: {'first': 16, 'last': 32} is no range; expected {first: …, last: …, step: …}",
+        "15: {'first': 16, 'last': 32} is not a valid range; expected {first: …, last: …, step: …}",
     ),
-    (NARROW, NARROW.replace("step: 16", "step: 5"), "15: 1 to 1023 steps of 5 must lead from 16 to 32; change one"),
-    (NARROW, NARROW.replace("last: 32", "last: 16"), "15: 1 to 1023 steps of 16 must lead from 16 to 16; change one"),
+    (NARROW, NARROW.replace("step: 16", "step: 5"), "15: cannot step from 16 to 32 by 5; expected 1 to 1023 steps"),
+    (NARROW, NARROW.replace("last: 32", "last: 16"), "15: cannot step from 16 to 16 by 16; expected 1 to 1023 steps"),
     (
         NARROW,
         NARROW.replace("last: 32", "last: 1e300"),
-        "15: 1 to 1023 steps of 16 must lead from 16 to 1e+300; change one",
+        "15: cannot step from 16 to 1e+300 by 16; expected 1 to 1023 steps",
     ),
-    (DEEP, DEEP.replace("[3, 5]", "[3, 4]"), "16: a kernel of even size would shift the image; use odd ones"),
-    ("[sgd, adam]", "[sgd, sgd]", "21: expected different numbers or words, as a list or a range"),
-    ("[sgd, adam]", "[sgd, [adam]]", "21: expected different numbers or words, as a list or a range"),
+    (DEEP, DEEP.replace("[3, 5]", "[3, 4]"), "16: a kernel of even size would shift the image; use odd sizes"),
+    ("[sgd, adam]", "[sgd, sgd]", "21: expected distinct numbers or words, as a list or a range"),
+    ("[sgd, adam]", "[sgd, [adam]]", "21: expected distinct numbers or words, as a list or a range"),
     # what is no mapping
     ("{op: skip}", "skip", f"9: {ROW_FORM}"),
     ("rest: {e: [1, 2]}", "rest: 3", f"16: {ROW_FORM}"),
     ("  wide: {head", "  wide: 3\n  wider: {head", f"19: {VARIANT}"),
-    ("recipe:\n", "recipe: 3\nx:\n", "20: 'recipe' is no mapping; expected names, each with a value"),
+    ("recipe:\n", "recipe: 3\nx:\n", "20: expected a mapping of names to values in 'recipe'"),
     # what does not fit together
     (LAYERS, LAYERS.replace("c: 16", "c: 16, r: 2"), f"13: {BOTH}"),
-    (NARROW, NARROW.replace("s: 2", "s: 2, r: 2"), "15: a row that chooses among candidates has no 'r'; say 'layers'"),
+    (NARROW, NARROW.replace("s: 2", "s: 2, r: 2"), "15: a row that chooses among candidates cannot have 'r'; use 'layers'"),
     (NARROW, NARROW.replace("[k3,", "[k4,"), "15: there is no candidate 'k4'; did you mean 'k3'?"),
     (
         NARROW,
         NARROW.replace("e: 2", "e: 2, k: 3"),
-        "15: 'kernel_size' is said by the row and by its candidates; take one out",
+        "15: 'kernel_size' is both in the row and in its candidates; remove one",
     ),
     ("k3: {k: 3}", "k3: {k: 3, e: 2}", f"13: {SOME_SAY}"),
     (
         DEEP,
         DEEP.replace("e: 3", "e: 3, candidates: [k3]"),
-        "16: a row has 'candidates', but the row says 'op'; take one of the two out",
+        "16: a row has 'candidates', but also 'op'; remove one",
     ),
     (
         DEEP,
         DEEP.replace("r: [2, 3]", "r: [1, 2]"),
-        "16: 'rest' tells of the blocks after the first; let 'r' begin at 2 or more",
+        "16: 'rest' is for the blocks after the first; it requires 'r' of at least 2",
     ),
-    (STEM, STEM.replace("k: 3", "k: [3, 5]"), "10: a stem or head leaves only 'c' open; say one value for the others"),
+    (STEM, STEM.replace("k: 3", "k: [3, 5]"), "10: only 'c' of a stem or head can be open; give one value for others"),
     ("head: {op: conv, k: 1, c: 64}", "stem: {op: conv, k: 3, c: 8, s: 2}", f"19: {ENDS_OPEN}"),
     (
         "skip: {op: skip}",
         "skip: {op: skip}\n  other: {k: 3, act: relu}",
-        "14: the candidates 'k3' and 'other' are the same block; take one out",
+        "14: the candidates 'k3' and 'other' are the same block; remove one",
     ),
     # networks that cannot be built
-    (LAYERS, LAYERS.replace("e: [1, 2.5], ", ""), "13: 'expansion' is missing, op 'ir' needs it; add it"),
-    (DEEP, DEEP.replace("k: [3, 5], ", ""), "16: 'kernel_size' is missing, op 'ir' needs it; add it"),
+    (LAYERS, LAYERS.replace("e: [1, 2.5], ", ""), "13: op 'ir' requires 'expansion'; add it"),
+    (DEEP, DEEP.replace("k: [3, 5], ", ""), "16: op 'ir' requires 'kernel_size'; add it"),
     (NARROW, NARROW.replace(", s: 2", ""), f"14: stage 4 ends at output stride 2; {STRIDES}"),
     ("k5_g2: {k: 5, g: 2}", "k5_g2: {k: 5, g: 3}", f"13: 16 channels cannot be split into 3 groups; {GROUPS}"),
     ("[1, 2.5]", "[1, 2.0625]", f"13: 33 channels cannot be split into 2 groups; {GROUPS}"),
     (
         DEEP,
         DEEP.replace("op: ir,", "op: conv,").replace("e: 3, ", "").replace(", rest: {e: [1, 2]}", ""),
-        "16: 'se_ratio' means nothing in a stage with op 'conv'; take it out",
+        "16: 'se_ratio' does not apply to op 'conv' in a stage; remove it",
     ),
     (
         "{op: conv, k: 1, c: 64}",

@@ -179,7 +179,7 @@ class TestThereAndBack:
 
 
 TAKES = (
-    "is none of its choices; stages.4.1 takes k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; from k3_e3 it "
+    "is not in the space; stages.4.1 offers k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; it differs from k3_e3 in "
 )
 
 
@@ -199,19 +199,19 @@ class TestNotInTheSpace:
             (
                 "{k: 3, e: 3, c: 24}",
                 "{k: 7, e: 3, c: 24}",
-                f"row 2 of stage 4, {{k: 7, e: 3, c: 24}}, {TAKES}differs in 'kernel_size' (7 instead of 3) and ",
+                f"row 2 of stage 4, {{k: 7, e: 3, c: 24}}, {TAKES}'kernel_size' (7 instead of 3) and ",
                 ("stages", 1, "blocks", 1),
             ),
             (
                 "{k: 3, e: 3, c: 24}",
                 "{k: 3, e: 3, c: 24, keep_expand: true}",
-                f"row 2 of stage 4, {{k: 3, e: 3, c: 24, keep_expand: true}}, {TAKES}differs in 'keep_expand' (True ",
+                f"row 2 of stage 4, {{k: 3, e: 3, c: 24, keep_expand: true}}, {TAKES}'keep_expand' (True ",
                 ("stages", 1, "blocks", 1),
             ),
             (
                 "{k: 3, e: 3, c: 24}",
                 "{k: 3, e: 3, c: 24, r: 5}",
-                "row 2 of stage 4, {k: 3, e: 3, c: 24, r: 5}, is one too many; the stage has 3 layers in the space",
+                "row 2 of stage 4, {k: 3, e: 3, c: 24, r: 5}, is one row too many; the stage has 3 layers in the space",
                 ("stages", 1, "blocks", 1),
             ),
             ("e: 3, c: 16", "e: 3, c: 8", "row 1 of stage 2, {k: 3, e: 3, c: 8},", ("stages", 0, "blocks", 0)),
@@ -244,7 +244,7 @@ class TestNotInTheSpace:
         rows = text.splitlines(keepends=True)
         last = max(number for number, row in enumerate(rows) if row.startswith("    - "))
         with pytest.raises(
-            InputError, match=r"stage 32 has no row for stages\.32\.1, which takes a block with k 3, e 4"
+            InputError, match=r"stage 32 has no row for stages\.32\.1; expected a block with k 3, e 4"
         ):
             space.encode(arch_file.parse("".join(rows[:last] + rows[last + 1 :])))
 
@@ -259,7 +259,7 @@ class TestChoices:
     @pytest.mark.parametrize(
         ("change", "error"),
         [
-            ({"space": "fbnet"}, "these are choices of the space fbnet, not of small"),
+            ({"space": "fbnet"}, "the choices are for the space fbnet, not for small"),
             ({"layers": ()}, "small has 4 layers; the choices are for 0"),
             ({"input_size": 40}, "small cannot choose input_size 40; expected 32 or 48"),
             ({"stem_channels": 12}, "small cannot choose stem_channels 12; expected 8 or 16"),
@@ -407,7 +407,7 @@ class TestNames:
         assert str(caught.value) == error
 
     def test_neither_name_nor_path(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="expected a name or a path of a search space; got int"):
+        with pytest.raises(InputError, match="expected the name or path of a search space; got int"):
             load_space(3)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="cannot read"):
             load_space(tmp_path / "none.yaml")

@@ -14,6 +14,7 @@ from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, WeightsSpec
 from fbnet_zoo.weights import download, loading
+from fbnet_zoo.weights.sources import WeightsSource
 from tests.helpers.checkpoint_files import TimmCheckpoint, image, relative_error, timm_with
 from tests.helpers.hub_server import Fault, HubServer
 from tests.helpers.paths import TINY
@@ -60,7 +61,7 @@ def test_tag_of_timm_is_downloaded_once_and_gets_its_epsilon(
     assert relative_error(bare(image(96)), timm_checkpoint("fbnetc_100")[0](image(96))) <= 1e-5
     assert relative_error(bare(image(96)), published(image(96))) > 1e-4, "the epsilon makes no difference"
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["weights rmsp_in1k of fbnetc_100 are under the licence Apache-2.0"]
+    assert told == ["weights rmsp_in1k of fbnetc_100 are under the license Apache-2.0"]
 
 
 def test_address_published_for_timms_form_is_that_entry(
@@ -70,7 +71,7 @@ def test_address_published_for_timms_form_is_that_entry(
     hub.add_repo("timm/fbnetv3_b.ra2_in1k", {"model.safetensors": path.read_bytes()}, licence="mit")
     network = fbnet_zoo.create("fbnetv3_b", "hf://timm/fbnetv3_b.ra2_in1k")
     assert (network.spec.name, network.weights, network.license) == ("fbnetv3_b_timm", "ra2_in1k", "Apache-2.0")
-    assert "ra2_in1k has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating that" in caplog.text
+    assert "ra2_in1k has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating fbnetv3_b_timm" in caplog.text
 
 
 def test_repository_of_a_user(hub: HubServer, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +80,7 @@ def test_repository_of_a_user(hub: HubServer, content: bytes, caplog: pytest.Log
         network = fbnet_zoo.create(TINY, f"hf://{REPO}")
         assert (network.weights, network.license) == (f"hf://{REPO}", "bsd-3-clause")
     assert [record.getMessage() for record in caplog.records] == [
-        "weights hf://someone/tiny of tiny are under the licence bsd-3-clause"
+        "weights hf://someone/tiny of tiny are under the license bsd-3-clause"
     ]
     assert hub.count("GET", "model.safetensors") == 1
     assert hub.count("GET", "pytorch_model.bin") == 0
@@ -108,13 +109,13 @@ def test_cache_is_used_offline(hub: HubServer, content: bytes, monkeypatch: pyte
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fbnet_zoo.create(TINY, f"hf://{REPO}").license == "bsd-3-clause"
     assert len(hub.requests) == before
-    assert_unavailable(f"hf://{REPO}/other.bin", "HF_HUB_OFFLINE forbids to download it; unset it")
+    assert_unavailable(f"hf://{REPO}/other.bin", "HF_HUB_OFFLINE forbids downloads; unset it")
 
 
 def test_what_the_hub_does_not_give(hub: HubServer, content: bytes) -> None:
     hub.add_repo("someone/gated", {"model.safetensors": content}, gated=True)
     hub.add_repo("someone/else", {"weights.onnx": content})
-    assert_unavailable("hf://someone/missing", "does not exist, or is private; check the name, or log in")
+    assert_unavailable("hf://someone/missing", "does not exist or is private; check the name, or log in")
     assert_unavailable("hf://someone/gated", "wants its terms to be accepted first; do so on its page")
     assert_unavailable("hf://someone/else", r"has no model\.safetensors and no pytorch_model\.bin; name the file")
     assert_unavailable("hf://someone/else/a.bin", r"has no a\.bin; name the file")
@@ -144,13 +145,13 @@ def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_damage_in_the_cache_is_noticed_and_can_be_mended(hub: HubServer, content: bytes) -> None:
     hub.add_repo(REPO, {"model.safetensors": content})
-    blob = download.fetch(f"hf://{REPO}").resolve()
+    blob = download.fetch(WeightsSource.parse(f"hf://{REPO}")).resolve()
     blob.write_bytes(bytes(byte ^ 0xFF for byte in content))
-    message = rf"the file of hf://{REPO} has the sha256 .*damaged or another one: delete {blob} and try again$"
+    message = rf"the file of hf://{REPO} has the sha256 .*damaged or another file: delete {blob} and try again$"
     with pytest.raises(WeightsError, match=message):
         fbnet_zoo.create(TINY, f"hf://{REPO}")
     blob.unlink()
-    assert download.fetch(f"hf://{REPO}").read_bytes() == content
+    assert download.fetch(WeightsSource.parse(f"hf://{REPO}")).read_bytes() == content
 
 
 # What a definition knows of its file
@@ -159,7 +160,7 @@ def test_damage_in_the_cache_is_noticed_and_can_be_mended(hub: HubServer, conten
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        ({"size": 7}, r"has \d+ bytes, expected 7; it is damaged or another one: delete .* and try again"),
+        ({"size": 7}, r"has \d+ bytes, expected 7; it is damaged or another file: delete .* and try again"),
         ({"sha256": "0" * 64}, rf"has the sha256 [0-9a-f]{{64}}, expected {'0' * 64}; it is damaged"),
         ({"sha256": "01234567"}, "has the sha256 [0-9a-f]{8}, expected 01234567; it is damaged"),
     ],
@@ -231,7 +232,7 @@ def test_truncated_download_of_an_unknown_file_is_not_kept(hub: HubServer, conte
     url = hub.add_file("model.safetensors", content)
     hub.fail("GET", "truncate")
     message = (
-        f"the file of {url} has {len(content) // 2} bytes, expected {len(content)}; it is damaged or another one: try"
+        f"the file of {url} has {len(content) // 2} bytes, expected {len(content)}; it is damaged or another file: try"
     )
     with pytest.raises(WeightsError, match=message):
         fbnet_zoo.create(TINY, url)
@@ -250,7 +251,7 @@ def test_what_a_server_does_not_give(hub: HubServer, content: bytes) -> None:
 
 @pytest.mark.parametrize("address", ["hf://", "hf://owner", "hf://owner/", "ftp://host/a.pth", "file:///etc/passwd"])
 def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(InputError, match="is no address of"):
+    with pytest.raises(InputError, match="is not a valid address of"):
         fbnet_zoo.create(TINY, address)
 
 

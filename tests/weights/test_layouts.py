@@ -76,7 +76,7 @@ def test_keys_of_timm_select_the_structure_of_timm(
     network = fbnet_zoo.create("fbnetv3_b", pretrained=path)
     assert network.spec.name == "fbnetv3_b_timm"
     assert [record.getMessage() for record in caplog.records] == [
-        "fbnetv3_b.safetensors has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating that"
+        "fbnetv3_b.safetensors has the keys of fbnetv3_b_timm, not of fbnetv3_b: creating fbnetv3_b_timm"
     ]
     assert relative_error(logits(network), logits(reference)) <= 1e-5
 

@@ -17,6 +17,7 @@ from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, build_table
+from fbnet_zoo.plans import same_padding
 
 CREDIT = "HW-NAS-Bench: MIT, Copyright (c) 2022 GaTech-EIC"
 
@@ -93,7 +94,7 @@ def _operator(kind: str, said: Mapping[str, int]) -> Operator:
         "stride": said.get("stride", 1),
         "groups": said.get("group", 1),
     }
-    spread["padding"] = spread["kernel_size"] // 2
+    spread["padding"] = same_padding(spread["kernel_size"])
     stays = said["Cin"] == said["Cout"] and spread["stride"] == 1
     if kind == "FC":
         return Operator(op="linear", **shape)

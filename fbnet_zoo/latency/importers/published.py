@@ -17,6 +17,7 @@ from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.files import TABLES, save_table
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, OperatorLatency
+from fbnet_zoo.plans import same_padding
 
 _DEVICES: dict[str, tuple[DeviceInfo, Literal["measured", "estimate"]]] = {
     "raspi4": (DeviceInfo(kind="published", id="raspi4", manufacturer="Raspberry Pi", model="4"), "measured"),
@@ -84,7 +85,7 @@ def _conv(size: int, before: int, after: int, *, kernel_size: int = 1, stride: i
         out_channels=after,
         kernel_size=kernel_size,
         stride=stride,
-        padding=kernel_size // 2,
+        padding=same_padding(kernel_size),
         act="relu",
     )
 
@@ -113,7 +114,7 @@ def _candidate(name: str, layer: Mapping[str, Any]) -> Operator:
         out_channels=after,
         kernel_size=letters["k"],
         stride=stride,
-        padding=letters["k"] // 2,
+        padding=same_padding(letters["k"]),
         groups=letters.get("g", 1),
         middle_channels=before * letters["e"],
         act="relu",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fbnet_zoo.blocks import ConvBNAct
+from fbnet_zoo.plans import same_padding
 
 FEW = 2048  # pixels of all images, up to which a product of matrices is faster
 WIDEST = 3  # of the depthwise kernels whose gradient is fast
@@ -37,7 +38,8 @@ def is_pointwise(conv: nn.Conv2d) -> bool:
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
     """Whether a convolution takes each channel by itself, has no bias, and keeps the size of images at stride 1."""
-    kept = all(size % 2 == 1 and pad == size // 2 for size, pad in zip(conv.kernel_size, conv.padding, strict=True))
+    sides = zip(conv.kernel_size, conv.padding, strict=True)
+    kept = all(size % 2 == 1 and padding == same_padding(size) for size, padding in sides)
     alone = conv.groups == conv.in_channels == conv.out_channels
     return kept and alone and conv.bias is None and conv.dilation == (1, 1)
 
@@ -68,7 +70,7 @@ def within_reach(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def _middle(kernel: Tensor) -> tuple[int, int]:
-    return kernel.shape[2] // 2, kernel.shape[3] // 2
+    return same_padding(kernel.shape[2]), same_padding(kernel.shape[3])
 
 
 def _has_fast_gradient(kernel: Tensor, x: Tensor) -> bool:
