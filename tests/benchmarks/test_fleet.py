@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, Inputs, Measurement, ModelFile
 from fbnet_zoo.errors import DeviceError, DeviceLostError, InputError, ModelFileError
 from fbnet_zoo.latency.device import DeviceInfo
 from tests.helpers.measurements import PHONE, measurement
 
 TASKS = [
-    Task(model=ModelFile(path=Path(name), name=name, target="executorch", precision="fp32"), threads=threads)
+    ModelRun(model=ModelFile(path=Path(name), name=name, target="executorch", precision="fp32"), threads=threads)
     for threads, name in enumerate("abcd", start=1)
 ]
 

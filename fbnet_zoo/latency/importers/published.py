@@ -1,8 +1,8 @@
-"""Write the shipped latency tables of devices that somebody else measured: `python -m … FACTS.json`.
+"""Writes the shipped latency tables of devices measured by others: `python -m … FACTS.json`.
 
-FACTS holds, for the 32 px FBNet networks of HW-NAS-Bench, the latency of the network that skips everything, and for
-every layer shape and candidate what the candidate takes beyond a skip: figures solved from the latencies that were
-published with HELP. It is not part of the repository; the tables that are made of it are.
+For the 32 px FBNet networks of HW-NAS-Bench, FACTS has the latency of the network in which every layer is a skip, and
+for every layer shape and candidate the difference to a skip: figures solved from the latencies published with HELP.
+FACTS is not part of the repository; the resulting tables are.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
 
     Args:
         name: `raspi4`, `pixel3`, `eyeriss` or `fpga`.
-        facts: the content of FACTS.
+        facts: content of FACTS.
 
     Raises:
-        InputError: the facts lack something.
+        InputError: a key is missing.
     """
     device, kind = _DEVICES[name]
     try:
@@ -59,11 +59,11 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
             operators=tuple(_differences(facts, about["delta_vs_skip_ms"])),
         )
     except KeyError as error:
-        raise InputError(f"the facts of {name} lack {error}") from error
+        raise InputError(f"the facts of {name} lack the key {error}") from error
 
 
 def _base(facts: Mapping[str, Any]) -> Iterator[Operator]:
-    """Yield the network that skips everything; where a skip changes the shape it is a convolution."""
+    """Yield the operators of the network of skips; a skip that changes the shape is a convolution."""
     channels, size, *_ = facts["input"]
     stem, head = facts["stem_channels"], facts["header_channels"]
     yield _conv(size, channels, stem, kernel_size=3)
@@ -103,7 +103,7 @@ def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> It
 
 
 def _candidate(name: str, layer: Mapping[str, Any]) -> Operator:
-    """Return the block of a candidate such as `k3_e1_g2`; the first pointwise convolution is always there."""
+    """Return the block of a candidate such as `k3_e1_g2`; it always has the first pointwise convolution."""
     letters = {part[0]: int(part[1:]) for part in name.split("_")}
     size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
     return Operator(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.devices.adb_link import Link
 from fbnet_zoo.benchmarks.devices.android import AndroidDevice
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.benchmarks.store import append, read
 from fbnet_zoo.errors import (
@@ -208,7 +208,7 @@ def test_several_phones_work_at_the_same_time(plug: Plug, runner: Path, model_fi
         phone.replay("x86_64/fb_10")
         phone.write("meanwhile", f'while ! [ -e "{other.root}/runs" ]; do sleep 0.02; done')
     store = tmp_path / "results.jsonl"
-    tasks = [Task(model=model_file, runs=9, warmup=1, threads=threads) for threads in (1, 2)]
+    tasks = [ModelRun(model=model_file, runs=9, warmup=1, threads=threads) for threads in (1, 2)]
     devices = {phone.serial: device_of(phone, runner) for phone in phones}
     assert measure_all(devices, tasks, lambda measurement: append(store, measurement)) == ()
     measurements = read(store)
@@ -227,7 +227,7 @@ def test_a_lost_phone_does_not_stop_the_others(plug: Plug, runner: Path, model_f
         for name, phone in (("good", good), ("lost", lost))
     }
     kept: list[Measurement] = []
-    failures = measure_all(devices, [Task(model=model_file, runs=9, warmup=1)] * 3, kept.append)
+    failures = measure_all(devices, [ModelRun(model=model_file, runs=9, warmup=1)] * 3, kept.append)
     assert len(kept) == 3
     assert [failure.device for failure in failures] == ["lost"] * 3
     assert all(isinstance(failure.error, DeviceLostError) for failure in failures)

@@ -201,7 +201,7 @@ def test_a_phone_that_is_unplugged_is_lost(
 
 def test_an_app_that_cannot_be_removed_is_named(mac: Mac, tiny_package: ModelFile) -> None:
     device = IPhoneDevice.find(team=TEAM)
-    device.phone_job()
+    device.phone_target()
     with pytest.raises(DeviceUnavailableError, match=r"com.coremltools.modelrunnerd may stay on Ada's iPhone: delete"):
         device.cleanup()
     device.cleanup()

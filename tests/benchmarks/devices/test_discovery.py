@@ -8,7 +8,7 @@ import pytest
 from fbnet_zoo.benchmarks.devices.android import AndroidDevice
 from fbnet_zoo.benchmarks.devices.discovery import open_device, open_devices, survey
 from fbnet_zoo.benchmarks.devices.host import HostDevice
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.errors import DeviceUnavailableError, InputError, UnknownNameError
 from tests.helpers.phone import Phone, Plug
@@ -34,7 +34,7 @@ def test_all_phones_measure_at_the_same_time(plug: Plug, runner: Path, model_fil
     devices = open_devices("android:all", runner=runner)
     assert sorted(devices) == sorted(f"android:{phone.serial}" for phone in phones)
     found: list[Measurement] = []
-    failures = measure_all(devices, [Task(model=model_file, runs=8, warmup=2)], found.append)
+    failures = measure_all(devices, [ModelRun(model=model_file, runs=8, warmup=2)], found.append)
     assert [str(failure.error) for failure in failures] == []
     assert len({measurement.device.id for measurement in found}) == 2
 
