@@ -176,7 +176,7 @@ def _onnxruntime_events(path: Path) -> list[Mapping[str, Any]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not an onnxruntime profile; expected a JSON list of events") from error
+        raise InputError(f"{path}: not a profile of onnxruntime; expected a JSON list of events") from error
 
 
 def _onnxruntime_operators(nodes: Sequence[Mapping[str, Any]]) -> Iterator[OperatorTime]:

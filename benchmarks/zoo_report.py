@@ -160,9 +160,7 @@ def _latency(measurement: Measurement) -> Latency:
 def main(arguments: Sequence[str]) -> int:
     """Convert and time what has no result yet; return 1 if a conversion failed."""
     parser = argparse.ArgumentParser(prog="python -m fbnet_zoo.benchmarks.zoo_report", description=__doc__)
-    parser.add_argument(
-        "--only", metavar="PATTERN", default="*", help="shell-style pattern of entry names (default: *)"
-    )
+    parser.add_argument("--only", metavar="PATTERN", default="*", help="shell-style pattern of names (default: *)")
     parser.add_argument("--jobs", type=int, default=1, help="parallel conversions, 2 GB of memory each (default: 1)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results, which is updated")
     parser.add_argument("--files", type=Path, default=FILES, help="folder for the converted files, several GB")

@@ -93,9 +93,7 @@ class Link:
         try:
             return action()
         except _LinkBrokenError as second:
-            raise DeviceLostError(
-                f"{self.serial}: the connection broke twice ({second}); try another cable"
-            ) from second
+            raise DeviceLostError(f"{self.serial}: connection broken twice ({second}); try another cable") from second
 
     def _reconnect(self, reason: Exception) -> None:
         on_network = _NETWORK_SERIAL.fullmatch(self.serial) is not None

@@ -84,9 +84,8 @@ def bench_step_of_weights(versus: Versus, one_thread: None, peer: DnasSteps, for
 def bench_step_of_theta(
     versus: Versus, one_thread: None, peer: DnasSteps, against: str, form: str, target: float
 ) -> None:
-    """A step of theta, with the weights frozen, against a plain step of either kind."""
-    theirs = peer.step_weights if against == "weights" else peer.step_theta
-    versus(DnasSteps(form).step_theta, theirs, target=1 / target, rounds=9)
+    """A step of theta, with the weights frozen, against a plain step of weights or theta."""
+    versus(DnasSteps(form).step_theta, getattr(peer, f"step_{against}"), target=1 / target, rounds=9)
 
 
 @pytest.mark.parametrize(("kind", "target"), [("weights", 0.5), ("theta", 0.3)])

@@ -30,7 +30,7 @@ def _unit(table: LatencyTable) -> Iterator[str]:
     if counted and not SLOWEST < counted / max(total_ms / 1000, 1e-30) < FASTEST:
         yield (
             f"{counted:.3g} multiply-accumulates in {total_ms:.3g} ms is not a plausible speed; "
-            "check that the times are in milliseconds"
+            "check that the times are milliseconds"
         )
 
 

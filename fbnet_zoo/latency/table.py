@@ -147,7 +147,7 @@ class LatencyTable(Record):
             return entry.median_ms
         if operator.is_free or operator in self._base.operators:
             return 0.0
-        raise InputError(f"the latency table {self.name} lacks {operator}; {self._way_out()}")
+        raise InputError(f"the latency table {self.name} has no figure for {operator}; {self._way_out()}")
 
     def _way_out(self) -> str:
         if self.relative_to:
@@ -191,7 +191,7 @@ class _Base:
             more = "more" if found - self.places else "fewer"
             raise InputError(
                 f"the latency table {name} covers only networks like its base, but this one has {more} operators "
-                f"{before}->{after}, stride {stride}, at {size} px; use the same space, image size and classes"
+                f"{before}->{after}, stride {stride}, at {size} px; the space, image size and classes must be the same"
             )
 
     @staticmethod

@@ -114,14 +114,14 @@ def test_runners_that_tell_only_totals_run_twice(phone: Phone, device: AndroidDe
     assert measurement.runs_per_sample == 7
     assert (measurement.first_ms, measurement.warmup_ms) == (None, ())
     phone.replay("x86_64/fb_10", executions=3, without="Iteration")
-    with pytest.raises(RunnerError, match="tells of 10 runs where 3 were asked for"):
+    with pytest.raises(RunnerError, match="reports 10 runs, expected 3"):
         device.run(model_file, runs=7, warmup=3)
 
 
 def test_totals_that_say_nothing_are_refused(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
     phone.replay("x86_64_etdump/small_xnnpack", executions=3, without="Iteration")
     phone.replay("x86_64/fb_inputs_outfile", executions=1, without="Iteration")
-    with pytest.raises(RunnerError, match="3 runs took no longer than 1, so nothing can be said"):
+    with pytest.raises(RunnerError, match="3 runs took no longer than 1, so a run cannot be timed"):
         device.run(model_file, runs=2, warmup=1)
 
 
@@ -157,7 +157,7 @@ def test_a_warm_device_is_let_cool(phone: Phone, device: AndroidDevice, model_fi
 
 def test_a_device_that_stays_warm_is_not_measured(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
     phone.write("warmth", "421\n")
-    with pytest.raises(DeviceTimeoutError, match=r"still has 42.1 C after 0.3 s, more than 37 C: let it cool"):
+    with pytest.raises(DeviceTimeoutError, match=r"still at 42.1 C after 0.3 s, above the limit of 37 C: let it cool"):
         device.run(model_file)
     assert phone.lines("runs") == []
     assert phone.files == []

@@ -137,7 +137,9 @@ class TestOperators:
 
     def test_two_inputs(self) -> None:
         add = Operator(op="add", input_size=7, in_channels=24, out_channels=24)
-        with pytest.raises(InputError, match=r"^add 24->24, 7 px.* is no convolution and no block"):
+        with pytest.raises(
+            InputError, match=r"^add 24->24, 7 px.* cannot be built alone; expected a convolution or a block"
+        ):
             operator_module(add)
 
 
