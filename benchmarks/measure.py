@@ -180,7 +180,8 @@ class Device(ABC):
 
         Raises:
             DeviceError: the device or its runtime failed.
-            InputError: a number is out of range.
+            MissingExtraError: the runtime is not installed.
+            InputError: a number is out of range, or a file cannot be read.
         """
 
     def run_in_turn(
@@ -189,11 +190,7 @@ class Device(ABC):
         """Time several models of one format; by default, one `run` for each.
 
         A device that supports it loads all models into one process and runs them round-robin, so that each model finds
-        the caches as the others left them, like an operator in a network.
-
-        Raises:
-            DeviceError: the device or its runtime failed.
-            InputError: a number is out of range.
+        the caches as the others left them, like an operator in a network. Errors are those of `run`.
         """
         return tuple(self.run(model, (), runs, warmup, threads) for model in models)
 
@@ -203,7 +200,8 @@ class Device(ABC):
 
         Raises:
             DeviceError: the device or its runtime failed, or the runtime has no tracer.
-            InputError: a number is out of range.
+            MissingExtraError: the runtime is not installed.
+            InputError: a number is out of range, or a file cannot be read or written.
         """
 
     @abstractmethod

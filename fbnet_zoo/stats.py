@@ -19,7 +19,7 @@ FEWEST = 5
 """Fewer values are too few for a bootstrap interval: three have only ten distinct resamples."""
 
 _DEVIATIONS_OF_MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
-_DEVIATIONS_OF_MEAN = 1.2533  # likewise over its mean absolute deviation
+_DEVIATIONS_OF_MEAN = 1.2533  # the same, over its mean absolute deviation
 
 Floats = NDArray[np.float64]
 

@@ -115,11 +115,8 @@ class CoreMLDevice(Device):
     def profile_operators(self, model: ModelFile, runs: int = RUNS, threads: int = 1) -> Profile:
         """Estimate the time of every operator from its fraction of the cost; only whole runs are measured.
 
-        An operator is delegated if Core ML prefers the GPU or the Neural Engine for it, or may use only the CPU.
-
-        Raises:
-            DeviceError: the device or Core ML failed.
-            InputError: a number is out of range, or the model cannot be used.
+        An operator is delegated if Core ML prefers the GPU or the Neural Engine for it, or may use only the CPU. Errors
+        are those of `profile`.
         """
         _check(model, runs=runs, threads=threads)
         result = self._execute(model, (), runs=_PROFILE_WARMUP + runs, operators=True)

@@ -109,7 +109,7 @@ def _check(what: str, name: str, known: list[str]) -> None:
 
 
 class EthosUDevice(Device):
-    """A virtual Ethos-U, for int8 files of TensorFlow Lite.
+    """A virtual Ethos-U, for int8 files of TensorFlow Lite that Vela compiles as a whole.
 
     Args:
         configuration: compile target.
@@ -127,14 +127,7 @@ class EthosUDevice(Device):
     def run(
         self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> Measurement:
-        """Return the estimate of a file as a single sample, as all runs would be equal.
-
-        Raises:
-            ModelFileError: Vela cannot compile the file.
-            MissingKernelError: Vela leaves a layer to another processor, whose time it does not estimate.
-            MissingExtraError: Vela is not installed.
-            InputError: a number is out of range, or the file cannot be read.
-        """
+        """Return the estimate of a file as a single sample, as all runs would be equal."""
         check_counts(runs=runs, warmup=warmup, threads=threads)
         with tempfile.TemporaryDirectory() as folder:
             self._compile(model.path, Path(folder))
@@ -153,14 +146,7 @@ class EthosUDevice(Device):
         )
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
-        """Write Vela's estimate of each layer as CSV.
-
-        Raises:
-            ModelFileError: Vela cannot compile the file.
-            MissingKernelError: Vela leaves a layer to another processor.
-            MissingExtraError: Vela is not installed.
-            InputError: a number is out of range, or a file cannot be read or written.
-        """
+        """Write Vela's estimate of each layer as CSV."""
         check_counts(runs=runs, threads=threads)
         with tempfile.TemporaryDirectory() as folder:
             self._compile(model.path, Path(folder), "--verbose-performance")

@@ -53,14 +53,7 @@ class HostDevice(Device):
     def run(
         self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> Measurement:
-        """Time a model in its own process; the default inputs are seeded noise.
-
-        Raises:
-            RunnerError: the runtime refused the model or crashed.
-            DeviceTimeoutError: the process did not finish in time and was killed.
-            MissingExtraError: the runtime is not installed.
-            InputError: a number is out of range, or the file cannot be read.
-        """
+        """Time a model in its own process; the default inputs are seeded noise."""
         check_counts(runs=runs, warmup=warmup, threads=threads)
         self.push(model)
         with prepare_run(model, inputs, runs=runs, warmup=warmup, threads=threads) as run:
@@ -72,14 +65,7 @@ class HostDevice(Device):
     def run_in_turn(
         self, models: Sequence[ModelFile], runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> tuple[Measurement, ...]:
-        """Time several models of one format round-robin in one process; their memory is not measured.
-
-        Raises:
-            RunnerError: the runtime refused a model or crashed.
-            DeviceTimeoutError: the process did not finish in time and was killed.
-            MissingExtraError: the runtime is not installed.
-            InputError: a number is out of range, the models have different formats, or a file cannot be read.
-        """
+        """Time several models of one format round-robin in one process; their memory is not measured."""
         check_counts(runs=runs, warmup=warmup, threads=threads)
         for model in models:
             self.push(model)
@@ -95,14 +81,7 @@ class HostDevice(Device):
         return tuple(self._measurement(model, run, each, before, after) for model, each in pairs)
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
-        """Write onnxruntime's profile as JSON, with `WARMUP` extra runs at the start; other runtimes have no tracer.
-
-        Raises:
-            RunnerError: the runtime refused the model or crashed, or has no tracer.
-            DeviceTimeoutError: the process did not finish in time and was killed.
-            MissingExtraError: the runtime is not installed.
-            InputError: a number is out of range, or the file cannot be read.
-        """
+        """Write onnxruntime's profile as JSON, with `WARMUP` extra runs at the start; other runtimes have no tracer."""
         check_counts(runs=runs, threads=threads)
         if _runtime(model) != RUNTIMES["onnx"]:
             raise RunnerUnusableError(
@@ -115,14 +94,7 @@ class HostDevice(Device):
             write_atomically(out, Path(str(run.trace)).read_bytes())
 
     def profile_operators(self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> Profile:
-        """Return the time of each operator of an ONNX file.
-
-        Raises:
-            RunnerError: the runtime refused the model or crashed, or has no tracer.
-            DeviceTimeoutError: the process did not finish in time and was killed.
-            MissingExtraError: the runtime is not installed.
-            InputError: a number is out of range, or the file cannot be read.
-        """
+        """Return the time of each operator of an ONNX file; errors are those of `profile`."""
         with tempfile.TemporaryDirectory() as folder:
             trace = Path(folder, "trace.json")
             self.profile(model, trace, inputs, runs, threads)

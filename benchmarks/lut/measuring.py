@@ -137,7 +137,8 @@ class TableJob:
             macs = operator_cost(operator).macs
             write = functools.partial(self.writer.operator, operator, key)
             yield Subject(key=key, about=str(operator), macs=macs, alone=self._is_estimate, write=write)
-        for channels, size in () if self._is_estimate else self._all_shapes():
+        shapes = dict.fromkeys(shape for operator in self.operators for shape in _shapes(operator))
+        for channels, size in () if self._is_estimate else shapes:
             for count in (1, 2):
                 key = _layers_key(count, (channels, size))
                 about = f"{count} of the cheapest layers, {channels}->{channels}, {size} px"
@@ -151,9 +152,6 @@ class TableJob:
     @property
     def _is_estimate(self) -> bool:
         return self.kind == "estimate"
-
-    def _all_shapes(self) -> Iterator[_Shape]:
-        yield from dict.fromkeys(shape for operator in self.operators for shape in _shapes(operator))
 
     def _check_stored(self, session: Session) -> None:
         """Refuse to resume from measurements of another device or with other settings."""

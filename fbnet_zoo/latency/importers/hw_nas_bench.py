@@ -77,12 +77,13 @@ def operator_of_key(key: str) -> Operator:
     if numbers.get("H") != numbers.get("W"):
         raise InputError(f"{key!r} is not square; tables support only square images")
     try:
-        return _operator(found["op"], numbers)
+        return operator_of(found["op"], **numbers)
     except ValidationError as error:
         raise InputError(f"{key!r} is not a valid operator: {error.errors()[0]['msg']}") from error
 
 
-def _operator(kind: str, numbers: Mapping[str, int]) -> Operator:
+def operator_of(kind: str, **numbers: int) -> Operator:
+    """Return the operator of a kind, such as `ConvBlock`, and the numbers in a key of HW-NAS-Bench."""
     before, after, stride = numbers["Cin"], numbers["Cout"], numbers.get("stride", 1)
     shape: dict[str, Any] = {"input_size": numbers.get("H", 1), "in_channels": before, "out_channels": after}
     spread: dict[str, Any] = {

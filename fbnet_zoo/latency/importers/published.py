@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.files import TABLES, save_table
+from fbnet_zoo.latency.importers.hw_nas_bench import operator_of
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, OperatorLatency
 
@@ -65,35 +66,13 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
 def _base(facts: Mapping[str, Any]) -> Iterator[Operator]:
     """Yield the operators of the network of skips; a skip that changes the shape is a convolution."""
     channels, size, *_ = facts["input"]
-    stem, head = facts["stem_channels"], facts["header_channels"]
-    yield _conv(size, channels, stem, kernel_size=3)
-    for layer in facts["layers"]:
-        yield _skip(layer)
-    last = facts["layers"][-1]
+    stem, head, last = facts["stem_channels"], facts["header_channels"], facts["layers"][-1]
+    yield operator_of("ConvNorm", H=size, Cin=channels, Cout=stem, kernel=3)
+    yield from (_layer("Skip", layer) for layer in facts["layers"])
     size = last["H"] // last["stride"]
-    yield _conv(size, last["cout"], head)
-    yield Operator(op="pool", input_size=size, in_channels=head, out_channels=head)
-    yield Operator(op="linear", input_size=1, in_channels=head, out_channels=facts["classes"])
-
-
-def _conv(size: int, before: int, after: int, *, kernel_size: int = 1, stride: int = 1) -> Operator:
-    return Operator(
-        op="conv",
-        input_size=size,
-        in_channels=before,
-        out_channels=after,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        act="relu",
-    )
-
-
-def _skip(layer: Mapping[str, Any]) -> Operator:
-    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
-    if before == after and stride == 1:
-        return Operator(op="skip", input_size=size, in_channels=before, out_channels=after)
-    return _conv(size, before, after, stride=stride)
+    yield operator_of("ConvNorm", H=size, Cin=last["cout"], Cout=head)
+    yield operator_of("AvgP", H=size, Cin=head, Cout=head)
+    yield operator_of("FC", Cin=head, Cout=facts["classes"])
 
 
 def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> Iterator[OperatorLatency]:
@@ -105,20 +84,11 @@ def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> It
 def _candidate(name: str, layer: Mapping[str, Any]) -> Operator:
     """Return the block of a candidate such as `k3_e1_g2`; it always has the first pointwise convolution."""
     letters = {part[0]: int(part[1:]) for part in name.split("_")}
-    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
-    return Operator(
-        op="ir",
-        input_size=size,
-        in_channels=before,
-        out_channels=after,
-        kernel_size=letters["k"],
-        stride=stride,
-        padding=letters["k"] // 2,
-        groups=letters.get("g", 1),
-        middle_channels=before * letters["e"],
-        act="relu",
-        residual=before == after and stride == 1,
-    )
+    return _layer("ConvBlock", layer, kernel=letters["k"], exp=letters["e"], group=letters.get("g", 1))
+
+
+def _layer(kind: str, layer: Mapping[str, Any], **numbers: int) -> Operator:
+    return operator_of(kind, H=layer["H"], Cin=layer["cin"], Cout=layer["cout"], stride=layer["stride"], **numbers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
