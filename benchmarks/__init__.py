@@ -1,1 +1,1 @@
-"""File -> numbers: timing, the machine that it was done on, and the tables and results that come of it."""
+"""Measuring converted files: devices, runtimes, latency tables and stored results."""

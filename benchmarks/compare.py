@@ -1,4 +1,4 @@
-"""Two models or two files: which one is faster, and whether that was shown."""
+"""Comparison of two models or files: the ratio of their times, with its confidence interval."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class Comparison:
     """Two sides and their ratio.
 
     Attributes:
-        a: all samples of A.
-        b: all samples of B.
-        ratio: of the times, B over A.
-        throttled: how many of the measurements were taken while the device slowed itself down.
+        a: summary of all samples of A.
+        b: summary of all samples of B.
+        ratio: time of B over time of A.
+        throttled: number of measurements during which the device was throttled.
     """
 
     a: Summary
@@ -39,19 +39,19 @@ class Comparison:
 def measure_pairs(
     measure: Callable[[ModelFile], Measurement], a: ModelFile, b: ModelFile, *, pairs: int = PAIRS
 ) -> Iterator[Measurement]:
-    """Measure two models in turn, A B B A A B ..., so that slow changes of the device meet both alike.
+    """Measure two models in turn, A B B A A B ..., so that slow drifts of the device affect both equally.
 
     Args:
-        measure: times one model, as `Device.run` does.
-        a: one model.
-        b: the other.
-        pairs: how often each is measured.
+        measure: function that times one model, such as `Device.run`.
+        a: first model.
+        b: second model.
+        pairs: number of measurements of each (default: 10).
 
     Raises:
-        InputError: there are too few pairs for a comparison.
+        InputError: there are fewer than five pairs.
     """
     if pairs < FEWEST:
-        raise InputError(f"{pairs} pairs carry no interval; measure at least {FEWEST}")
+        raise InputError(f"{pairs} pairs are too few for a confidence interval; measure at least {FEWEST}")
     for number in range(pairs):
         for model in (b, a) if number % 2 else (a, b):
             yield measure(model)
@@ -60,14 +60,14 @@ def measure_pairs(
 def compare(a: Sequence[Measurement], b: Sequence[Measurement], *, seed: int = 0) -> Comparison:
     """Compare stored measurements.
 
-    Where both sides were measured in turn at least five times, the medians of each turn are a pair. Otherwise all
-    samples of a side are put together, and the interval does not know how processes differ from each other.
+    If both sides were measured in turn at least five times, the two medians of each turn form a pair. Otherwise the
+    samples of each side are pooled, and the interval does not account for differences between processes.
 
     Args:
-        a: of one model.
-        b: of the other, on the same device and under the same conditions; a file of another format has another
-            runtime.
-        seed: of the intervals.
+        a: measurements of the first model.
+        b: measurements of the second model, on the same device and under the same conditions; the runtime may differ
+            only if the format does.
+        seed: seed of the bootstrap (default: 0).
 
     Raises:
         InputError: a side has fewer than five timings, or the conditions differ.
@@ -88,15 +88,15 @@ def compare(a: Sequence[Measurement], b: Sequence[Measurement], *, seed: int = 0
 
 def _check_alike(a: Sequence[Measurement], b: Sequence[Measurement]) -> None:
     if not a or not b:
-        raise InputError(f"a comparison needs measurements of both sides, not {len(a)} of A and {len(b)} of B")
+        raise InputError(f"a comparison needs measurements of both sides, got {len(a)} of A and {len(b)} of B")
     for name, value in _ALIKE.items():
         others = [value(measurement) for measurement in (*a, *b)]
         if other := [found for found in others if found != others[0]]:
-            raise InputError(f"measurements of different {name} cannot be compared: {others[0]} and {other[0]}")
+            raise InputError(f"measurements that differ in {name} cannot be compared: {others[0]} and {other[0]}")
     for target in {measurement.target for measurement in a}:
         runtimes = sorted({measurement.runtime for measurement in (*a, *b) if measurement.target == target})
         if len(runtimes) > 1:
-            raise InputError(f"measurements of different runtime cannot be compared: {' and '.join(runtimes)}")
+            raise InputError(f"measurements that differ in runtime cannot be compared: {' and '.join(runtimes)}")
 
 
 def _name(device: DeviceInfo) -> str:
@@ -113,7 +113,7 @@ def _median(measurement: Measurement) -> float:
 
 
 def _pairs(a: Sequence[Measurement], b: Sequence[Measurement]) -> list[tuple[Measurement, Measurement]]:
-    """Return the turns in which both were measured, or nothing if they were not measured in turn."""
+    """Return one pair per turn, or an empty list if the two sides were not measured in turn."""
     if len(a) != len(b) or len(a) < FEWEST:
         return []
     by_date = [sorted(side, key=lambda measurement: measurement.date) for side in (a, b)]

@@ -1,4 +1,4 @@
-"""Several devices at once: each works through the same models, in a queue of its own."""
+"""Measuring on several devices at once, each with its own queue of models."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Task:
-    """One model and how to measure it, as `Device.run` takes it."""
+class ModelRun:
+    """One model and the arguments of `Device.run` to measure it with."""
 
     model: ModelFile
     inputs: Inputs = ()
@@ -26,12 +26,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A measurement that did not come about.
+    """A measurement that failed.
 
     Attributes:
-        device: the name that it was given.
-        model: what should have been measured.
-        error: why not.
+        device: name of the device, as given to `measure_all`.
+        model: model that was to be measured.
+        error: cause of the failure.
     """
 
     device: str
@@ -41,21 +41,21 @@ class Failure:
 
 def measure_all(
     devices: Mapping[str, Device],
-    tasks: Sequence[Task] | Mapping[str, Sequence[Task]],
+    tasks: Sequence[ModelRun] | Mapping[str, Sequence[ModelRun]],
     record: Callable[[Measurement], None],
 ) -> tuple[Failure, ...]:
-    """Measure every task on every device, the devices at the same time.
+    """Measure every task on every device, the devices in parallel.
 
-    A task that fails does not stop the others of its device, unless the device is gone. When anything else is raised,
-    in `record` or by the user's interruption, every device stops after the task that it is at. Each is left clean.
+    A failing task does not stop the other tasks of its device, unless the device is lost. On any other exception
+    (in `record`, or an interrupt), every device stops after its current task. All devices are cleaned up.
 
     Args:
-        devices: by any name, used in failures.
-        tasks: done in this order by each; or for each device, by its name, those that it shall do.
-        record: gets every measurement as soon as it is there, one at a time.
+        devices: devices by name; the names appear in failures.
+        tasks: tasks of all devices, in order, or a mapping from device name to its tasks.
+        record: callback that receives each measurement as soon as it is complete, one at a time.
 
     Returns:
-        What failed, device by device.
+        The failures, grouped by device.
     """
     stop, lock = Event(), Lock()
     own_tasks = tasks if isinstance(tasks, Mapping) else dict.fromkeys(devices, tasks)
@@ -71,7 +71,7 @@ def measure_all(
             _clean(name, device)
 
     with ThreadPoolExecutor(max_workers=max(1, len(devices))) as pool:
-        # In copies of this context: the command line keeps in it where messages go.
+        # In copies of this context: the command line stores the destination of log messages in it.
         queues = [pool.submit(copy_context().run, work_through, name, device) for name, device in devices.items()]
         try:
             wait(queues, return_when=FIRST_EXCEPTION)
@@ -81,7 +81,7 @@ def measure_all(
 
 
 def _queue(
-    name: str, device: Device, tasks: Sequence[Task], record: Callable[[Measurement], None], stop: Event
+    name: str, device: Device, tasks: Sequence[ModelRun], record: Callable[[Measurement], None], stop: Event
 ) -> list[Failure]:
     failures: list[Failure] = []
     for position, task in enumerate(tasks):
@@ -102,4 +102,4 @@ def _clean(name: str, device: Device) -> None:
     try:
         device.cleanup()
     except DeviceError as error:
-        log.warning("%s: could not be cleaned up: %s", name, error)
+        log.warning("%s: cleanup failed: %s", name, error)

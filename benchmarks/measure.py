@@ -1,4 +1,4 @@
-"""The one interface of everything that can be measured on, and the records of what was measured."""
+"""The interface of all devices, and the records of measurements."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ RUNS, WARMUP = 20, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A converted file, and what it is.
+    """A converted file.
 
     Attributes:
-        path: where it lies here.
-        name: of the model.
-        target: the format that it was converted to.
-        precision: of its weights and arithmetic.
-        backend: what it was lowered to, where the format has a choice.
+        path: path on this machine.
+        name: model name.
+        target: target format.
+        precision: precision of weights and arithmetic.
+        backend: backend that it was lowered to, if the format has several.
     """
 
     path: Path
@@ -39,14 +39,14 @@ class ModelFile:
 
 
 class CpuPolicy(Record):
-    """Cores that share a clock.
+    """A cpufreq policy: cores that share a clock.
 
     Attributes:
-        cores: their numbers.
-        fastest_khz: what the hardware can do.
-        limit_khz: what the system allows at the moment.
-        current_khz: what it was.
-        time_in_state: 10 ms units spent at each frequency (kHz) since the start of the device.
+        cores: core numbers.
+        fastest_khz: highest frequency of the hardware.
+        limit_khz: highest frequency that the system currently allows.
+        current_khz: frequency when the state was read.
+        time_in_state: frequency (kHz) to the time spent at it since boot, in units of 10 ms.
     """
 
     name: str
@@ -59,13 +59,13 @@ class CpuPolicy(Record):
 
 
 class DeviceState(Record):
-    """What may change a timing, at one moment; what the device does not tell is missing.
+    """State of a device that can affect timings; values that the device does not report are missing.
 
     Attributes:
-        thermal_status: Android's severity, 0 (none) to 6 (shutdown); of a Mac, whether it is slowed down, 0 or 1.
-        celsius: of the sensors that the device names.
-        load_average: processes that wanted to run, over the last minute.
-        throttle_events: how often the processor has slowed itself down because of its warmth, since the start.
+        thermal_status: Android's thermal severity, 0 (none) to 6 (shutdown); on a Mac, 1 if throttled, else 0.
+        celsius: sensor name to temperature.
+        load_average: average number of runnable processes over the last minute.
+        throttle_events: number of thermal throttling events of the processor since boot.
     """
 
     battery_percent: int | None = None
@@ -84,22 +84,22 @@ class Measurement(Record):
 
     Attributes:
         format: version of this record.
-        file: name of the model's file; `sha256` and `size` (bytes) are of its content.
-        runtime: what ran it.
-        threads: how many could work; 1 of Core ML, which decides that itself.
-        affinity: hexadecimal mask of the cores that it was pinned to.
-        warmup: runs before those that count.
-        warmup_ms: what they took.
-        samples_ms: the runs that count, in order, nothing left out.
-        runs_per_sample: more than 1 where the runtime tells only the time of several runs.
-        load_ms: loading the model, once.
-        first_ms: the first run of the process.
-        peak_rss_mb: largest resident memory of the process.
-        baseline_rss_mb: the same before the model was loaded: the runtime, and what it runs in.
-        throttled: the device slowed itself down, before or meanwhile.
-        versions: of everything that took part.
-        commit: of this project, when it ran from its repository.
-        date: of the end.
+        file: name of the model file; `sha256` and `size` (bytes) describe its content.
+        runtime: runtime that ran the model.
+        threads: number of threads; always 1 for Core ML, which chooses its own.
+        affinity: hexadecimal mask of the cores that the process was pinned to.
+        warmup: number of warm-up runs.
+        warmup_ms: times of the warm-up runs.
+        samples_ms: times of the measured runs, in order, including outliers.
+        runs_per_sample: number of runs averaged in each sample; above 1 if the runtime reports only totals.
+        load_ms: time to load the model.
+        first_ms: time of the first run of the process.
+        peak_rss_mb: peak resident memory of the process.
+        baseline_rss_mb: peak resident memory before the model was loaded.
+        throttled: whether the device was throttled before or during the measurement.
+        versions: name to version, for every package and tool used.
+        commit: commit of this project, if it ran from its repository.
+        date: end of the measurement.
     """
 
     format: Literal[1] = 1
@@ -131,7 +131,7 @@ class Measurement(Record):
 
 
 def was_throttled(before: DeviceState, after: DeviceState) -> bool:
-    """Tell whether a device slowed itself down: it says or counts so, or it allows a clock less than before.
+    """Return whether a device was throttled: it reports so, counted events, or lowered the limit of a clock.
 
     >>> was_throttled(DeviceState(thermal_status=0), DeviceState(thermal_status=2))
     True
@@ -147,53 +147,50 @@ def was_throttled(before: DeviceState, after: DeviceState) -> bool:
 
 
 class Device(ABC):
-    """Something that runs models. Leaving its `with` block removes everything that was put on it."""
+    """A device that runs models. Leaving its `with` block removes every file that was copied to it."""
 
     @abstractmethod
     def info(self) -> DeviceInfo:
-        """Say which device it is.
+        """Return the description of the device.
 
         Raises:
-            DeviceError: it cannot be reached.
+            DeviceError: the device cannot be reached.
         """
 
     @abstractmethod
     def push(self, model: ModelFile) -> None:
-        """Put a model on the device, so that `run` finds it there.
+        """Copy a model to the device, so that `run` finds it there.
 
         Raises:
-            DeviceError: the device cannot be reached, or cannot take the file.
+            DeviceError: the device cannot be reached, or cannot store the file.
         """
 
     @abstractmethod
     def run(
         self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> Measurement:
-        """Time a model in a process of its own.
+        """Time a model in its own process.
 
         Args:
-            model: put on the device first, if it is not there.
-            inputs: its input tensors; without any, the runtime fills them.
-            runs: how many runs count.
-            warmup: how many go before them, at least one, since the first run of a process is like no other.
-            threads: how many may work.
+            model: model, copied to the device if it is not there yet.
+            inputs: input tensors (default: chosen by the device, such as seeded noise).
+            runs: number of measured runs (default: 20).
+            warmup: number of warm-up runs before them, at least one (default: 3).
+            threads: number of threads (default: 1).
 
         Raises:
             DeviceError: the device or its runtime failed.
-            InputError: a number is out of its range.
+            MissingExtraError: the runtime is not installed.
+            InputError: a number is out of range, or a file cannot be read.
         """
 
     def run_in_turn(
         self, models: Sequence[ModelFile], runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> tuple[Measurement, ...]:
-        """Time several models of one format, each as `run` does if not said otherwise.
+        """Time several models of one format; by default, one `run` for each.
 
-        A device that can holds them all in one process and runs each once, then each once more, and so on. A model then
-        finds the caches as others have left them, as an operator does in a network.
-
-        Raises:
-            DeviceError: the device or its runtime failed.
-            InputError: a number is out of its range.
+        A device that supports it loads all models into one process and runs them round-robin, so that each model finds
+        the caches as the others left them, like an operator in a network. Errors are those of `run`.
         """
         return tuple(self.run(model, (), runs, warmup, threads) for model in models)
 
@@ -203,15 +200,16 @@ class Device(ABC):
 
         Raises:
             DeviceError: the device or its runtime failed, or the runtime has no tracer.
-            InputError: a number is out of its range.
+            MissingExtraError: the runtime is not installed.
+            InputError: a number is out of range, or a file cannot be read or written.
         """
 
     @abstractmethod
     def cleanup(self) -> None:
-        """Remove everything that was put on the device, and stop what still runs there.
+        """Remove every file that was copied to the device, and stop every process left running there.
 
         Raises:
-            DeviceError: it cannot be reached.
+            DeviceError: the device cannot be reached.
         """
 
     def __enter__(self) -> Self:
@@ -223,16 +221,16 @@ class Device(ABC):
         except DeviceError as failure:
             if error is None:
                 raise
-            error.add_note(f"cleaning up failed too: {failure}")
+            error.add_note(f"cleanup failed too: {failure}")
 
 
 def check_counts(*, runs: int, warmup: int = 1, threads: int) -> None:
-    """Refuse numbers of runs and threads that mean nothing.
+    """Check the numbers of runs, warm-up runs and threads.
 
     Raises:
         InputError: one is below 1.
     """
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         if value < 1:
-            reason = ", since the first run of a process is like no other" if name == "warmup" else ""
-            raise InputError(f"{name} cannot be {value}; it must be at least 1{reason}")
+            reason = ", because the first run of a process is always slower" if name == "warmup" else ""
+            raise InputError(f"{name} cannot be {value}; expected at least 1{reason}")

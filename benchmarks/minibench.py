@@ -1,4 +1,4 @@
-"""Measurements in the shape of the results of ExecuTorch's Android benchmark app.
+"""Measurements in the result format of ExecuTorch's Android benchmark app.
 
 Source: `BenchmarkMetric` and `ModelRunner` of extension/benchmark/android in pytorch/executorch.
 """
@@ -17,7 +17,7 @@ _BYTES_PER_MB = 1 << 20
 
 
 def minibench_rows(measurement: Measurement) -> list[dict[str, Any]]:
-    """Return one row per metric; `ram_pss_usage(mb)` is never among them, since that is not what is measured here."""
+    """Return one row per metric, without `ram_pss_usage(mb)`, which is not measured here."""
     summary = summarize(measurement.samples_ms)
     metrics = {
         "avg_inference_latency(ms)": summary.mean,
@@ -44,7 +44,7 @@ def minibench_rows(measurement: Measurement) -> list[dict[str, Any]]:
 
 
 def write_minibench(measurements: Iterable[Measurement], path: Path) -> None:
-    """Write the rows of all measurements as one JSON list; the file appears whole or not at all.
+    """Write the rows of all measurements as one JSON list, atomically.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,7 +1,8 @@
-"""How long each operator of a model takes, as the tracer of a runtime tells it."""
+"""Time of each operator of a model, read from the trace of a runtime."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -22,11 +23,11 @@ class OperatorTime(Record):
     """One operator of a model.
 
     Attributes:
-        name: in the file or of the tracer; of a module of the network where it can be told.
-        kind: what it computes, as the runtime calls it.
-        samples_ms: one value per run.
-        median_ms: of them.
-        delegated: whether a backend ran it; one that did not is slow.
+        name: name of the network's module if known, else the name in the file or the trace.
+        kind: operator type, as the runtime names it.
+        samples_ms: time of each run.
+        median_ms: median over the runs.
+        delegated: whether a backend ran it; operators outside the backend are slow.
     """
 
     name: str
@@ -37,15 +38,15 @@ class OperatorTime(Record):
 
 
 class Profile(Record):
-    """What a tracer saw of one model on one device.
+    """Operator times of one model on one device.
 
     Attributes:
-        runtime: name and version.
-        runs: how many were traced.
-        total_ms: median of the whole inference.
-        load_ms: loading the model, once.
-        operators: in the order in which they run.
-        undelegated_share: of the time of all operators, 0 to 1.
+        runtime: name and version of the runtime.
+        runs: number of traced runs.
+        total_ms: median time of an inference.
+        load_ms: time to load the model.
+        operators: operators in execution order.
+        undelegated_share: fraction of the operators' time spent outside the backend.
     """
 
     format: Literal[1] = 1
@@ -61,69 +62,67 @@ class Profile(Record):
     undelegated_share: Annotated[float, Field(ge=0, le=1)]
 
 
-def from_etdump(
-    path: Path,
-    *,
-    model: str,
-    file: str | None = None,
-    runtime: str = "executor_runner",
-    device: DeviceInfo | None = None,
-    threads: int | None = None,
-    warmup: int = 0,
-) -> Profile:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceContext:
+    """What a trace does not contain about the run that it was taken from.
+
+    Attributes:
+        model: name of the network.
+        file: name of the model file (default: that of the trace).
+        runtime: name and version of the runtime (default: the name of the one that writes such traces).
+        device: device that ran the model, if known.
+        threads: number of threads, if known.
+        warmup: number of runs to skip at the start (default: 0).
+    """
+
+    model: str
+    file: str | None = None
+    runtime: str | None = None
+    device: DeviceInfo | None = None
+    threads: int | None = None
+    warmup: int = 0
+
+
+def from_etdump(path: Path, context: TraceContext) -> Profile:
     """Read a trace of ExecuTorch.
 
-    A delegate's operators are what it tells of itself; what its call takes beyond them is an entry of its own, so that
-    all operators together are the time of all calls. `Method::execute` is the whole inference.
+    The operators of a delegate are those that it reports; the rest of the delegate call is a separate entry, so that
+    all operators add up to the time of all calls. `Method::execute` is the whole inference.
 
     Args:
-        path: of the ETDump that a runner with the event tracer wrote.
-        model: name of the network.
-        file: name of the model's file; that of the trace if not said.
-        runtime: what ran it.
-        device: where.
-        threads: how many worked.
-        warmup: runs at the start to leave out.
+        path: ETDump written by a runner with the event tracer.
+        context: information about the run.
 
     Raises:
-        InputError: it cannot be read, or holds no more runs than the warm-up.
+        InputError: the file cannot be read, or has no runs after the warm-up.
         MissingExtraError: executorch is not installed.
     """
-    blocks = _etdump_blocks(path)
+    blocks, warmup = _etdump_blocks(path), context.warmup
     events = [(event.name, event.perf_data.raw[warmup:]) for event in blocks.get("Execute", ()) if event.perf_data]
     total_ms = dict(events).get("Method::execute")
     if not total_ms:
-        raise InputError(f"{path}: the trace holds no run of the model beyond a warm-up of {warmup}; trace more")
+        raise InputError(f"{path}: the trace has no runs after {warmup} warm-up runs; trace more runs")
     loads = [event.perf_data.raw[0] for event in blocks.get("Default", ()) if event.name == "Program::load_method"]
-    return _profile(
-        _executorch_operators(events),
-        model=model,
-        file=file or path.name,
-        runtime=runtime,
-        device=device,
-        threads=threads,
-        runs=len(total_ms),
-        total_ms=median(total_ms),
-        load_ms=loads[0] if loads else None,
-    )
+    operators, load_ms = _executorch_operators(events), loads[0] if loads else None
+    return _profile(path, context, operators, runs_ms=total_ms, load_ms=load_ms, runtime="executor_runner")
 
 
 def _etdump_blocks(path: Path) -> dict[str, Sequence[Any]]:
     """Return the events of each block; times in ms, one value per run."""
     tools = require("executorch.devtools", extra="executorch")
     if not path.is_file():
-        raise InputError(f"{path}: there is no such trace")
+        raise InputError(f"{path}: no such file")
     try:
         with quiet():
             return {block.name: block.events for block in tools.Inspector(etdump_path=str(path)).event_blocks}
-    except Exception as error:  # whatever reading a wrong table raises
+    except Exception as error:  # the parser of a damaged file raises anything
         raise InputError(
-            f"{path}: not an ETDump, or a damaged one; a runner with the event tracer writes it"
+            f"{path}: not an ETDump, or damaged; expected the output of a runner with the event tracer"
         ) from error
 
 
 def _executorch_operators(events: Sequence[tuple[str, Sequence[float]]]) -> Iterator[OperatorTime]:
-    """Yield the operators: a call comes after what it consists of."""
+    """Yield the operators: in the trace, a delegate call follows the operators inside it."""
     inside: list[OperatorTime] = []
     delegates = 0
     for name, samples_ms in events:
@@ -140,58 +139,33 @@ def _executorch_operators(events: Sequence[tuple[str, Sequence[float]]]) -> Iter
 
 
 def _rest_of_call(name: str, call_ms: Sequence[float], inside: Sequence[OperatorTime]) -> OperatorTime:
-    told_ms = [sum(run) for run in zip(*(operator.samples_ms for operator in inside), strict=True)] or [0.0] * len(
-        call_ms
-    )
-    rest_ms = [max(0.0, call - told) for call, told in zip(call_ms, told_ms, strict=True)]
+    inside_ms = [sum(operator.samples_ms[run] for operator in inside) for run in range(len(call_ms))]
+    rest_ms = [max(0.0, call - known) for call, known in zip(call_ms, inside_ms, strict=True)]
     return _operator(name, "between operators" if inside else "delegate", rest_ms)
 
 
-def from_onnxruntime(
-    path: Path,
-    *,
-    model: str,
-    file: str | None = None,
-    runtime: str = "onnxruntime",
-    device: DeviceInfo | None = None,
-    threads: int | None = None,
-    warmup: int = 0,
-) -> Profile:
+def from_onnxruntime(path: Path, context: TraceContext) -> Profile:
     """Read a profile of onnxruntime.
 
-    Where a provider other than the processor's took a part of the network, the processor's kernels are what is not
-    delegated.
+    If another execution provider runs part of the network, the kernels of the CPU provider are the undelegated ones.
 
     Args:
-        path: of the JSON file that it wrote.
-        model: name of the network.
-        file: name of the model's file; that of the profile if not said.
-        runtime: what ran it.
-        device: where.
-        threads: how many worked.
-        warmup: runs at the start to leave out.
+        path: JSON profile written by onnxruntime.
+        context: information about the run.
 
     Raises:
-        InputError: it cannot be read, or holds no more runs than the warm-up.
+        InputError: the file cannot be read, or has no runs after the warm-up.
     """
-    events = _onnxruntime_events(path)
+    events, warmup = _onnxruntime_events(path), context.warmup
     runs = sorted((event["ts"], event["dur"]) for event in events if event["name"] == "model_run")[warmup:]
     if not runs:
-        raise InputError(f"{path}: the profile holds no run of the model beyond a warm-up of {warmup}; profile more")
+        raise InputError(f"{path}: the profile has no runs after {warmup} warm-up runs; profile more runs")
     started, _ = runs[0]
     nodes = [event for event in events if event["name"].endswith(_KERNEL) and event["ts"] >= started]
     loads = [event["dur"] for event in events if event["name"].startswith(("model_loading", "session_init"))]
-    return _profile(
-        _onnxruntime_operators(nodes),
-        model=model,
-        file=file or path.name,
-        runtime=runtime,
-        device=device,
-        threads=threads,
-        runs=len(runs),
-        total_ms=median(duration for _, duration in runs) / 1000,
-        load_ms=sum(loads) / 1000 if loads else None,
-    )
+    operators, runs_ms = _onnxruntime_operators(nodes), [duration / 1000 for _, duration in runs]
+    load_ms = sum(loads) / 1000 if loads else None
+    return _profile(path, context, operators, runs_ms=runs_ms, load_ms=load_ms, runtime="onnxruntime")
 
 
 def _onnxruntime_events(path: Path) -> list[Mapping[str, Any]]:
@@ -202,7 +176,7 @@ def _onnxruntime_events(path: Path) -> list[Mapping[str, Any]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not a profile of onnxruntime, which is a JSON list of events") from error
+        raise InputError(f"{path}: not a profile of onnxruntime; expected a JSON list of events") from error
 
 
 def _onnxruntime_operators(nodes: Sequence[Mapping[str, Any]]) -> Iterator[OperatorTime]:
@@ -217,13 +191,32 @@ def _onnxruntime_operators(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Opera
 
 
 def _operator(name: str, kind: str, samples_ms: Sequence[float], *, delegated: bool = True) -> OperatorTime:
-    # To the nanosecond: tracers take differences of rounded times, which may even be a hair below 0.
+    # To the nanosecond: tracers subtract rounded times, so that differences can even be slightly negative.
     clean = tuple(max(0.0, round(sample, 6)) for sample in samples_ms)
     return OperatorTime(name=name, kind=kind, samples_ms=clean, median_ms=median(clean), delegated=delegated)
 
 
-def _profile(operators: Iterator[OperatorTime], **about: Any) -> Profile:
+def _profile(
+    path: Path,
+    context: TraceContext,
+    operators: Iterator[OperatorTime],
+    *,
+    runs_ms: Sequence[float],
+    load_ms: float | None,
+    runtime: str,
+) -> Profile:
     found = tuple(operators)
     total = sum(operator.median_ms for operator in found)
     left = sum(operator.median_ms for operator in found if not operator.delegated)
-    return Profile(operators=found, undelegated_share=left / total if total else 0.0, **about)
+    return Profile(
+        model=context.model,
+        file=context.file or path.name,
+        runtime=context.runtime or runtime,
+        device=context.device,
+        threads=context.threads,
+        runs=len(runs_ms),
+        total_ms=median(runs_ms),
+        load_ms=load_ms,
+        operators=found,
+        undelegated_share=left / total if total else 0.0,
+    )

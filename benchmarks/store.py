@@ -1,4 +1,4 @@
-"""Measurements in a file, one JSON line each, added and never rewritten."""
+"""An append-only file of measurements, one JSON line each."""
 
 import json
 import logging
@@ -11,14 +11,15 @@ from pydantic import ValidationError
 
 from fbnet_zoo.benchmarks.measure import Measurement
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.table import input_error
 
 log = logging.getLogger(__name__)
 
 
 def append(path: Path, measurement: Measurement) -> None:
-    """Add a line in one write, so that several threads and processes may add to the same file.
+    """Append a line in a single write, so that several threads and processes may share the file.
 
-    A line that a full disk or a power cut left unfinished is closed first; `read` leaves it out.
+    A partial line left by a full disk or a power cut is terminated first; `read` skips it.
 
     Raises:
         InputError: the file cannot be written.
@@ -30,10 +31,10 @@ def append(path: Path, measurement: Measurement) -> None:
             if _is_unfinished(file):
                 line = b"\n" + line
             if file.write(line) != len(line):
-                raise OSError("only a part of the line was written")
+                raise OSError("only part of the line was written")
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"{path}: the measurement cannot be added: {error}") from error
+        raise InputError(f"{path}: cannot append the measurement: {error}") from error
 
 
 def _is_unfinished(file: FileIO) -> bool:
@@ -44,10 +45,10 @@ def _is_unfinished(file: FileIO) -> bool:
 
 
 def read(path: Path) -> tuple[Measurement, ...]:
-    """Return all measurements of a file, in the order in which they were added.
+    """Return all measurements in a file, oldest first.
 
     Raises:
-        InputError: the file cannot be read, or a line is JSON but no measurement of this version.
+        InputError: the file cannot be read, or a line is JSON but not a measurement of this version.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -63,11 +64,9 @@ def _measurements(path: Path, lines: list[bytes]) -> Iterator[Measurement]:
         try:
             json.loads(line)
         except ValueError:
-            log.warning("%s:%d: an unfinished line was left out", path, number)
+            log.warning("%s:%d: skipped a partial line", path, number)
             continue
         try:
             yield Measurement.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the record"
-            raise InputError(f"{path}:{number}: not a measurement: {key}: {first['msg']}") from error
+            raise input_error(f"{path}:{number}: not a measurement", error) from error

@@ -1,8 +1,8 @@
-"""Converts, checks and times the whole zoo: run by `make zoo-report`, hours of work that may be interrupted.
+"""Converts, checks and times the whole zoo: run by `make zoo-report`; takes hours and can be interrupted.
 
-Every entry is converted to every format in fp32, and some of each family in int8 as well, with seeded weights; the
-files are then timed one after the other. Results are kept in `results/zoo.jsonl` as they come, and a second run goes
-on after the first; the docs show them. Files lie in `build/zoo/` until they have been timed.
+Every entry is converted to every format in fp32, and some of each family also in int8, with seeded weights; the files
+are then timed one after the other. Results, which the docs show, are saved to `results/zoo.jsonl` as they arrive, and
+a second run resumes the first. Files stay in `build/zoo/` until they have been timed.
 """
 
 import argparse
@@ -52,8 +52,8 @@ Results = dict[tuple[str, str, str], ZooResult]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A file to be made."""
+class ZooFile:
+    """A file to convert."""
 
     model: str
     target: str
@@ -61,12 +61,12 @@ class Task:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What there is one result of."""
+        """Key of its `ZooResult`."""
         return self.model, self.target, self.precision
 
 
-def tasks(pattern: str = "*") -> Iterator[Task]:
-    """Yield every file that the report is about, or those of the entries that a shell's pattern fits.
+def tasks(pattern: str = "*") -> Iterator[ZooFile]:
+    """Yield every file of the report whose entry matches a shell-style pattern (default: all).
 
     >>> [task.target for task in tasks("fbnetv2_f0")]
     ['onnx', 'coreml', 'executorch']
@@ -74,11 +74,11 @@ def tasks(pattern: str = "*") -> Iterator[Task]:
     names = [name for name in registry.bundled() if name not in LEFT_OUT and fnmatch.fnmatchcase(name, pattern)]
     for name in names:
         for precision in ("fp32", *QUANTIZED.get(name, ())):
-            yield from (Task(model=name, target=target, precision=precision) for target in FORMATS)
+            yield from (ZooFile(model=name, target=target, precision=precision) for target in FORMATS)
 
 
-def make(wanted: Sequence[Task], folder: Path) -> list[ZooResult]:
-    """Convert and check files of one network and precision, which stay in `folder`; a failure is a result, too."""
+def make(wanted: Sequence[ZooFile], folder: Path) -> list[ZooResult]:
+    """Convert and check files of one network and precision in `folder`; a failure is recorded as a result."""
     model = FBNet(registry.get_spec(wanted[0].model))
     randomize(model, SEED)
     names, precision = [task.target for task in wanted], wanted[0].precision
@@ -86,7 +86,7 @@ def make(wanted: Sequence[Task], folder: Path) -> list[ZooResult]:
     return [_result(task, outcome) for task, outcome in zip(wanted, outcomes, strict=True)]
 
 
-def _result(task: Task, outcome: Artifact | Exception) -> ZooResult:
+def _result(task: ZooFile, outcome: Artifact | Exception) -> ZooResult:
     if isinstance(outcome, Artifact):
         return describe(outcome)
     return ZooResult(
@@ -99,16 +99,16 @@ def _result(task: Task, outcome: Artifact | Exception) -> ZooResult:
     )
 
 
-def _place(task: Task, folder: Path) -> Path:
+def _place(task: ZooFile, folder: Path) -> Path:
     return folder / f"{task.model}-{task.precision}"
 
 
-def _file(task: Task, folder: Path) -> Path:
+def _file(task: ZooFile, folder: Path) -> Path:
     return _place(task, folder) / f"{task.model}.{TARGETS[task.target].suffix}"
 
 
 def describe(artifact: Artifact) -> ZooResult:
-    """Return what a manifest tells of a file, without its latency."""
+    """Return the result that a manifest describes, without latency."""
     record, facts, worst = artifact.manifest, artifact.manifest.facts, artifact.manifest.parity.worst
     quantized = record.quantization
     return ZooResult(
@@ -132,11 +132,11 @@ def describe(artifact: Artifact) -> ZooResult:
     )
 
 
-def time_file(device: HostDevice, task: Task, folder: Path) -> Latency:
-    """Time a file that `make` has made, with one thread.
+def time_file(device: HostDevice, task: ZooFile, folder: Path) -> Latency:
+    """Time a file written by `make`, with one thread.
 
     Raises:
-        DeviceError: it cannot be run here.
+        DeviceError: the file cannot be run on this machine.
     """
     model = ModelFile(path=_file(task, folder), name=task.model, target=task.target, precision=task.precision)
     return _latency(device.run(model, runs=RUNS, warmup=WARMUP, threads=1))
@@ -158,13 +158,13 @@ def _latency(measurement: Measurement) -> Latency:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what is not done yet; return 1 if a file could not be made or timed."""
+    """Convert and time what has no result yet; return 1 if a conversion failed."""
     parser = argparse.ArgumentParser(prog="python -m fbnet_zoo.benchmarks.zoo_report", description=__doc__)
-    parser.add_argument("--only", metavar="PATTERN", default="*", help="entries that a shell's pattern fits")
-    parser.add_argument("--jobs", type=int, default=1, help="conversions at the same time; 2 GB of memory each")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the results, which are kept and added to")
-    parser.add_argument("--files", type=Path, default=FILES, help="a folder for the files, several GB")
-    parser.add_argument("--again", action="store_true", help="make and time everything again")
+    parser.add_argument("--only", metavar="PATTERN", default="*", help="shell-style pattern of names (default: *)")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel conversions, 2 GB of memory each (default: 1)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results, which is updated")
+    parser.add_argument("--files", type=Path, default=FILES, help="folder for the converted files, several GB")
+    parser.add_argument("--again", action="store_true", help="convert and time everything again")
     asked = parser.parse_args(arguments)
     wanted = list(tasks(asked.only))
     results = zoo_results.read(asked.out)
@@ -172,13 +172,13 @@ def main(arguments: Sequence[str]) -> int:
         results = {key: result for key, result in results.items() if key not in {task.key for task in wanted}}
     make_all(wanted, results, asked.out, asked.files, jobs=asked.jobs)
     time_all(wanted, results, asked.out, asked.files)
-    return _tell([results[task.key] for task in wanted])
+    return _print_failures([results[task.key] for task in wanted])
 
 
-def make_all(wanted: Iterable[Task], results: Results, out: Path, folder: Path, *, jobs: int) -> None:
-    """Make the files that have no result yet, or whose file has gone before it was timed."""
+def make_all(wanted: Iterable[ZooFile], results: Results, out: Path, folder: Path, *, jobs: int) -> None:
+    """Convert the files that have no result yet, or that were deleted before they were timed."""
     missing = _grouped(task for task in wanted if not _is_made(task, results, folder))
-    # a process for each file: the libraries keep memory, and one that dies takes nothing with it
+    # One process per network: the libraries leak memory, and a crash must not affect other conversions.
     pool = ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with pool, _progress() as progress:
         bar = progress.add_task("converting", total=len(missing))
@@ -190,20 +190,20 @@ def make_all(wanted: Iterable[Task], results: Results, out: Path, folder: Path, 
             progress.update(bar, advance=1, description=f"converted {made[0].model}")
 
 
-def _grouped(wanted: Iterable[Task]) -> list[list[Task]]:
-    """Put together what shares an export."""
+def _grouped(wanted: Iterable[ZooFile]) -> list[list[ZooFile]]:
+    """Group the files that share an export."""
     return [list(group) for _, group in groupby(wanted, key=lambda task: (task.model, task.precision))]
 
 
-def _is_made(task: Task, results: Results, folder: Path) -> bool:
+def _is_made(task: ZooFile, results: Results, folder: Path) -> bool:
     result = results.get(task.key)
     if result is None or result.failed:
         return False
     return task.target not in TIMED or result.latency is not None or _file(task, folder).exists()
 
 
-def time_all(wanted: Sequence[Task], results: Results, out: Path, folder: Path) -> None:
-    """Time the files that have not been timed, one after the other, and remove them."""
+def time_all(wanted: Sequence[ZooFile], results: Results, out: Path, folder: Path) -> None:
+    """Time the remaining files one after the other, and delete them."""
     waiting = [task for task in wanted if task.target in TIMED and _file(task, folder).exists()]
     with HostDevice() as device, _progress() as progress:
         bar = progress.add_task("timing", total=len(waiting))
@@ -222,13 +222,11 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _tell(results: Iterable[ZooResult]) -> int:
-    console, failed = Console(stderr=True), 0
-    for result in results:
-        if result.failed:
-            failed += 1
-            console.print(f"{result.model} {result.target} {result.precision}: {result.failed}", markup=False)
-    return int(failed > 0)
+def _print_failures(results: Iterable[ZooResult]) -> int:
+    console, failed = Console(stderr=True), [result for result in results if result.failed]
+    for result in failed:
+        console.print(f"{result.model} {result.target} {result.precision}: {result.failed}", markup=False)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is known of every file of the zoo: one JSON line each, written by `zoo_report.py`, shown by the docs."""
+"""Results for every converted file of the zoo: one JSON line each, written by `zoo_report.py`, shown in the docs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,28 +8,28 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import Count, Milliseconds
+from fbnet_zoo.latency.table import input_error
 from fbnet_zoo.spec import Record
 
 RESULTS = Path(__file__).parent / "results" / "zoo.jsonl"
 FORMATS = ("onnx", "coreml", "executorch")
 TIMED = ("onnx", "executorch")
-"""What this machine runs at speed; Core ML files are evaluated off macOS, not run."""
+"""Formats with a native runtime on every host; outside macOS, Core ML files are only interpreted."""
 
 LEFT_OUT = {"fbnetv3_20g": "20 G multiply-accumulates, a reference for servers: lowering it takes over an hour"}
 
 
 class Latency(Record):
-    """How long a file takes, batch 1.
+    """Latency of a file at batch size 1.
 
     Attributes:
-        median_ms: of the runs.
-        low_ms: lower end of the 95 % interval of the median.
-        high_ms: upper end.
-        runtime: what ran it.
-        device: processor.
-        versions: of the runtime among others.
+        median_ms: median over the runs.
+        low_ms: lower end of the median's 95 % confidence interval.
+        high_ms: upper end of the same interval.
+        runtime: runtime that ran the file.
+        device: processor and number of cores.
+        versions: package name to version, for the runtime and every library used.
     """
 
     median_ms: Milliseconds
@@ -44,24 +44,24 @@ class Latency(Record):
 
 
 class ZooResult(Record):
-    """One network in one format and precision: its file, or why there is none.
+    """One network in one format and precision: figures of its file, or the reason why the conversion failed.
 
     Attributes:
-        failed: why there is no file.
-        weights: what it was converted with.
-        size: bytes; of the file alone.
-        snr_db: of the logits against PyTorch's, the worst case.
-        max_error: of a logit, as a share of the largest.
-        top1_agreement: share of images with the same best class; of an int8 file, on the images of its evaluation.
-        cases: images that it was compared on.
-        checked_by: what ran the file for that.
-        subgraphs: of a delegate.
-        delegated: operators that it took.
-        left: operators that it did not take, and how many of each.
-        kept: how many layers of a quantized network stay in a higher precision.
-        degraded: a quantized file that has lost the network's answers.
-        latency: on the machine that made the file; `None` where nothing there runs the format at speed.
-        versions: of what made the file.
+        failed: reason why the conversion failed.
+        weights: weights that were converted.
+        size: file size, bytes.
+        snr_db: lowest signal-to-noise ratio of the logits against PyTorch, over all cases.
+        max_error: largest error of a logit, relative to the largest logit.
+        top1_agreement: fraction of images with the same top-1 class; for int8 files, on the evaluation images.
+        cases: names of the images compared.
+        checked_by: runtime that ran the file for the comparison.
+        subgraphs: number of delegated subgraphs.
+        delegated: number of delegated operators.
+        left: undelegated operators, type to count.
+        kept: number of layers of a quantized network kept in a higher precision.
+        degraded: whether quantization degraded the predictions beyond the limit.
+        latency: latency on the converting machine; `None` if it has no native runtime for the format.
+        versions: package name to version, for every library used.
     """
 
     format: Literal[1] = 1
@@ -87,15 +87,15 @@ class ZooResult(Record):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What there is one result of."""
+        """Model, target and precision, which identify a result."""
         return self.model, self.target, self.precision
 
 
 def read(path: Path) -> dict[tuple[str, str, str], ZooResult]:
-    """Return the results of a file by their keys; nothing if there is no file.
+    """Return the results in a file by key; an empty dict if the file does not exist.
 
     Raises:
-        InputError: a line is no result of this version.
+        InputError: a line is not a result of this version.
     """
     if not path.exists():
         return {}
@@ -104,13 +104,13 @@ def read(path: Path) -> dict[tuple[str, str, str], ZooResult]:
         try:
             result = ZooResult.model_validate_json(line)
         except ValidationError as error:
-            raise InputError(f"{path}:{number}: not a result of this version: {error.errors()[0]['msg']}") from error
+            raise input_error(f"{path}:{number}: not a result of this version", error) from error
         results[result.key] = result
     return results
 
 
 def write(path: Path, results: Iterable[ZooResult]) -> None:
-    """Write results sorted by model, format and precision, in place of what the file held."""
+    """Replace the content of a file by results, sorted by model, format and precision."""
     lines = [result.model_dump_json(exclude_defaults=True) for result in sorted(results, key=lambda each: each.key)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(f"{line}\n" for line in lines))

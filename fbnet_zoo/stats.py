@@ -1,4 +1,4 @@
-"""What a list of timings says: its centre, its spread, its outliers, and how two of them compare.
+"""Statistics of timings: center, spread, outliers and comparisons.
 
 Bootstrap: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile method. Outliers: Iglewicz and
 Hoaglin, How to Detect and Handle Outliers (1993), modified z-scores above 3.5.
@@ -16,25 +16,25 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 OUTLIER_SCORE = 3.5
 FEWEST = 5
-"""Fewer values carry no interval: three can be redrawn in but ten different ways."""
+"""Fewer values are too few for a bootstrap interval: three have only ten distinct resamples."""
 
 _DEVIATIONS_OF_MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
-_DEVIATIONS_OF_MEAN = 1.2533  # likewise over its mean absolute deviation
+_DEVIATIONS_OF_MEAN = 1.2533  # the same, over its mean absolute deviation
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A list of timings in numbers, ms.
+    """Summary statistics of timings, ms.
 
     Attributes:
-        count: how many there are.
-        low: of the median, lower end of its 95 % interval; `None` for fewer than five.
-        high: of the median, upper end.
-        trimmed_mean: of the middle 80 %.
-        outliers: positions of those that stand far off.
-        warmup: how many at the start are slower than the second half; none are left out of the other numbers.
+        count: number of timings.
+        low: lower end of the median's 95 % confidence interval; `None` for fewer than five timings.
+        high: upper end of the same interval.
+        trimmed_mean: mean of the middle 80 %.
+        outliers: positions of outliers.
+        warmup: number of slow timings at the start, compared with the second half; all statistics include them.
     """
 
     count: int
@@ -51,10 +51,10 @@ class Summary:
 
 
 def summarize(samples: Sequence[float], *, seed: int = 0) -> Summary:
-    """Describe timings, ms.
+    """Return the summary statistics of timings, ms.
 
     Raises:
-        InputError: there are none, or one is no number.
+        InputError: the list is empty, or a timing is NaN or infinite.
 
     >>> summary = summarize([9.0, 10.0, 10.0, 11.0, 50.0])
     >>> summary.median, summary.outliers
@@ -79,7 +79,7 @@ def summarize(samples: Sequence[float], *, seed: int = 0) -> Summary:
 
 
 def trimmed_mean(samples: Sequence[float]) -> float:
-    """Return the mean without the lowest and the highest tenth, as ExecuTorch's benchmark app trims.
+    """Return the mean without the lowest and the highest tenth, as in ExecuTorch's benchmark app.
 
     >>> trimmed_mean([1, 2, 2, 2, 2, 2, 2, 2, 2, 99])
     2.0
@@ -96,24 +96,24 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return where a statistic of the samples lies, the median if not said otherwise.
+    """Return the bootstrap confidence interval of a statistic.
 
     Args:
-        samples: the timings.
-        statistic: of every row of an array `(resamples, len(samples))`.
-        confidence: share of the resampled statistics that lie inside.
-        resamples: how often to draw as many samples as there are, with replacement.
-        seed: of the drawing.
+        samples: timings.
+        statistic: function of an array `(resamples, len(samples))` that returns one value per row (default: median).
+        confidence: confidence level (default: 0.95).
+        resamples: number of resamples (default: 2000).
+        seed: seed of the random resampling (default: 0).
 
     Raises:
-        InputError: there are fewer than five samples, or one is no number.
+        InputError: there are fewer than five samples, or one is NaN or infinite.
     """
     values = _checked(samples, fewest=FEWEST)
     return _interval(statistic(_redrawn(values, resamples, np.random.default_rng(seed))), confidence)
 
 
 def find_outliers(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> tuple[int, ...]:
-    """Return the positions of the samples further from the median than `score` robust standard deviations.
+    """Return the positions of samples more than `score` robust standard deviations from the median.
 
     >>> find_outliers([10.0, 10.1, 9.9, 10.0, 30.0])
     (4,)
@@ -124,10 +124,10 @@ def find_outliers(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> 
 
 
 def warmup_length(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> int:
-    """Return how many samples at the start are slow by the measure of the second half.
+    """Return the number of slow samples at the start.
 
-    A sample is slow above the second half's median plus `score` of its robust standard deviations; the first that is
-    not ends the warm-up, which therefore never reaches the second half.
+    A sample is slow if it exceeds the median of the second half by `score` robust standard deviations. The warm-up ends
+    at the first sample that is not slow, and at the latest before the second half.
 
     >>> warmup_length([54.0, 12.0, 10.8, 10.9, 10.8, 10.7, 10.9, 10.8])
     2
@@ -140,13 +140,13 @@ def warmup_length(samples: Sequence[float], *, score: float = OUTLIER_SCORE) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """How many times longer B takes than A.
+    """Time of B over time of A.
 
     Attributes:
-        ratio: the middle estimate; above 1, B is slower.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        pairs: how many pairs it comes from; 0 when the samples are not paired.
+        ratio: estimate; above 1, B is slower.
+        low: lower end of its 95 % confidence interval.
+        high: upper end of the same interval.
+        pairs: number of pairs; 0 if the samples are not paired.
     """
 
     ratio: float
@@ -156,7 +156,7 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves 1 out."""
+        """Whether the interval excludes 1."""
         return not self.low <= 1 <= self.high
 
     @property
@@ -174,26 +174,26 @@ class Ratio:
 
 
 def paired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Ratio:
-    """Compare timings taken in turn: the median of `b / a` over pairs, its interval from redrawn pairs.
+    """Compare paired timings: the median of `b / a` over the pairs, with a bootstrap interval.
 
     Raises:
-        InputError: the lists have fewer than five values or different lengths, or a value is not a positive number.
+        InputError: the lists have fewer than five values or different lengths, or a value is not positive and finite.
 
     >>> paired_ratio([10.0, 20.0, 40.0, 10.0, 20.0], [11.0, 22.0, 44.0, 11.0, 22.0]).verdict
     'B takes 1.100 times as long as A (1.100 to 1.100)'
     """
     if len(a) != len(b):
-        raise InputError(f"pairs need as many timings of A as of B, not {len(a)} and {len(b)}")
+        raise InputError(f"expected as many timings of A as of B, got {len(a)} and {len(b)}")
     ratios = _positive(b) / _positive(a)
     low, high = bootstrap_interval(ratios.tolist(), seed=seed)
     return Ratio(ratio=float(np.median(ratios)), low=low, high=high, pairs=len(ratios))
 
 
 def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Ratio:
-    """Compare timings that were not taken in turn: the ratio of the medians, both sides redrawn.
+    """Compare unpaired timings: the ratio of the medians, with a bootstrap interval that resamples both sides.
 
     Raises:
-        InputError: a list has fewer than five values, or a value is not a positive number.
+        InputError: a list has fewer than five values, or a value is not positive and finite.
     """
     generator = np.random.default_rng(seed)
     first, second = _positive(a), _positive(b)
@@ -203,36 +203,34 @@ def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> 
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the rank correlation of two lists, -1 to 1; equal values share their ranks, a constant list correlates 0.
+    """Return Spearman's rank correlation, -1 to 1; ties get their average rank, and a constant list has correlation 0.
 
     Raises:
-        InputError: the lists have different lengths or fewer than two values, or one is no number.
+        InputError: the lists have different lengths or fewer than two values, or a value is NaN or infinite.
 
     >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
     0.8
     """
     first, second = _checked(a, fewest=2), _checked(b, fewest=2)
     if len(first) != len(second):
-        raise InputError(
-            f"a correlation needs as many values of one as of the other, not {len(first)} and {len(second)}"
-        )
+        raise InputError(f"a correlation needs two lists of the same length, got {len(first)} and {len(second)}")
     left, right = (_ranks(values) - (len(values) - 1) / 2 for values in (first, second))
     scale = float(np.sqrt((left @ left) * (right @ right)))
     return float(left @ right) / scale if scale else 0.0
 
 
 def mape(predicted: Sequence[float], measured: Sequence[float]) -> float:
-    """Return the mean absolute error, percent of the measured values.
+    """Return the mean absolute percentage error of predictions.
 
     Raises:
-        InputError: the lists have different lengths, or a measured value is not above 0.
+        InputError: the lists have different lengths, or a measured value is not positive.
 
     >>> mape([10.0, 30.0], [10.0, 20.0])
     25.0
     """
     first, second = _checked(predicted), _checked(measured)
     if len(first) != len(second) or (second <= 0).any():
-        raise InputError("an error in percent needs as many predictions as measurements, and these above 0")
+        raise InputError("a percentage error needs as many predictions as measurements, and measurements above 0")
     return float(np.mean(np.abs(first / second - 1))) * 100
 
 
@@ -262,7 +260,7 @@ def _checked(samples: Sequence[float], *, fewest: int = 1) -> Floats:
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise InputError("timings must be a list of at least one finite number")
     if len(values) < fewest:
-        raise InputError(f"{len(values)} timings carry no interval; take at least {fewest}")
+        raise InputError(f"{len(values)} timings are too few for a confidence interval; measure at least {fewest}")
     return values
 
 

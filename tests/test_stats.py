@@ -164,12 +164,12 @@ def test_lists_that_are_no_timings_are_refused(samples: list[float]) -> None:
 
 
 def test_ratios_refuse_what_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="as many timings of A as of B, not 1 and 2"):
+    with pytest.raises(InputError, match="as many timings of A as of B, got 1 and 2"):
         paired_ratio([1.0], [1.0, 2.0])
     with pytest.raises(InputError, match="above 0"):
         paired_ratio([0.0] * 5, [1.0] * 5)
     with pytest.raises(InputError, match="above 0"):
         unpaired_ratio([1.0] * 5, [-1.0] * 5)
     for function in (paired_ratio, unpaired_ratio):
-        with pytest.raises(InputError, match="4 timings carry no interval; take at least 5"):
+        with pytest.raises(InputError, match="4 timings are too few for a confidence interval; measure at least 5"):
             function([1.0] * 4, [1.0] * 4)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Devices to measure on: this machine, Android devices, Macs, iPhones and Arm's Ethos-U."""

@@ -1,7 +1,7 @@
-"""The program `adb`, Android's debug bridge, and the server that it keeps.
+"""The program `adb` (Android Debug Bridge) and its server.
 
-`adb shell` ends with 0 when the link breaks, `adb connect` when it is refused, and old devices (shell v1) have no exit
-codes at all: `adb_link` adds what that takes.
+`adb shell` exits with 0 when the connection breaks, as does `adb connect` when it is refused, and old devices (shell
+v1) report no exit codes at all: `adb_link` makes up for that.
 """
 
 import logging
@@ -15,38 +15,38 @@ from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
 log = logging.getLogger(__name__)
 
 _CURES = {
-    "unauthorized": "unlock the phone and accept its question about USB debugging",
-    "authorizing": "unlock the phone and accept its question about USB debugging",
-    "offline": "unplug it and plug it in again, or run `adb reconnect offline`",
-    "no permissions": "this user may not open the USB device: add udev rules for it, or join the group plugdev",
+    "unauthorized": "unlock the phone and allow USB debugging",
+    "authorizing": "unlock the phone and allow USB debugging",
+    "offline": "unplug and reconnect it, or run `adb reconnect offline`",
+    "no permissions": "you have no access to the USB device: add udev rules for it, or join the group plugdev",
 }
 
 
 class Server:
-    """The `adb` program and the server that it keeps.
+    """The `adb` program and its server.
 
     Args:
-        run: runs every command line.
-        program: name or path of `adb`.
-        timeout_s: for whatever says no other, seconds.
+        run: function that runs command lines.
+        program: name or path of `adb` (default: `adb`).
+        timeout_s: default time limit of a command, seconds (default: 30).
     """
 
     def __init__(self, *, run: Run = run_program, program: str = "adb", timeout_s: float = 30) -> None:
         self._run, self._program, self.timeout_s = run, program, timeout_s
 
     def call(self, *arguments: str, timeout_s: float | None = None) -> Output:
-        """Run one command of adb.
+        """Run an adb command.
 
         Raises:
-            DeviceUnavailableError: there is no adb.
-            DeviceTimeoutError: it did not end in time.
+            DeviceUnavailableError: adb is not installed.
+            DeviceTimeoutError: the command did not finish in time.
         """
         limit = timeout_s or self.timeout_s
         try:
             output = self._run([self._program, *arguments], limit)
         except TimeoutError as error:
             what = " ".join(arguments)
-            raise DeviceTimeoutError(f"adb did not end within {limit:g} s: adb {what[:200]}") from error
+            raise DeviceTimeoutError(f"adb did not finish within {limit:g} s: adb {what[:200]}") from error
         except OSError as error:
             raise DeviceUnavailableError(
                 f"{self._program} cannot be started ({error.strerror or error}): install Android's platform-tools "
@@ -56,53 +56,52 @@ class Server:
         return output
 
     def version(self) -> str:
-        """Return the version of adb, `unknown` if it does not say."""
+        """Return the version of adb, or `unknown`."""
         found = re.search(r"^Version (\S+)", self.call("version").text, re.MULTILINE)
         return found[1] if found else "unknown"
 
     def states(self) -> dict[str, str]:
-        """Return the state of every connected device by its serial number, as adb words it.
+        """Return serial number and adb state of every connected device.
 
         Raises:
-            DeviceUnavailableError: adb's server does not answer.
+            DeviceUnavailableError: the adb server does not respond.
         """
         output = self.call("devices")
         if output.exit_code:
-            raise DeviceUnavailableError(f"adb's server does not answer: {output.text}")
+            raise DeviceUnavailableError(f"the adb server does not respond: {output.text}")
         lines = (line.split("\t", 1) for line in output.stdout.decode(errors="replace").splitlines() if "\t" in line)
         return {serial: state.strip() for serial, state in lines}
 
     def pick(self, serial: str | None = None) -> str:
-        """Return the serial number of the device to use, which may be left out if there is but one.
+        """Return the serial number of the device to use.
 
         Args:
-            serial: of a device; the environment's `ANDROID_SERIAL` if not given.
+            serial: serial number (default: `ANDROID_SERIAL` from the environment, else the only connected device).
 
         Raises:
-            DeviceUnavailableError: there is none, there are several, or it is in no state to be used.
+            DeviceUnavailableError: no device or several are connected, or the device is not ready.
         """
         states = self.states()
         serial = serial or os.environ.get("ANDROID_SERIAL")
         if serial is None and len(states) > 1:
-            raise DeviceUnavailableError(f"several devices are connected: say which one of {', '.join(sorted(states))}")
+            raise DeviceUnavailableError(f"several devices are connected; choose one of {', '.join(sorted(states))}")
         if serial is None and not states:
-            raise DeviceUnavailableError("no device is connected: plug in a phone and switch USB debugging on")
+            raise DeviceUnavailableError("no device is connected; connect a phone and enable USB debugging")
         chosen = serial or next(iter(states))
         check_state(chosen, states)
         return chosen
 
 
 def check_state(serial: str, states: Mapping[str, str]) -> None:
-    """Make sure that a device is there and lets us in.
+    """Check that a device is connected and accepts adb commands.
 
     Raises:
-        DeviceUnavailableError: it is not, or does not.
+        DeviceUnavailableError: the device is not connected or not ready.
     """
     state = states.get(serial)
     if state == "device":
         return
     if state is None:
-        others = f"connected are {', '.join(sorted(states))}" if states else "none is"
-        raise DeviceUnavailableError(f"{serial} is not connected; {others}")
-    cure = next((cure for start, cure in _CURES.items() if state.startswith(start)), "start Android on it")
-    raise DeviceUnavailableError(f"{serial} cannot be used, it is {state!r}: {cure}")
+        raise DeviceUnavailableError(f"{serial} is not connected; found {', '.join(sorted(states)) or 'no device'}")
+    cure = next((cure for start, cure in _CURES.items() if state.startswith(start)), "boot it into Android")
+    raise DeviceUnavailableError(f"{serial} is not ready (state {state!r}): {cure}")

@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from fbnet_zoo.benchmarks.context import commit, versions
+from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.devices.adb_link import Link
 from fbnet_zoo.benchmarks.devices.android_process import (
@@ -22,8 +21,8 @@ from fbnet_zoo.benchmarks.devices.android_process import (
     RUNNER,
     STOP,
     TRACE,
-    Job,
-    Timing,
+    AndroidRun,
+    RunTimes,
     elf_abi,
     execute,
     find_runner,
@@ -40,8 +39,8 @@ from fbnet_zoo.benchmarks.measure import (
     Measurement,
     ModelFile,
     check_counts,
-    was_throttled,
 )
+from fbnet_zoo.converters.manifest import FileRecord
 from fbnet_zoo.errors import (
     DeviceError,
     DeviceLostError,
@@ -56,18 +55,18 @@ from fbnet_zoo.latency.device import DeviceInfo
 log = logging.getLogger(__name__)
 
 _LOOK_MS, _MOST_LOOKS = 500, 500
-"""How long the process shall run whose memory is looked at, and with how many runs at most."""
+"""Target duration and maximum number of runs of the process that is sampled for peak memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to wait for a device, and when to give up.
+    """Temperature and time limits of measurements.
 
     Attributes:
-        warmest_celsius: of the battery, at which a measurement may start.
-        cooldown_s: how long to wait for that, seconds.
-        poll_s: how often to look, seconds.
-        run_s: how long one process may take, seconds.
+        warmest_celsius: highest battery temperature at which a measurement starts.
+        cooldown_s: time limit of waiting for it, seconds.
+        poll_s: interval between temperature readings, seconds.
+        run_s: time limit of one process, seconds.
     """
 
     warmest_celsius: float = 37.0
@@ -77,15 +76,15 @@ class Limits:
 
 
 class AndroidDevice(Device):
-    """A phone or another Android device. Whatever fails on it, nothing is left behind.
+    """An Android device. All files are removed from it, even after a failure.
 
     Args:
-        link: to the device.
-        runner: ExecuTorch's `executor_runner`, built for the device; what `FBNET_ZOO_RUNNER` names if not given.
-        limits: of warmth and patience.
+        link: connection to the device.
+        runner: ExecuTorch's `executor_runner`, built for the device (default: `FBNET_ZOO_RUNNER`).
+        limits: temperature and time limits (default: 37 °C, 900 s to cool down, 600 s per process).
 
     Raises:
-        InputError: no runner is given, or there is no such file.
+        InputError: no runner is given, or it does not exist.
     """
 
     def __init__(self, link: Link, *, runner: Path | None = None, limits: Limits | None = None) -> None:
@@ -97,11 +96,11 @@ class AndroidDevice(Device):
 
     @classmethod
     def find(cls, serial: str | None = None, *, runner: Path | None = None, limits: Limits | None = None) -> Self:
-        """Return the connected device, or that of a serial number if there are several.
+        """Return the device with a serial number (default: the only connected device).
 
         Raises:
-            DeviceUnavailableError: there is none, there are several, or it is in no state to be used.
-            InputError: no runner is given, or there is no such file.
+            DeviceUnavailableError: no device or several are connected, or the device is not ready.
+            InputError: no runner is given, or it does not exist.
         """
         server = Server()
         return cls(Link(server, server.pick(serial)), runner=runner, limits=limits)
@@ -127,8 +126,28 @@ class AndroidDevice(Device):
             timing = time_runs(self._link, job, runs=runs, warmup=warmup, timeout_s=self._limits.run_s)
             after = self._state()
             peak_mb = self._peak_mb(job, timing)
-        measurement = self._measurement(model, job, timing, warmup=warmup, before=before, after=after)
-        return measurement.model_copy(update={"peak_rss_mb": peak_mb})
+        if timing.traced:
+            log.warning("%s: the runner has a tracer, which slows down every operator", self._link.serial)
+        return measurement(
+            model,
+            before,
+            after,
+            runtime="executor_runner with tracer" if timing.traced else "executor_runner",
+            device=self.info(),
+            threads=threads,
+            affinity=job.mask,
+            warmup=warmup,
+            warmup_ms=timing.warmup_ms,
+            samples_ms=timing.samples_ms,
+            runs_per_sample=timing.runs_per_sample,
+            load_ms=timing.load_ms,
+            first_ms=timing.first_ms,
+            peak_rss_mb=peak_mb,
+            versions={
+                "adb": self._link.server.version(),
+                "executor_runner": f"sha256:{FileRecord.of(self._runner).sha256[:16]}",
+            },
+        )
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
         check_counts(runs=runs, threads=threads)
@@ -155,14 +174,14 @@ class AndroidDevice(Device):
             yield
         except (DeviceLostError, DeviceUnavailableError) as error:
             if self._touched:
-                error.add_note(f"{FOLDER} stays on the device, and goes when the device is measured on again")
+                error.add_note(f"{FOLDER} is still on the device; the next measurement there removes it")
             self._forget()
             raise
-        except BaseException as error:  # an interruption by the user, too
+        except BaseException as error:  # including KeyboardInterrupt
             try:
                 self.cleanup()
             except DeviceError as failure:
-                error.add_note(f"cleaning up failed too: {failure}")
+                error.add_note(f"cleanup failed too: {failure}")
             raise
 
     def _prepare(self) -> None:
@@ -171,21 +190,21 @@ class AndroidDevice(Device):
         abis, built_for = self.info().abis, elf_abi(self._runner)
         if built_for and abis and built_for not in abis:
             raise RunnerUnusableError(
-                f"{self._link.serial}: {self._runner} is built for {built_for}, the device takes {' or '.join(abis)}: "
-                f"build it with -DANDROID_ABI={abis[0]}"
+                f"{self._link.serial}: {self._runner} is built for {built_for}, the device supports "
+                f"{' and '.join(abis)}: build it with -DANDROID_ABI={abis[0]}"
             )
         self._touched = True
         self._link.shell(f"{STOP}; rm -rf {FOLDER}")
         self._link.push(self._runner, RUNNER)
         self._link.shell(f"chmod 755 {RUNNER}")
 
-    def _job(self, model: ModelFile, inputs: Inputs, threads: int) -> Job:
+    def _job(self, model: ModelFile, inputs: Inputs, threads: int) -> AndroidRun:
         remote = self._send(_content(model), model.path.suffix)
         files = [self._send(np.ascontiguousarray(tensor).tobytes(), ".bin") for tensor in inputs]
-        return Job(name=model.name, model=remote, inputs=files, threads=threads)
+        return AndroidRun(name=model.name, model=remote, inputs=files, threads=threads)
 
     def _send(self, content: bytes, suffix: str) -> str:
-        """Put a content on the device, unless it is there, under a name that tells it from all others."""
+        """Copy content to the device, unless it is there, under a name derived from its digest; return the path."""
         self._prepare()
         remote = f"{FOLDER}/{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if remote not in self._sent:
@@ -204,8 +223,8 @@ class AndroidDevice(Device):
         while (warmth := (state := self._state()).battery_celsius) is not None and warmth > limits.warmest_celsius:
             if time.monotonic() > deadline:
                 raise DeviceTimeoutError(
-                    f"{self._link.serial}: the battery still has {warmth:g} C after {limits.cooldown_s:g} s, more than "
-                    f"{limits.warmest_celsius:g} C: let it cool, unplug its charger or raise the limit"
+                    f"{self._link.serial}: the battery is still at {warmth:g} C after {limits.cooldown_s:g} s, above "
+                    f"the limit of {limits.warmest_celsius:g} C: let it cool, unplug the charger or raise the limit"
                 )
             log.info("%s: cooling down, %g C", self._link.serial, warmth)
             time.sleep(limits.poll_s)
@@ -215,52 +234,19 @@ class AndroidDevice(Device):
         mask = fast_cores(state.policies, threads)
         if mask is None or self._link.shell(f"taskset {mask} true").exit_code == 0:
             return mask
-        log.warning("%s: taskset does not work there; the system chooses the cores", self._link.serial)
+        log.warning("%s: taskset does not work; the system chooses the cores", self._link.serial)
         return None
 
-    def _peak_mb(self, job: Job, timing: Timing) -> float | None:
+    def _peak_mb(self, job: AndroidRun, timing: RunTimes) -> float | None:
         executions = min(_MOST_LOOKS, ceil(_LOOK_MS / max(timing.samples_ms[0], 1e-3)))
         try:
             peak_mb = peak_memory_mb(self._link, job, executions=executions, timeout_s=self._limits.run_s)
-        except RunnerError as error:  # the times are good all the same
+        except RunnerError as error:  # the times are still valid
             log.warning("%s", error)
             return None
         if peak_mb is None:
-            log.warning("%s: %s ended before its memory was seen", self._link.serial, job.name)
+            log.warning("%s: %s exited before its memory was read", self._link.serial, job.name)
         return peak_mb
-
-    def _measurement(
-        self, model: ModelFile, job: Job, timing: Timing, *, warmup: int, before: DeviceState, after: DeviceState
-    ) -> Measurement:
-        content = _content(model)
-        runner = hashlib.sha256(self._runner.read_bytes()).hexdigest()[:16]
-        if timing.traced:
-            log.warning("%s: the runner has a tracer, which takes time in every operator", self._link.serial)
-        return Measurement(
-            model=model.name,
-            file=model.path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-            target=model.target,
-            backend=model.backend,
-            precision=model.precision,
-            runtime="executor_runner with tracer" if timing.traced else "executor_runner",
-            device=self.info(),
-            threads=job.threads,
-            affinity=job.mask,
-            warmup=warmup,
-            warmup_ms=timing.warmup_ms,
-            samples_ms=timing.samples_ms,
-            runs_per_sample=timing.runs_per_sample,
-            load_ms=timing.load_ms,
-            first_ms=timing.first_ms,
-            before=before,
-            after=after,
-            throttled=was_throttled(before, after),
-            versions={**versions(), "adb": self._link.server.version(), "executor_runner": f"sha256:{runner}"},
-            commit=commit(),
-            date=datetime.now(UTC),
-        )
 
 
 def _content(model: ModelFile) -> bytes:

@@ -1,4 +1,4 @@
-"""One process of `executor_runner` on an Android device: started, waited for, read, stopped."""
+"""A process of `executor_runner` on an Android device: starting and stopping it, and reading its output."""
 
 import os
 import re
@@ -13,72 +13,73 @@ from fbnet_zoo.errors import DeviceTimeoutError, InputError, RunnerError
 
 RUNNER_VARIABLE = "FBNET_ZOO_RUNNER"
 FOLDER = "/data/local/tmp/fbnet_zoo"
-"""Everything that is put on a device; emptied at the start too, since an unplugged device could not be tidied."""
+"""Folder of all files on a device; also emptied at the start, in case the device was unplugged before cleanup."""
 
 RUNNER = f"{FOLDER}/executor_runner"
 TRACE = f"{FOLDER}/trace.etdp"
 _PID = f"{FOLDER}/pid"
 
 STOP = f'p=$(cat {_PID} 2>/dev/null); [ -n "$p" ] && grep -q {FOLDER} "/proc/$p/cmdline" 2>/dev/null && kill -9 "$p"'
-"""Stops what still runs. A process number may long be somebody else's: our folder must be in its command line."""
+"""Kills a leftover runner. The PID may have been reused, so our folder must be in its command line."""
 
 _FORCE_IDLE = (
     'idle=; [ "$(dumpsys deviceidle get force 2>/dev/null)" = false ] '
     "&& dumpsys deviceidle force-idle >/dev/null && idle=1"
 )
 _UNFORCE_IDLE = '[ -z "$idle" ] || dumpsys deviceidle unforce >/dev/null'
-"""The system's own work waits meanwhile; left alone where it is forced to wait already, or knows no such thing."""
+"""Defers the system's background work during a run; skipped if it is deferred already, or not supported."""
 
 _WATCH = (
     "while status=$(cat /proc/$!/status 2>/dev/null); do case $status in "
     "*executor_runner*VmHWM*) last=$status;; *VmHWM*) ;; *) break;; esac; sleep 0.02; done"
 )
-"""Keeps what the system said last of the process: before it is the runner it is a shell, after its end no memory is
-told. An old `sleep` that takes no fractions fails, and the loop turns faster."""
+"""Keeps the last status of the runner: before `exec` the process is a shell, after its exit it reports no memory.
+An old `sleep` without fractions fails, and the loop polls faster."""
 
 _ABI_OF_MACHINE = {0x03: "x86", 0x28: "armeabi-v7a", 0x3E: "x86_64", 0xB7: "arm64-v8a", 0xF3: "riscv64"}
 
 
 def find_runner(path: Path | None = None) -> Path:
-    """Return the runner to put on the device: the given one, or that which `FBNET_ZOO_RUNNER` names.
+    """Return the path of the runner (default: `FBNET_ZOO_RUNNER`).
 
     Raises:
-        InputError: there is none.
+        InputError: no runner is given, or it does not exist.
     """
     name = path or os.environ.get(RUNNER_VARIABLE)
     if not name:
         raise InputError(
-            f"name the executor_runner of ExecuTorch that is built for the device: as runner, or in {RUNNER_VARIABLE}"
+            f"an executor_runner of ExecuTorch, built for the device, is required; pass it as runner or set "
+            f"{RUNNER_VARIABLE}"
         )
     if not Path(name).is_file():
-        raise InputError(f"{name}: there is no such executor_runner")
+        raise InputError(f"{name}: no such file; expected an executor_runner")
     return Path(name)
 
 
 def elf_abi(path: Path) -> str | None:
-    """Return the ABI that a program is built for, as Android calls it; `None` if it is no ELF file or of another.
+    """Return Android's name of the ABI that a program is built for; `None` if unknown or not an ELF file.
 
     Source: the ELF header's `EI_DATA` and `e_machine` (System V ABI, chapter 4).
     """
     with path.open("rb") as file:
         header = file.read(20)
-    if not header.startswith(b"\x7fELF") or len(header) < 20:  # up to and with e_machine
+    if not header.startswith(b"\x7fELF") or len(header) < 20:  # up to and including e_machine
         return None
     little_endian = header[5] == 1
     return _ABI_OF_MACHINE.get(int.from_bytes(header[18:20], "little" if little_endian else "big"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to run on a device.
+class AndroidRun:
+    """A run of a model on a device; all paths are on the device.
 
     Attributes:
-        name: of the model, for errors.
-        model: its path on the device.
-        inputs: paths of its input tensors there.
-        threads: how many may work.
-        mask: of the cores to use, hexadecimal; all if not given.
-        trace: path of the trace to write there.
+        name: model name, for errors.
+        model: path of the model.
+        inputs: paths of the input tensors.
+        threads: number of threads.
+        mask: hexadecimal mask of the cores to use (default: all).
+        trace: path of the trace to write (default: no trace).
     """
 
     name: str
@@ -90,8 +91,8 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """What `time_runs` found, ms; the fields are those of `Measurement`."""
+class RunTimes:
+    """Result of `time_runs`; the fields are those of `Measurement`, and `traced` if the runner has a tracer."""
 
     load_ms: float | None
     first_ms: float | None
@@ -101,44 +102,44 @@ class Timing:
     traced: bool
 
 
-def time_runs(link: Link, job: Job, *, runs: int, warmup: int, timeout_s: float) -> Timing:
-    """Time a model in a process of its own; in two, where the runner tells only totals.
+def time_runs(link: Link, job: AndroidRun, *, runs: int, warmup: int, timeout_s: float) -> RunTimes:
+    """Time a model in its own process, or in two if the runner reports only totals.
 
     Raises:
         RunnerError: the runner failed.
-        DeviceTimeoutError: it did not end in time; `STOP` stops it.
-        DeviceLostError: the link broke and did not come back, or broke again.
+        DeviceTimeoutError: the runner did not finish in time; `STOP` stops it.
+        DeviceLostError: the connection broke and could not be restored, or broke twice.
     """
-    told = execute(link, job, executions=warmup + runs, timeout_s=timeout_s)
-    traced = told.trace is not None
-    if told.iterations_ms:
-        return Timing(
-            load_ms=told.load_ms,
-            first_ms=told.iterations_ms[0],
-            warmup_ms=told.iterations_ms[:warmup],
-            samples_ms=told.iterations_ms[warmup:],
+    output = execute(link, job, executions=warmup + runs, timeout_s=timeout_s)
+    traced = output.trace is not None
+    if output.iterations_ms:
+        return RunTimes(
+            load_ms=output.load_ms,
+            first_ms=output.iterations_ms[0],
+            warmup_ms=output.iterations_ms[:warmup],
+            samples_ms=output.iterations_ms[warmup:],
             runs_per_sample=1,
             traced=traced,
         )
     cold = execute(link, job, executions=warmup, timeout_s=timeout_s)
-    mean = (told.total_ms - cold.total_ms) / runs
+    mean = (output.total_ms - cold.total_ms) / runs
     if mean <= 0:
         raise RunnerError(
-            f"{link.serial}: {job.name}: {warmup + runs} runs took no longer than {warmup}, so nothing can be said; "
-            "ask for more runs, or use a runner of ExecuTorch 1.3 or newer, which times each"
+            f"{link.serial}: {job.name}: {warmup + runs} runs took no longer than {warmup}, so a run cannot be timed; "
+            "use more runs, or a runner of ExecuTorch 1.3 or newer, which times each run"
         )
-    return Timing(
-        load_ms=told.load_ms, first_ms=None, warmup_ms=(), samples_ms=(mean,), runs_per_sample=runs, traced=traced
+    return RunTimes(
+        load_ms=output.load_ms, first_ms=None, warmup_ms=(), samples_ms=(mean,), runs_per_sample=runs, traced=traced
     )
 
 
-def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> RunnerOutput:
-    """Run a model, after stopping what a broken link may have left running, and read what the runner says.
+def execute(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -> RunnerOutput:
+    """Run a model and return the parsed output; a runner left by a broken connection is stopped first.
 
     Raises:
         RunnerError: the runner failed.
-        DeviceTimeoutError: it did not end in time; `STOP` stops it.
-        DeviceLostError: the link broke and did not come back, or broke again.
+        DeviceTimeoutError: the runner did not finish in time; `STOP` stops it.
+        DeviceLostError: the connection broke and could not be restored, or broke twice.
     """
     line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs, trace=job.trace)
     try:
@@ -146,28 +147,28 @@ def execute(link: Link, job: Job, *, executions: int, timeout_s: float) -> Runne
         reply = link.shell(f"{start}; wait $!; code=$?; {_UNFORCE_IDLE}; exit $code", timeout_s=timeout_s)
     except DeviceTimeoutError as error:
         raise DeviceTimeoutError(
-            f"{link.serial}: {job.name}: {executions} runs did not end within {timeout_s:g} s; "
-            "the device hangs, or needs a higher limit"
+            f"{link.serial}: {job.name}: {executions} runs did not finish within {timeout_s:g} s; "
+            "the device hangs, or the limit is too low"
         ) from error
     pid, text = _split_pid(reply.text)
     try:
-        told = parse(text if has_log(text) else f"{text}\n{_logcat(link, pid)}", reply.exit_code)
-        if told.executions != executions:
-            raise RunnerError(f"the runner tells of {told.executions} runs where {executions} were asked for")
+        output = parse(text if has_log(text) else f"{text}\n{_logcat(link, pid)}", reply.exit_code)
+        if output.executions != executions:
+            raise RunnerError(f"the runner reports {output.executions} runs, expected {executions}")
     except RunnerError as error:
         raise type(error)(f"{link.serial}: {job.name}: {error}") from error
-    return told
+    return output
 
 
-def peak_memory_mb(link: Link, job: Job, *, executions: int, timeout_s: float) -> float | None:
-    """Return the largest resident memory of a process that runs a model, 2^20 bytes; `None` if it ended unseen.
+def peak_memory_mb(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -> float | None:
+    """Return the peak resident memory of a process that runs a model, 2^20 bytes; `None` if it exited unobserved.
 
-    Looking at a process takes time from it, so this is a process whose times are not used.
+    Polling slows the process down, so its times are not used.
 
     Raises:
         RunnerError: the runner failed.
-        DeviceTimeoutError: it did not end in time; `STOP` stops it.
-        DeviceLostError: the link broke and did not come back, or broke again.
+        DeviceTimeoutError: the runner did not finish in time; `STOP` stops it.
+        DeviceLostError: the connection broke and could not be restored, or broke twice.
     """
     line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs)
     start = _start(line, job.mask, ">/dev/null 2>&1")
@@ -176,13 +177,13 @@ def peak_memory_mb(link: Link, job: Job, *, executions: int, timeout_s: float) -
         timeout_s=timeout_s,
     )
     if reply.exit_code:
-        raise RunnerError(f"{link.serial}: {job.name}: exit code {reply.exit_code} where memory was measured")
+        raise RunnerError(f"{link.serial}: {job.name}: exit code {reply.exit_code} while memory was measured")
     found = re.search(r"^VmHWM:\s*(\d+) kB", reply.text, re.MULTILINE)
     return int(found[1]) / 1024 if found else None
 
 
 def _start(line: Sequence[str], mask: str | None, redirection: str = "") -> str:
-    """Return what starts a runner beside the shell, which stops it when the link breaks."""
+    """Return the command that starts a runner in the background; the shell kills it if the connection breaks."""
     pinned = ["taskset", mask, *line] if mask else line
     process = f"echo $$ > {_PID}; echo pid=$$; exec {' '.join(map(quote, pinned))}"
     return f"{STOP}; sh -c {quote(process)} {redirection} & trap 'kill -9 $!' HUP"
@@ -194,6 +195,6 @@ def _split_pid(text: str) -> tuple[str, str]:
 
 
 def _logcat(link: Link, pid: str) -> str:
-    """Return what the process wrote to the system's log, where Android builds of the runner write."""
+    """Return the process's lines in the system log, where Android builds of the runner write."""
     reply = link.shell(f"logcat -d -v brief -s {LOG_TAG}:V")
     return "\n".join(line for line in reply.text.splitlines() if re.match(rf"./{LOG_TAG} *\( *{pid}\):", line))

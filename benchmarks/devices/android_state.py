@@ -1,30 +1,28 @@
-"""What an Android device tells of itself: which one it is, how warm, how fast its cores may run."""
+"""Description and state of an Android device: model, temperature and clock limits."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from fbnet_zoo.benchmarks.devices.linux import POLICY_FIELDS, cpu_policy, memory_mb
 from fbnet_zoo.benchmarks.measure import CpuPolicy, DeviceState
-from fbnet_zoo.latency.device import DeviceInfo
-
-_FIELDS = ("related_cpus", "scaling_governor", "cpuinfo_max_freq", "scaling_max_freq", "scaling_cur_freq")
+from fbnet_zoo.latency.device import DeviceInfo, device_id
 
 INFO_COMMAND = "getprop; echo '== memory'; cat /proc/meminfo; echo '== cores'; nproc"
-"""Prints what `parse_info` reads."""
+"""Prints the input of `parse_info`."""
 
 STATE_COMMAND = (
     "echo '== battery'; dumpsys battery; echo '== thermal'; dumpsys thermalservice; "
     "echo '== memory'; cat /proc/meminfo; "
     "for policy in /sys/devices/system/cpu/cpufreq/policy[0-9]*; do "
     '[ -d "$policy" ] || continue; echo "== ${policy##*/}"; '
-    f"for field in {' '.join(_FIELDS)}; do "
+    f"for field in {' '.join(POLICY_FIELDS)}; do "
     'echo "$field: $(cat "$policy/$field")"; done; cat "$policy/stats/time_in_state"; done'
 )
-"""Prints what `parse_state` reads."""
+"""Prints the input of `parse_state`."""
 
 
 def parse_info(text: str, serial: str) -> DeviceInfo:
-    """Read what `INFO_COMMAND` printed.
+    """Return the device that the output of `INFO_COMMAND` describes.
 
     >>> parse_info("[ro.product.model]: [Phone 9]", "0123").model
     'Phone 9'
@@ -38,19 +36,19 @@ def parse_info(text: str, serial: str) -> DeviceInfo:
     release, level = first("ro.build.version.release"), first("ro.build.version.sdk")
     return DeviceInfo(
         kind="android",
-        id=hashlib.sha256(serial.encode()).hexdigest()[:8],
+        id=device_id(serial),
         manufacturer=first("ro.product.manufacturer"),
         model=first("ro.product.model"),
         soc=first("ro.soc.model", "ro.board.platform", "ro.hardware"),
         system=f"Android {release}, API {level}" if release else None,
         abis=tuple((first("ro.product.cpu.abilist", "ro.product.cpu.abi") or "").split(",")) if properties else (),
         cores=_integer(parts.get("cores", "")),
-        memory_mb=_megabytes(parts, "MemTotal"),
+        memory_mb=memory_mb(parts.get("memory"), "MemTotal"),
     )
 
 
 def parse_state(text: str) -> DeviceState:
-    """Read what `STATE_COMMAND` printed; what is not there is missing in the record, too."""
+    """Return the state that the output of `STATE_COMMAND` describes; values that are not in it stay missing."""
     parts = _sections(text)
     battery, thermal = parts.get("battery", ""), parts.get("thermal", "")
     percent, tenths = _integer(battery, r"^ *level: "), _integer(battery, r"^ *temperature: ")
@@ -60,15 +58,15 @@ def parse_state(text: str) -> DeviceState:
         charging=bool(re.search(r" powered: true", battery)) if "powered:" in battery else None,
         thermal_status=_integer(thermal, r"^ *Thermal Status: "),
         celsius=_temperatures(thermal),
-        available_mb=_megabytes(parts, "MemAvailable"),
+        available_mb=memory_mb(parts.get("memory"), "MemAvailable"),
         policies=tuple(_policy(name, part) for name, part in parts.items() if name.startswith("policy")),
     )
 
 
 def fast_cores(policies: Iterable[CpuPolicy], threads: int) -> str | None:
-    """Return the mask of the fastest clusters that have a core for each thread, as taskset takes it.
+    """Return the `taskset` mask of the fastest clusters that together have a core for each thread.
 
-    `None` where nothing is to choose: cores that are all alike or not known, or threads that need the slowest, too.
+    `None` if there is no choice: all cores are alike or unknown, or the slowest cluster is needed too.
 
     >>> little, big = (CpuPolicy(name=str(n), cores=(n, n + 1), fastest_khz=1800 + n) for n in (0, 2))
     >>> fast_cores([little, big], threads=2), fast_cores([little, big], threads=3)
@@ -87,33 +85,19 @@ def fast_cores(policies: Iterable[CpuPolicy], threads: int) -> str | None:
 
 
 def _sections(text: str) -> Mapping[str, str]:
-    """Return what follows each line `== name`; what comes before the first has no name."""
+    """Return the text after each line `== name`; the text before the first has the name ''."""
     pieces = re.split(r"^== (\S+)\n", text, flags=re.MULTILINE)
     return {"": pieces[0], **dict(zip(pieces[1::2], pieces[2::2], strict=True))}
 
 
 def _policy(name: str, text: str) -> CpuPolicy:
-    values = dict(re.findall(r"^(\w+): *(.*)$", text, re.MULTILINE))
-    return CpuPolicy(
-        name=name,
-        cores=tuple(int(core) for core in re.findall(r"\d+", values.get("related_cpus", ""))),
-        governor=values.get("scaling_governor") or None,
-        fastest_khz=_integer(values.get("cpuinfo_max_freq", "")),
-        limit_khz=_integer(values.get("scaling_max_freq", "")),
-        current_khz=_integer(values.get("scaling_cur_freq", "")),
-        time_in_state={int(khz): int(time) for khz, time in re.findall(r"^(\d+) (\d+)$", text, re.MULTILINE)},
-    )
+    return cpu_policy(name, dict(re.findall(r"^(\w+): *(.*?)\s*$", text, re.MULTILINE)), text)
 
 
 def _temperatures(text: str) -> dict[str, float]:
-    # The cached values come first, those just asked for later: the last of a name holds.
+    # Cached values come before current ones, so the last value of each name counts.
     found: Sequence[tuple[str, str]] = re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=-?\d+, mName=([^,}]+)", text)
     return {name: float(value) for value, name in found}
-
-
-def _megabytes(parts: Mapping[str, str], name: str) -> float | None:
-    kilobytes = _integer(parts.get("memory", ""), rf"^{name}: *")
-    return None if kilobytes is None else round(kilobytes / 1024, 1)
 
 
 def _integer(text: str, before: str = r"^") -> int | None:

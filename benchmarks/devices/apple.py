@@ -1,7 +1,7 @@
 """Macs and iPhones, measured with Core ML through coremltools.
 
-Core ML decides itself how many threads work and, within the compute units that it may use, what runs where. Each run is
-a process of its own: `run_coreml` on this Mac; for a phone, the app that coremltools builds, signs and installs there.
+Core ML itself chooses the number of threads and, among the allowed compute units, where each operator runs. Each run is
+a separate process: `run_coreml` on this Mac, or on a phone the app that coremltools builds, signs and installs there.
 """
 
 import logging
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from fbnet_zoo.benchmarks.devices.apple_coreml import CoreMLDevice
-from fbnet_zoo.benchmarks.devices.apple_process import Answer, Target
+from fbnet_zoo.benchmarks.devices.apple_process import CoreMLResult, CoreMLTarget
 from fbnet_zoo.benchmarks.devices.apple_tools import Phone, Tools
 from fbnet_zoo.benchmarks.devices.command import Run, run_program
 from fbnet_zoo.benchmarks.measure import DeviceState, Inputs, ModelFile
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 TEAM_VARIABLE = "FBNET_ZOO_APPLE_TEAM"
 APP = "com.coremltools.modelrunnerd"
-"""What coremltools calls the app that runs models on a phone."""
+"""Bundle ID of coremltools' app that runs models on a phone."""
 
 
 class MacDevice(CoreMLDevice):
-    """The Mac that this runs on.
+    """This Mac.
 
     Args:
-        info: which Mac it is.
-        run: runs every command line.
-        compute_units: what Core ML may use.
-        run_s: how long one process may take, seconds.
-        cooldown_s: how long to wait while macOS slows the Mac down, seconds.
-        poll_s: how often to look, seconds.
+        info: description of the Mac.
+        run: function that runs command lines.
+        compute_units: compute units that Core ML may use (default: `all`).
+        run_s: time limit of one process, seconds (default: 600).
+        cooldown_s: time limit of waiting while macOS throttles the Mac, seconds (default: 900).
+        poll_s: interval between thermal readings, seconds (default: 10).
 
     Raises:
-        InputError: there are no such compute units.
+        InputError: the compute units are unknown.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class MacDevice(CoreMLDevice):
         """Return this Mac.
 
         Raises:
-            DeviceUnavailableError: it is none.
-            InputError: there are no such compute units.
+            DeviceUnavailableError: this machine is not a Mac.
+            InputError: the compute units are unknown.
         """
         return cls(Tools(run).mac(), run=run, compute_units=compute_units)
 
@@ -73,7 +73,7 @@ class MacDevice(CoreMLDevice):
         while (state := self._state()).thermal_status:
             if time.monotonic() > deadline:
                 raise DeviceTimeoutError(
-                    f"macOS still slows this Mac down after {self._cooldown_s:g} s (pmset -g therm): let it cool"
+                    f"macOS still throttles this Mac after {self._cooldown_s:g} s (pmset -g therm): let it cool"
                 )
             log.info("cooling down")
             time.sleep(self._poll_s)
@@ -81,17 +81,17 @@ class MacDevice(CoreMLDevice):
 
 
 class IPhoneDevice(CoreMLDevice):
-    """An iPhone at this Mac. coremltools' app is removed from it when it is cleaned up; it tells no temperature.
+    """An iPhone connected to this Mac. Cleanup removes coremltools' app; the temperature is not available.
 
     Args:
-        phone: which one.
-        team: of developers, that signs the app.
-        run: runs every command line.
-        compute_units: what Core ML may use.
-        run_s: how long one process may take, seconds; the first one builds the app.
+        phone: the iPhone.
+        team: ID of the development team that signs the app.
+        run: function that runs command lines.
+        compute_units: compute units that Core ML may use (default: `all`).
+        run_s: time limit of one process, seconds; the first one builds the app (default: 1200).
 
     Raises:
-        InputError: there are no such compute units.
+        InputError: the compute units are unknown.
     """
 
     def __init__(
@@ -110,26 +110,25 @@ class IPhoneDevice(CoreMLDevice):
         udid: str | None = None,
         run: Run = run_program,
     ) -> Self:
-        """Return the connected iPhone, or that of a UDID if there are several.
+        """Return the connected iPhone.
 
         Args:
-            team: the ten characters of a team of developers; what `FBNET_ZOO_APPLE_TEAM` says if not given.
-            compute_units: what Core ML may use.
-            udid: of the iPhone.
-            run: runs every command line.
+            team: ten-character ID of a development team (default: `FBNET_ZOO_APPLE_TEAM`).
+            compute_units: compute units that Core ML may use (default: `all`).
+            udid: UDID of the iPhone (default: that of the only connected one).
+            run: function that runs command lines.
 
         Raises:
-            DeviceUnavailableError: something is missing, or the iPhone is in no state to be used; the text says what to
-                do.
-            InputError: there are no such compute units.
+            DeviceUnavailableError: a requirement is missing, or the iPhone is not ready; the text says what to do.
+            InputError: the compute units are unknown.
         """
         tools = Tools(run)
         tools.xcode()
         team = team or os.environ.get(TEAM_VARIABLE)
         if not team:
             raise DeviceUnavailableError(
-                "coremltools' app for the iPhone must be signed: name your team of developers (ten characters, in "
-                f"Xcode's settings under Accounts) as team, or in {TEAM_VARIABLE}"
+                "coremltools' app for the iPhone must be signed: pass the ID of your development team (ten characters, "
+                f"in Xcode's settings under Accounts) as team, or set {TEAM_VARIABLE}"
             )
         tools.require_devicectl()
         phone = _pick(tools.iphones(), udid)
@@ -137,10 +136,10 @@ class IPhoneDevice(CoreMLDevice):
         return cls(phone, team=team, run=run, compute_units=compute_units)
 
     def cleanup(self) -> None:
-        """Remove the app from the phone, and what it was built from.
+        """Remove the app from the phone, and its build folder.
 
         Raises:
-            DeviceUnavailableError: the phone does not answer.
+            DeviceUnavailableError: the phone does not respond.
         """
         if self._folder is None:
             return
@@ -149,7 +148,7 @@ class IPhoneDevice(CoreMLDevice):
             self.tools.uninstall(self._phone.udid, APP)
         except DeviceUnavailableError as error:
             raise DeviceUnavailableError(
-                f"{error}; the app {APP} may stay on {self._phone.name}: delete it there"
+                f"{error}; the app {APP} may still be on {self._phone.name}: delete it there"
             ) from error
 
     def _forget(self) -> None:
@@ -160,27 +159,27 @@ class IPhoneDevice(CoreMLDevice):
     def _versions(self) -> dict[str, str]:
         return {"xcode": self.tools.xcode()}
 
-    def phone_job(self) -> Target:
+    def phone_target(self) -> CoreMLTarget:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fbnet_zoo-iphone-")
-        return Target(udid=self._phone.udid, team=self._team, folder=self._folder.name)
+        return CoreMLTarget(udid=self._phone.udid, team=self._team, folder=self._folder.name)
 
-    def _answer(self, model: ModelFile, inputs: Inputs, *, runs: int, operators: bool = False) -> Answer:
+    def _execute(self, model: ModelFile, inputs: Inputs, *, runs: int, operators: bool = False) -> CoreMLResult:
         with self._tidy():
-            return super()._answer(model, inputs, runs=runs, operators=operators)
+            return super()._execute(model, inputs, runs=runs, operators=operators)
 
     @contextmanager
     def _tidy(self) -> Iterator[None]:
         try:
             yield
-        except BaseException as error:  # an interruption by the user, too
+        except BaseException as error:  # including KeyboardInterrupt
             lost = isinstance(error, DeviceError) and not self._is_there()
             try:
                 self.cleanup()
             except DeviceError as failure:
-                error.add_note(f"cleaning up failed too: {failure}")
+                error.add_note(f"cleanup failed too: {failure}")
             if lost:
-                raise DeviceLostError(f"{self._phone.name} went away meanwhile ({error}); plug it in again") from error
+                raise DeviceLostError(f"{self._phone.name} was disconnected ({error}); reconnect it") from error
             raise
 
     def _is_there(self) -> bool:
@@ -194,10 +193,10 @@ def _pick(phones: Sequence[Phone], udid: str | None) -> Phone:
     connected = [phone for phone in phones if phone.connected and udid in {None, phone.udid}]
     if not connected:
         asked = f"the iPhone {udid} is not connected" if udid else "no iPhone is connected"
-        raise DeviceUnavailableError(f"{asked}: plug one in with a cable, unlock it and trust this Mac")
+        raise DeviceUnavailableError(f"{asked}: connect one by cable, unlock it and trust this Mac")
     if len(connected) > 1:
         names = ", ".join(sorted(phone.name for phone in connected))
-        raise DeviceUnavailableError(f"several iPhones are connected ({names}): leave one of them plugged in")
+        raise DeviceUnavailableError(f"several iPhones are connected ({names}): leave only one connected")
     return connected[0]
 
 
@@ -206,11 +205,11 @@ def _check_phone(phone: Phone, tools: Tools) -> None:
         raise DeviceUnavailableError(f"{phone.name} does not trust this Mac: unlock it and tap Trust")
     if not phone.developer_mode:
         raise DeviceUnavailableError(
-            f"{phone.name} lets no developers in: switch on Developer Mode there (Settings, Privacy & Security)"
+            f"Developer Mode is off on {phone.name}: enable it there (Settings, Privacy & Security)"
         )
     try:
         locked = tools.is_locked(phone.udid)
     except DeviceUnavailableError as error:
-        raise DeviceUnavailableError(f"{phone.name} does not answer: unlock it and keep it so ({error})") from error
+        raise DeviceUnavailableError(f"{phone.name} does not respond: keep it unlocked ({error})") from error
     if locked:
-        raise DeviceUnavailableError(f"{phone.name} is locked: unlock it, and keep it so while it is measured")
+        raise DeviceUnavailableError(f"{phone.name} is locked: unlock it, and keep it unlocked during measurements")

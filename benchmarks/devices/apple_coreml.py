@@ -1,14 +1,20 @@
-"""Core ML on whatever device: what a process of `run_coreml` answers, as records."""
+"""Core ML devices: measurements, compute plans and profiles from the results of `run_coreml`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import get_args
 
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.benchmarks.context import commit, versions
-from fbnet_zoo.benchmarks.devices.apple_process import Answer, ComputeUnits, Job, PlannedOperator, Target, run_job
+from fbnet_zoo.benchmarks.context import measurement
+from fbnet_zoo.benchmarks.devices.apple_process import (
+    ComputeUnits,
+    CoreMLRequest,
+    CoreMLResult,
+    CoreMLTarget,
+    PlannedOperator,
+    execute,
+)
 from fbnet_zoo.benchmarks.devices.apple_tools import Tools
 from fbnet_zoo.benchmarks.devices.command import Run
 from fbnet_zoo.benchmarks.measure import (
@@ -20,10 +26,8 @@ from fbnet_zoo.benchmarks.measure import (
     Measurement,
     ModelFile,
     check_counts,
-    was_throttled,
 )
 from fbnet_zoo.benchmarks.profile import OperatorTime, Profile
-from fbnet_zoo.converters.manifest import FileRecord
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.spec import Record
@@ -32,12 +36,12 @@ _PROFILE_WARMUP = 1
 
 
 class ComputePlan(Record):
-    """Where Core ML runs the operators of a model.
+    """Core ML's choice of a processor for each operator of a model.
 
     Attributes:
-        compute_units: what it could choose from.
-        operators: in the order in which they run.
-        share: of the estimated cost, by processor.
+        compute_units: compute units that Core ML could choose from.
+        operators: operators in execution order.
+        share: processor to its fraction of the estimated cost.
     """
 
     model: str
@@ -48,16 +52,16 @@ class ComputePlan(Record):
 
 
 class CoreMLDevice(Device):
-    """What Macs and iPhones have in common.
+    """Base of Macs and iPhones.
 
     Args:
-        info: which device it is.
-        run: runs every command line.
-        compute_units: what Core ML may use.
-        run_s: how long one process may take, seconds.
+        info: description of the device.
+        run: function that runs command lines.
+        compute_units: compute units that Core ML may use.
+        run_s: time limit of one process, seconds.
 
     Raises:
-        InputError: there are no such compute units.
+        InputError: the compute units are unknown.
     """
 
     def __init__(self, info: DeviceInfo, *, run: Run, compute_units: str, run_s: float) -> None:
@@ -80,39 +84,28 @@ class CoreMLDevice(Device):
     ) -> Measurement:
         _check(model, runs=runs, warmup=warmup, threads=threads)
         before = self._cool_down()
-        answer = self._answer(model, inputs, runs=warmup + runs)
-        after = self._state()
-        file = FileRecord.of(model.path)
-        return Measurement(
-            model=model.name,
-            file=file.file,
-            sha256=file.sha256,
-            size=file.size,
-            target=model.target,
-            backend=model.backend,
-            precision=model.precision,
+        result = self._execute(model, inputs, runs=warmup + runs)
+        return measurement(
+            model,
+            before,
+            self._state(),
             runtime=f"coreml {self._units}",
             device=self._info,
             threads=threads,
             warmup=warmup,
-            warmup_ms=answer.samples_ms[:warmup],
-            samples_ms=answer.samples_ms[warmup:],
-            load_ms=answer.load_ms,
-            first_ms=answer.samples_ms[0],
-            peak_rss_mb=answer.peak_mb,
-            baseline_rss_mb=answer.baseline_mb,
-            before=before,
-            after=after,
-            throttled=was_throttled(before, after),
-            versions={**versions(), **answer.versions, **self._versions()},
-            commit=commit(),
-            date=datetime.now(UTC),
+            warmup_ms=result.samples_ms[:warmup],
+            samples_ms=result.samples_ms[warmup:],
+            load_ms=result.load_ms,
+            first_ms=result.samples_ms[0],
+            peak_rss_mb=result.peak_mb,
+            baseline_rss_mb=result.baseline_mb,
+            versions={**result.versions, **self._versions()},
         )
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
         """Write Core ML's compute plan as JSON (`ComputePlan`): which operators run on the Neural Engine."""
         _check(model, runs=runs, threads=threads)
-        operators = self._answer(model, inputs, runs=runs, operators=True).operators
+        operators = self._execute(model, inputs, runs=runs, operators=True).operators
         share = {each: _share(operators, each) for each in sorted({one.device for one in operators if one.device})}
         plan = ComputePlan(
             model=model.name, device=self._info, compute_units=self._units, operators=operators, share=share
@@ -120,23 +113,20 @@ class CoreMLDevice(Device):
         write_atomically(out, plan.model_dump_json(indent=2) + "\n")
 
     def profile_operators(self, model: ModelFile, runs: int = RUNS, threads: int = 1) -> Profile:
-        """Estimate the time of every operator: Core ML tells their parts of the cost, only whole runs are measured.
+        """Estimate the time of every operator from its fraction of the cost; only whole runs are measured.
 
-        An operator counts as delegated where Core ML prefers another processor than the CPU, or may use no other.
-
-        Raises:
-            DeviceError: the device or Core ML failed.
-            InputError: a number is out of its range, or the model cannot be used.
+        An operator is delegated if Core ML prefers the GPU or the Neural Engine for it, or may use only the CPU. Errors
+        are those of `profile`.
         """
         _check(model, runs=runs, threads=threads)
-        answer = self._answer(model, (), runs=_PROFILE_WARMUP + runs, operators=True)
-        samples = answer.samples_ms[_PROFILE_WARMUP:]
-        operators = tuple(_time_of(each, samples, alone=self._units == "cpu") for each in answer.operators)
+        result = self._execute(model, (), runs=_PROFILE_WARMUP + runs, operators=True)
+        samples = result.samples_ms[_PROFILE_WARMUP:]
+        operators = tuple(_time_of(each, samples, alone=self._units == "cpu") for each in result.operators)
         slow = sum(
-            planned.cost for planned, timed in zip(answer.operators, operators, strict=True) if not timed.delegated
+            planned.cost for planned, timed in zip(result.operators, operators, strict=True) if not timed.delegated
         )
-        whole = sum(planned.cost for planned in answer.operators)
-        library = answer.versions.get("coremltools", "")
+        whole = sum(planned.cost for planned in result.operators)
+        library = result.versions.get("coremltools", "")
         return Profile(
             model=model.name,
             file=model.path.name,
@@ -144,7 +134,7 @@ class CoreMLDevice(Device):
             device=self._info,
             runs=runs,
             total_ms=median(samples),
-            load_ms=answer.load_ms,
+            load_ms=result.load_ms,
             operators=operators,
             undelegated_share=min(1.0, slow / whole) if whole else 0.0,
         )
@@ -160,30 +150,30 @@ class CoreMLDevice(Device):
     def _versions(self) -> dict[str, str]:
         return {}
 
-    def phone_job(self) -> Target | None:
+    def phone_target(self) -> CoreMLTarget | None:
         return None
 
-    def _answer(self, model: ModelFile, inputs: Inputs, *, runs: int, operators: bool = False) -> Answer:
-        job = Job(
+    def _execute(self, model: ModelFile, inputs: Inputs, *, runs: int, operators: bool = False) -> CoreMLResult:
+        request = CoreMLRequest(
             model=str(model.path.resolve()),
             compute_units=self._units,
             runs=runs,
             operators=operators,
-            phone=self.phone_job(),
+            phone=self.phone_target(),
         )
-        return run_job(self._run, job, inputs, timeout_s=self._run_s)
+        return execute(self._run, request, inputs, timeout_s=self._run_s)
 
 
 def _check(model: ModelFile, *, runs: int, warmup: int = 1, threads: int) -> None:
     check_counts(runs=runs, warmup=warmup, threads=threads)
     if threads > 1:
-        raise InputError(f"threads cannot be {threads}: Core ML decides itself how many threads work; leave it at 1")
+        raise InputError(f"threads cannot be {threads}; expected 1, as Core ML chooses the number of threads itself")
     _check_package(model)
 
 
 def _check_package(model: ModelFile) -> None:
     if model.path.suffix != ".mlpackage" or not model.path.is_dir():
-        raise InputError(f"{model.path}: Core ML runs an .mlpackage folder; convert the model with --to coreml")
+        raise InputError(f"{model.path}: not an .mlpackage folder, as Core ML requires; convert it with --to coreml")
 
 
 def _share(operators: Sequence[PlannedOperator], device: str) -> float:

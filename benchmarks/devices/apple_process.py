@@ -1,34 +1,32 @@
-"""The process in which Core ML runs a model, on this Mac or on a phone: what it is asked, what it answers."""
+"""The process in which Core ML runs a model, on this Mac or on a phone: its request and its result."""
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, ValidationError
 
-from fbnet_zoo.benchmarks.devices.command import Run
+from fbnet_zoo.benchmarks.devices.command import Run, save_inputs
 from fbnet_zoo.benchmarks.measure import Inputs
 from fbnet_zoo.errors import DeviceLostError, DeviceTimeoutError, DeviceUnavailableError, InputError, RunnerError
 from fbnet_zoo.spec import Record
 
 ComputeUnits = Literal["cpu", "cpu_and_gpu", "cpu_and_ne", "all"]
-"""What Core ML may choose from: the processor, the graphics processor, the Neural Engine."""
+"""Processors that Core ML may choose from: CPU, GPU and Neural Engine (`ne`)."""
 
-Failure = Literal["input", "unavailable", "lost", "failed"]
+FailureKind = Literal["input", "unavailable", "lost", "failed"]
 _MODULE = "fbnet_zoo.benchmarks.runtimes.run_coreml"
 _ERRORS = {"input": InputError, "unavailable": DeviceUnavailableError, "lost": DeviceLostError, "failed": RunnerError}
 
 
-class Target(Record):
+class CoreMLTarget(Record):
     """A phone to run on.
 
     Attributes:
-        udid: of the phone.
-        team: of developers, that signs the app which runs models there.
-        folder: where that app is built.
+        udid: UDID of the phone.
+        team: ID of the development team that signs the app which runs models there.
+        folder: build folder of that app.
     """
 
     udid: str
@@ -36,16 +34,16 @@ class Target(Record):
     folder: str
 
 
-class Job(Record):
-    """What the process shall do.
+class CoreMLRequest(Record):
+    """Input of the process.
 
     Attributes:
         model: path of the `.mlpackage`.
-        compute_units: what Core ML may use.
-        inputs: paths of the input tensors, `.npy`; seeded noise without any.
-        runs: all of them, the warm-up included.
-        operators: tell of every operator, too.
-        phone: where; this Mac if not given.
+        compute_units: compute units that Core ML may use.
+        inputs: paths of the input tensors, `.npy` (default: seeded noise).
+        runs: number of runs, including the warm-up.
+        operators: whether to report every operator.
+        phone: phone to run on (default: this Mac).
     """
 
     model: str
@@ -53,18 +51,18 @@ class Job(Record):
     inputs: tuple[str, ...] = ()
     runs: int
     operators: bool = False
-    phone: Target | None = None
+    phone: CoreMLTarget | None = None
 
 
 class PlannedOperator(Record):
     """One operator in Core ML's compute plan.
 
     Attributes:
-        name: of its first output.
-        kind: what it computes, as Core ML calls it.
-        device: where Core ML prefers to run it: `cpu`, `gpu` or `ne`, the Neural Engine.
-        supported: where it could run.
-        cost: its part of the whole, 0 to 1, as Core ML estimates it.
+        name: name of its first output.
+        kind: operator type, as Core ML names it.
+        device: processor that Core ML prefers: `cpu`, `gpu` or `ne` (Neural Engine).
+        supported: processors that support it.
+        cost: fraction of the model's cost, estimated by Core ML.
     """
 
     name: str
@@ -74,18 +72,18 @@ class PlannedOperator(Record):
     cost: float
 
 
-class Answer(Record):
-    """What came of it.
+class CoreMLResult(Record):
+    """Output of the process.
 
     Attributes:
-        versions: of the libraries.
-        load_ms: loading the model.
-        samples_ms: all runs, in order.
-        operators: in the order in which they run.
-        baseline_mb: largest resident memory of the process before the model was loaded, 2^20 bytes.
-        peak_mb: the same at the end; of a phone, neither is known.
-        failure: what kind of failure there was; the rest is then empty.
-        message: why.
+        versions: package name to version, for every library used.
+        load_ms: time to load the model.
+        samples_ms: times of all runs, in order.
+        operators: operators in execution order.
+        baseline_mb: peak resident memory before the model was loaded, 2^20 bytes; `None` for a phone.
+        peak_mb: peak resident memory at the end, 2^20 bytes; `None` for a phone.
+        failure: kind of failure, if it failed; all fields but `message` are then empty.
+        message: cause of the failure.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
@@ -94,55 +92,49 @@ class Answer(Record):
     operators: tuple[PlannedOperator, ...] = ()
     baseline_mb: float | None = None
     peak_mb: float | None = None
-    failure: Failure | None = None
+    failure: FailureKind | None = None
     message: str = ""
 
 
-def run_job(run: Run, job: Job, inputs: Inputs, *, timeout_s: float) -> Answer:
-    """Start the process and wait for its answer.
+def execute(run: Run, request: CoreMLRequest, inputs: Inputs, *, timeout_s: float) -> CoreMLResult:
+    """Run the process and return its result.
 
     Args:
-        run: starts it.
-        job: what to do, without its inputs.
-        inputs: the tensors.
-        timeout_s: how long it may take.
+        run: function that runs the process.
+        request: request without its inputs.
+        inputs: input tensors.
+        timeout_s: time limit, seconds.
 
     Raises:
         InputError: the model or an input cannot be used.
-        DeviceUnavailableError: Core ML or the phone does not let us in.
-        DeviceLostError: the phone went away.
-        DeviceTimeoutError: the process did not end in time, and was stopped.
+        DeviceUnavailableError: Core ML or the phone is not ready.
+        DeviceLostError: the phone was disconnected.
+        DeviceTimeoutError: the process did not finish in time and was killed.
         RunnerError: Core ML failed.
     """
+    model = Path(request.model).name
     with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as name:
         folder = Path(name)
         question, answer = folder / "job.json", folder / "answer.json"
-        question.write_text(job.model_copy(update={"inputs": _save(inputs, folder)}).model_dump_json())
+        question.write_text(request.model_copy(update={"inputs": save_inputs(inputs, folder)}).model_dump_json())
         try:
             output = run([sys.executable, "-m", _MODULE, str(question), str(answer)], timeout_s)
         except TimeoutError as error:
             raise DeviceTimeoutError(
-                f"{Path(job.model).name}: {job.runs} runs did not end within {timeout_s:g} s; "
-                "Core ML hangs, or needs a higher limit"
+                f"{model}: {request.runs} runs did not finish within {timeout_s:g} s; "
+                "Core ML hangs, or the limit is too low"
             ) from error
-        told = _read(answer)
-    if told is None:
-        last = output.text.splitlines()[-1:] or ["it said nothing"]
-        raise RunnerError(f"{Path(job.model).name}: the process of Core ML ended with {output.exit_code}: {last[0]}")
-    if told.failure:
-        raise _ERRORS[told.failure](f"{Path(job.model).name}: {told.message}")
-    return told
+        result = _read(answer)
+    if result is None:
+        last = output.text.splitlines()[-1:] or ["no output"]
+        raise RunnerError(f"{model}: the Core ML process exited with code {output.exit_code}: {last[0]}")
+    if result.failure:
+        raise _ERRORS[result.failure](f"{model}: {result.message}")
+    return result
 
 
-def _save(inputs: Inputs, folder: Path) -> Sequence[str]:
-    paths = [folder / f"input{number}.npy" for number in range(len(inputs))]
-    for path, tensor in zip(paths, inputs, strict=True):
-        np.save(path, tensor)
-    return tuple(map(str, paths))
-
-
-def _read(path: Path) -> Answer | None:
+def _read(path: Path) -> CoreMLResult | None:
     try:
-        return Answer.model_validate_json(path.read_bytes())
+        return CoreMLResult.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

@@ -1,38 +1,37 @@
-"""What a Mac and the phones at it tell of themselves, through the programs of macOS and Xcode."""
+"""Description and state of a Mac and its phones, from the programs of macOS and Xcode."""
 
 import json
 import re
 import shutil
 import tempfile
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fbnet_zoo.benchmarks.devices.command import Output, Run
 from fbnet_zoo.benchmarks.measure import DeviceState
 from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
-from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.latency.device import DeviceInfo, device_id
 
-_MAC = "Core ML runs on a Mac only, and an iPhone is measured from a Mac"
+_MAC = "Core ML and iPhones require a Mac"
 _XCODE = (
-    "an iPhone is measured with Xcode itself, not with its command line tools alone: install it from the App Store, "
-    "start it once, then run sudo xcode-select -s /Applications/Xcode.app"
+    "iPhones require Xcode itself, not only its command line tools: install it from the App Store, start it once, then "
+    "run sudo xcode-select -s /Applications/Xcode.app"
 )
 _SYSCTL = ("hw.model", "machdep.cpu.brand_string", "hw.ncpu", "hw.memsize", "hw.optional.arm64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phone:
-    """An iPhone that this Mac knows.
+    """An iPhone known to this Mac.
 
     Attributes:
-        udid: what `devicectl` knows it by; never in a record.
-        name: that its owner gave it.
-        info: what goes into records.
-        connected: by cable or network, now.
-        paired: it trusts this Mac.
-        developer_mode: it lets developers in.
+        udid: UDID for `devicectl`; never stored in a record.
+        name: name given by its owner.
+        info: description for records.
+        connected: whether it is connected by cable or network.
+        paired: whether it trusts this Mac.
+        developer_mode: whether Developer Mode is on.
     """
 
     udid: str
@@ -47,29 +46,29 @@ class Tools:
     """The programs of macOS and Xcode.
 
     Args:
-        run: runs every command line.
-        timeout_s: for each, seconds.
+        run: function that runs command lines.
+        timeout_s: time limit of each command, seconds (default: 60).
     """
 
     def __init__(self, run: Run, *, timeout_s: float = 60) -> None:
         self._run, self._timeout_s = run, timeout_s
 
     def mac(self) -> DeviceInfo:
-        """Return which Mac this is.
+        """Return the description of this Mac.
 
         Raises:
-            DeviceUnavailableError: it is none.
+            DeviceUnavailableError: this machine is not a Mac.
         """
         system = dict(re.findall(r"^(\w+):\s*(.+?)\s*$", self._text(_MAC, "sw_vers"), re.MULTILINE))
         if "ProductVersion" not in system:
-            raise DeviceUnavailableError(f"{_MAC}: this system's sw_vers tells no version")
+            raise DeviceUnavailableError(f"{_MAC}: sw_vers reports no version")
         values = dict(re.findall(r"^([\w.]+): (.+)$", self._call("sysctl", *_SYSCTL).text, re.MULTILINE))
         identity = re.search(
             r'"IOPlatformUUID" = "(.+)"', self._call("ioreg", "-rd1", "-c", "IOPlatformExpertDevice").text
         )
         return DeviceInfo(
             kind="mac",
-            id=_id(identity[1] if identity else values.get("hw.model", "")),
+            id=device_id(identity[1] if identity else values.get("hw.model", "")),
             manufacturer="Apple",
             model=values.get("hw.model"),
             soc=values.get("machdep.cpu.brand_string"),
@@ -80,7 +79,7 @@ class Tools:
         )
 
     def mac_state(self) -> DeviceState:
-        """Return what may change a timing on this Mac."""
+        """Return the current state of this Mac."""
         battery = self._call("pmset", "-g", "batt").text
         percent = re.search(r"\t(\d+)%;", battery)
         load = re.search(r"\{ ([\d.]+)", self._call("sysctl", "-n", "vm.loadavg").text)
@@ -95,41 +94,41 @@ class Tools:
         """Return the version of Xcode.
 
         Raises:
-            DeviceUnavailableError: there is none, or this is no Mac.
+            DeviceUnavailableError: Xcode is not installed, or this machine is not a Mac.
         """
         self._text(_MAC, "sw_vers")
         found = re.search(r"^Xcode (\S+)", self._text(_XCODE, "xcodebuild", "-version"), re.MULTILINE)
         if found is None:
-            raise DeviceUnavailableError(f"{_XCODE} (xcodebuild tells no version)")
+            raise DeviceUnavailableError(f"{_XCODE} (xcodebuild reports no version)")
         return found[1]
 
     def require_devicectl(self) -> None:
-        """Make sure that coremltools finds `devicectl`, which it looks for on the PATH.
+        """Check that `devicectl` is on the PATH, where coremltools looks for it.
 
         Raises:
-            DeviceUnavailableError: it does not.
+            DeviceUnavailableError: `devicectl` is not on the PATH.
         """
         if shutil.which("devicectl"):
             return
-        found = self._text("an iPhone is measured with Xcode 15 or newer", "xcrun", "--find", "devicectl").strip()
+        found = self._text("iPhones require Xcode 15 or newer", "xcrun", "--find", "devicectl").strip()
         raise DeviceUnavailableError(
             f'coremltools looks for devicectl on the PATH: run export PATH="$PATH:{Path(found).parent}"'
         )
 
     def iphones(self) -> tuple[Phone, ...]:
-        """Return every iPhone that this Mac knows, connected or not.
+        """Return every iPhone known to this Mac, connected or not.
 
         Raises:
-            DeviceUnavailableError: `devicectl` does not work.
+            DeviceUnavailableError: `devicectl` failed.
         """
-        told = self._devicectl("list", "devices")
-        return tuple(_phone(each) for each in told.get("devices", ()) if _is_iphone(each.get("hardwareProperties", {})))
+        listed = self._devicectl("list", "devices").get("devices", ())
+        return tuple(_phone(each) for each in listed if _is_iphone(each.get("hardwareProperties", {})))
 
     def is_locked(self, udid: str) -> bool:
-        """Tell whether a phone wants its passcode; asking it opens the connection, too.
+        """Return whether a phone requires its passcode; the query also opens the connection.
 
         Raises:
-            DeviceUnavailableError: the phone does not answer.
+            DeviceUnavailableError: the phone does not respond.
         """
         return bool(self._devicectl("device", "info", "lockState", "--device", udid).get("passcodeRequired"))
 
@@ -137,12 +136,12 @@ class Tools:
         """Remove an app from a phone.
 
         Raises:
-            DeviceUnavailableError: the phone does not answer, or refuses.
+            DeviceUnavailableError: the phone does not respond, or refuses.
         """
         self._devicectl("device", "uninstall", "app", "--device", udid, app)
 
     def _devicectl(self, *arguments: str) -> dict[str, Any]:
-        """Run a command of `devicectl`, whose output for programs goes to a file."""
+        """Run a `devicectl` command and return its JSON result, which it writes to a file."""
         with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
             path = Path(folder, "out.json")
             self._text("devicectl failed", "xcrun", "devicectl", *arguments, "--json-output", str(path))
@@ -150,32 +149,32 @@ class Tools:
                 return dict(json.loads(path.read_bytes())["result"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 what = " ".join(arguments[:3])
-                raise DeviceUnavailableError(f"devicectl {what}: its answer cannot be read ({error})") from error
+                raise DeviceUnavailableError(f"devicectl {what}: cannot read its output ({error})") from error
 
     def _text(self, need: str, *command: str) -> str:
-        """Return what a program prints.
+        """Return the output of a program.
 
         Raises:
-            DeviceUnavailableError: it is not there, or fails; the text starts with the need.
+            DeviceUnavailableError: the program is missing or failed; the text starts with `need`.
         """
         try:
             output = self._call(*command)
         except FileNotFoundError as error:
-            raise DeviceUnavailableError(f"{need} ({command[0]} is not there)") from error
+            raise DeviceUnavailableError(f"{need} ({command[0]} is missing)") from error
         if output.exit_code:
-            said = output.text.splitlines()[-1:] or [f"exit code {output.exit_code}"]
-            raise DeviceUnavailableError(f"{need} ({command[0]}: {said[0]})")
+            last = output.text.splitlines()[-1:] or [f"exit code {output.exit_code}"]
+            raise DeviceUnavailableError(f"{need} ({command[0]}: {last[0]})")
         return output.stdout.decode(errors="replace")
 
     def _call(self, *command: str) -> Output:
         try:
             return self._run(command, self._timeout_s)
         except TimeoutError as error:
-            raise DeviceTimeoutError(f"{' '.join(command[:4])} did not end within {self._timeout_s:g} s") from error
+            raise DeviceTimeoutError(f"{' '.join(command[:4])} did not finish within {self._timeout_s:g} s") from error
 
 
 def parse_thermal(text: str) -> int | None:
-    r"""Read what `pmset -g therm` prints: 0 at full speed, 1 where macOS warns or limits; `None` if it does not tell.
+    r"""Return the thermal status in the output of `pmset -g therm`: 0 at full speed, 1 if throttled, `None` if unknown.
 
     >>> parse_thermal("Note: No thermal warning level has been recorded")
     0
@@ -191,20 +190,20 @@ def parse_thermal(text: str) -> int | None:
 
 
 def _is_iphone(hardware: dict[str, Any]) -> bool:
-    """Tell whether it is one; Xcode 27 lists simulators, too."""
+    """Return whether a listed device is a real iPhone; Xcode 27 also lists simulators."""
     return hardware.get("deviceType", "").lower() == "iphone" and hardware.get("reality", "physical") == "physical"
 
 
-def _phone(told: dict[str, Any]) -> Phone:
-    hardware, properties = told.get("hardwareProperties", {}), told.get("deviceProperties", {})
-    connection = told.get("connectionProperties", {})
+def _phone(listed: dict[str, Any]) -> Phone:
+    hardware, properties = listed.get("hardwareProperties", {}), listed.get("deviceProperties", {})
+    connection = listed.get("connectionProperties", {})
     udid, version = hardware.get("udid", ""), properties.get("osVersionNumber")
     return Phone(
         udid=udid,
         name=properties.get("name", "the iPhone"),
         info=DeviceInfo(
             kind="ios",
-            id=_id(udid),
+            id=device_id(udid),
             manufacturer="Apple",
             model=hardware.get("marketingName") or hardware.get("productType"),
             soc=hardware.get("hardwareModel"),
@@ -215,7 +214,3 @@ def _phone(told: dict[str, Any]) -> Phone:
         paired=connection.get("pairingState", "paired") == "paired",
         developer_mode=properties.get("developerModeStatus", "enabled") == "enabled",
     )
-
-
-def _id(secret: str) -> str:
-    return sha256(secret.encode()).hexdigest()[:8]

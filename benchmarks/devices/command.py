@@ -1,13 +1,18 @@
-"""Programs of this machine, started by one function that tests can replace."""
+"""Running programs on this machine, through one function that tests can replace."""
 
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fbnet_zoo.benchmarks.measure import Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a program on this machine left."""
+    """Exit code and output of a program."""
 
     exit_code: int
     stdout: bytes
@@ -15,25 +20,33 @@ class Output:
 
     @property
     def text(self) -> str:
-        """Both streams; programs divide their complaints between them."""
+        """Both streams, as programs print errors to either."""
         return b"\n".join((self.stdout, self.stderr)).decode(errors="replace").strip()
 
 
 Run = Callable[[Sequence[str], float], Output]
-"""Runs a command line for at most so many seconds; raises `TimeoutError` or another `OSError`."""
+"""Runs a command line with a time limit in seconds; raises `TimeoutError` or another `OSError`."""
 
 
 def run_program(command: Sequence[str], timeout_s: float) -> Output:
-    """Run a program of this machine and wait for it.
+    """Run a program on this machine and wait for it.
 
     Raises:
-        TimeoutError: it did not end in time, and was stopped.
-        OSError: it cannot be started.
+        TimeoutError: the program did not finish in time and was killed.
+        OSError: the program cannot be started.
     """
     try:
         done = subprocess.run(  # noqa: S603  the command lines are made by the modules of the devices
             list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"no end within {timeout_s:g} s") from error
+        raise TimeoutError(f"not finished within {timeout_s:g} s") from error
     return Output(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def save_inputs(inputs: Inputs, folder: Path) -> tuple[str, ...]:
+    """Write input tensors as `.npy` files for another process; return their paths."""
+    paths = [folder / f"input{number}.npy" for number in range(len(inputs))]
+    for path, tensor in zip(paths, inputs, strict=True):
+        np.save(path, np.asarray(tensor))
+    return tuple(map(str, paths))

@@ -1,4 +1,4 @@
-"""Every kind of device by its name, and what is connected."""
+"""Opening devices by name, and listing those that are connected."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,46 +20,46 @@ ALL = "all"
 
 
 def open_device(name: str, *, runner: Path | None = None) -> Device:
-    """Return a device by its name.
+    """Return a device by name.
 
     Args:
-        name: `host`, this machine; `android`, the connected device, or `android:SERIAL` where there are several; `ios`,
-            the connected iPhone; `mac`, Core ML on this Mac; both also with the compute units that Core ML may use, as
-            in `mac:cpu_and_ne`.
-        runner: for Android, ExecuTorch's `executor_runner`; what `FBNET_ZOO_RUNNER` names if not given.
+        name: `host` (this machine), `android` (the connected device), `android:SERIAL` (one of several), `ios` (the
+            connected iPhone) or `mac` (Core ML on this Mac); the last two also with compute units, as in
+            `mac:cpu_and_ne`.
+        runner: for Android, ExecuTorch's `executor_runner` (default: `FBNET_ZOO_RUNNER`).
 
     Raises:
         UnknownNameError: there is no such kind of device.
-        DeviceUnavailableError: the device is not there, does not let us in, or needs another system than this.
-        InputError: the runner is missing, or given where none is needed.
+        DeviceUnavailableError: the device is not connected, not ready, or requires another system.
+        InputError: the runner is missing, or the device uses none.
     """
     kind, _, which = name.partition(":")
     if kind not in NAMES or (kind == "host" and which):
         hint = did_you_mean(kind, NAMES) or f"; expected {', '.join(NAMES)}"
-        raise UnknownNameError(f"there is no device {name!r}{hint}")
+        raise UnknownNameError(f"unknown device {name!r}{hint}")
     if runner is not None and kind != "android":
-        raise InputError(f"the device {kind} needs no runner; leave it out")
+        raise InputError(f"the device {kind} uses no runner; leave it out")
     if kind == "android":
         return AndroidDevice.find(which or None, runner=runner)
     return HostDevice() if kind == "host" else _apple(kind, which or "all")
 
 
 def open_devices(name: str, *, runner: Path | None = None) -> dict[str, Device]:
-    """Return devices by their names, as `fleet.measure_all` takes them; `android:all` are all that are connected.
+    """Return devices by name, for `fleet.measure_all`.
 
     Args:
-        name: as `open_device` takes it, or `android:all`.
-        runner: likewise.
+        name: name of a device (see `open_device`), or `android:all` for all connected Android devices.
+        runner: for Android, ExecuTorch's `executor_runner` (default: `FBNET_ZOO_RUNNER`).
 
     Raises:
         UnknownNameError: there is no such kind of device.
-        DeviceUnavailableError: the device is not there, does not let us in, or needs another system than this.
-        InputError: the runner is missing, or given where none is needed.
+        DeviceUnavailableError: the device is not connected, not ready, or requires another system.
+        InputError: the runner is missing, or the device uses none.
     """
     if name != f"android:{ALL}":
         return {name: open_device(name, runner=runner)}
     server = Server()
-    serials = sorted(server.states()) or [server.pick()]  # which says what to do when there is none
+    serials = sorted(server.states()) or [server.pick()]  # which raises if there is none
     return {f"android:{serial}": AndroidDevice(Link(server, serial), runner=runner) for serial in serials}
 
 
@@ -69,13 +69,13 @@ def _apple(kind: str, compute_units: str) -> Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A device, or a kind of which there is none.
+class FoundDevice:
+    """A device, or a kind of device that was not found.
 
     Attributes:
-        name: as `open_device` takes it.
+        name: name for `open_device`.
         usable: whether it can be measured on.
-        about: which device it is; if it is not usable, what is missing.
+        about: description of the device; if it is not usable, the reason.
     """
 
     name: str
@@ -83,16 +83,16 @@ class Finding:
     about: str
 
 
-def survey(*, runner: Path | None = None) -> Iterator[Finding]:
-    """Look for devices of every kind.
+def survey(*, runner: Path | None = None) -> Iterator[FoundDevice]:
+    """Yield devices of every kind.
 
     Args:
-        runner: for Android, as `open_device` takes it.
+        runner: for Android, ExecuTorch's `executor_runner` (default: `FBNET_ZOO_RUNNER`).
     """
     missing = [target for target, runtime in RUNTIMES.items() if find_spec(runtime) is None]
     cure = "".join(f"; for {target} files: pip install 'fbnet-zoo[{target}]'" for target in missing)
     runs = ", ".join(target for target in RUNTIMES if target not in missing)
-    yield Finding(name="host", usable=True, about=f"{describe(HostDevice().info())}; runs {runs}{cure}")
+    yield FoundDevice(name="host", usable=True, about=f"{describe(HostDevice().info())}; runs {runs}{cure}")
     yield from (_finding(name, runner) for name in _android_names())
     yield from (_finding(name, None) for name in ("ios", "mac"))
 
@@ -100,19 +100,19 @@ def survey(*, runner: Path | None = None) -> Iterator[Finding]:
 def _android_names() -> list[str]:
     try:
         return [f"android:{serial}" for serial in sorted(Server().states())] or ["android"]
-    except DeviceError:  # opening it says why
+    except DeviceError:  # opening it reports the cause
         return ["android"]
 
 
-def _finding(name: str, runner: Path | None) -> Finding:
+def _finding(name: str, runner: Path | None) -> FoundDevice:
     try:
-        return Finding(name=name, usable=True, about=describe(open_device(name, runner=runner).info()))
+        return FoundDevice(name=name, usable=True, about=describe(open_device(name, runner=runner).info()))
     except FbnetZooError as error:
-        return Finding(name=name, usable=False, about=str(error))
+        return FoundDevice(name=name, usable=False, about=str(error))
 
 
 def describe(info: DeviceInfo) -> str:
-    """Return which device it is, in one line.
+    """Return a one-line description of a device.
 
     >>> describe(DeviceInfo(kind="android", id="0a1b", manufacturer="Sandbox", model="Phone 9", system="Android 14"))
     'Sandbox Phone 9, Android 14'

@@ -1,7 +1,7 @@
-"""Arm's Ethos-U as a device: what its compiler, Vela, counts of a file. No hardware takes part, so all is an estimate.
+"""Arm's Ethos-U as a device: latency estimates of its compiler, Vela, without hardware.
 
-Vela adds up, layer by layer, the cycles of the slowest of the arithmetic and the memories. That is exact: it says the
-same of a file each time.
+For each layer, Vela counts the cycles of the slowest of arithmetic and memories, and adds them up. The estimate of a
+file is deterministic.
 """
 
 import configparser
@@ -10,15 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.benchmarks.context import commit, versions
+from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, DeviceState, Inputs, Measurement, ModelFile, check_counts
-from fbnet_zoo.converters.manifest import FileRecord
 from fbnet_zoo.errors import InputError, MissingKernelError, ModelFileError, UnknownNameError, did_you_mean
 from fbnet_zoo.latency.device import DeviceInfo
 
@@ -31,19 +29,19 @@ _USUAL = {
     "ethos-u65": ("Ethos_U65_Embedded", "Shared_Sram"),
     "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Sram_Only"),
 }
-"""Clock, memories and what lies where, by the family. All keep images in SRAM at the ends of a file as between layers:
-elsewhere they lie in DRAM at the ends, and the operators of a network, each alone in a file, take more than it does."""
+"""Default system and memory configuration of each family. All keep the input and output of a file in SRAM, like the
+tensors between layers: with DRAM there, the operators of a network, each in its own file, would exceed the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What Vela compiles for.
+    """Vela's compile target.
 
     Attributes:
-        accelerator: family, and multiply-accumulates in one cycle.
-        system: its name for clock and speed of memories.
-        memory: its name for what lies in which memory.
-        clock_hz: of the accelerator.
+        accelerator: family and multiply-accumulates per cycle.
+        system: Vela's system configuration: clock and memory speeds.
+        memory: Vela's memory mode: placement of data.
+        clock_hz: clock of the accelerator.
     """
 
     accelerator: str
@@ -53,15 +51,15 @@ class Configuration:
 
     @classmethod
     def find(cls, accelerator: str = DEFAULT, system: str | None = None, memory: str | None = None) -> "Configuration":
-        """Return what Vela knows under these names.
+        """Return Vela's configuration with these names.
 
         Args:
-            accelerator: as `ethos-u85-256`.
-            system: as `Ethos_U85_SYS_Flash_High`; usual for the family if not said.
-            memory: as `Shared_Sram`; likewise.
+            accelerator: such as `ethos-u85-256` (default: `ethos-u55-128`).
+            system: such as `Ethos_U85_SYS_Flash_High` (default: by family).
+            memory: such as `Shared_Sram` (default: by family).
 
         Raises:
-            UnknownNameError: Vela has no such name; the text lists those it has.
+            UnknownNameError: Vela has no such name; the text lists the known ones.
             MissingExtraError: Vela is not installed.
         """
         features: Any = require("ethosu.vela.architecture_features", extra=EXTRA)
@@ -78,7 +76,7 @@ class Configuration:
         return cls(accelerator=accelerator, system=system, memory=memory, clock_hz=clock_hz)
 
     def info(self) -> DeviceInfo:
-        """Return it as a device."""
+        """Return the description of the device."""
         return DeviceInfo(
             kind="ethosu",
             id=f"{self.accelerator}/{self.system}/{self.memory}",
@@ -88,7 +86,7 @@ class Configuration:
         )
 
     def arguments(self) -> Iterator[str]:
-        """Yield what Vela is told."""
+        """Yield Vela's command line options."""
         yield f"--config={_CONFIGURATIONS}"
         yield f"--accelerator-config={self.accelerator}"
         yield f"--system-config={self.system}"
@@ -100,21 +98,21 @@ def _named(file: configparser.ConfigParser, kind: str) -> list[str]:
 
 
 def _prefix(family: str) -> str:
-    """Return how the names of a family's system configurations begin."""
+    """Return the prefix of the names of a family's system configurations."""
     return family.title().replace("-", "_")
 
 
 def _check(what: str, name: str, known: list[str]) -> None:
     if name not in known:
         hint = did_you_mean(name, known) or ""
-        raise UnknownNameError(f"Vela knows no {what} {name!r}{hint}; there are {', '.join(known)}")
+        raise UnknownNameError(f"Vela has no {what} {name!r}{hint}; expected one of {', '.join(known)}")
 
 
 class EthosUDevice(Device):
-    """An Ethos-U that is not there. Its files are in int8, of TensorFlow Lite.
+    """A virtual Ethos-U, for int8 files of TensorFlow Lite that Vela compiles as a whole.
 
     Args:
-        configuration: what Vela compiles for.
+        configuration: compile target.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -124,53 +122,31 @@ class EthosUDevice(Device):
         return self._configuration.info()
 
     def push(self, model: ModelFile) -> None:
-        """Do nothing: there is nowhere to put it."""
+        """Do nothing: there is no hardware to copy to."""
 
     def run(
         self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, warmup: int = WARMUP, threads: int = 1
     ) -> Measurement:
-        """Return the estimate of a file, once: there are no runs that could differ.
-
-        Raises:
-            ModelFileError: Vela cannot compile it.
-            MissingKernelError: Vela leaves a layer to another processor, of which it knows no time.
-            MissingExtraError: Vela is not installed.
-            InputError: a number is out of its range, or the file cannot be read.
-        """
+        """Return the estimate of a file as a single sample, as all runs would be equal."""
         check_counts(runs=runs, warmup=warmup, threads=threads)
         with tempfile.TemporaryDirectory() as folder:
             self._compile(model.path, Path(folder))
             inference_ms = _inference_ms(Path(folder))
-        record, compiler = FileRecord.of(model.path), version(_PACKAGE)
-        return Measurement(
-            model=model.name,
-            file=record.file,
-            sha256=record.sha256,
-            size=record.size,
-            target=model.target,
-            precision=model.precision,
+        compiler = version(_PACKAGE)
+        return measurement(
+            model,
+            DeviceState(),
+            DeviceState(),
             runtime=f"vela {compiler}",
             device=self.info(),
             threads=1,
             warmup=0,
             samples_ms=(inference_ms,),
-            before=DeviceState(),
-            after=DeviceState(),
-            throttled=False,
-            versions={**versions(), _PACKAGE: compiler},
-            commit=commit(),
-            date=datetime.now(UTC),
+            versions={_PACKAGE: compiler},
         )
 
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
-        """Write Vela's estimate of each layer, CSV.
-
-        Raises:
-            ModelFileError: Vela cannot compile the file.
-            MissingKernelError: Vela leaves a layer to another processor.
-            MissingExtraError: Vela is not installed.
-            InputError: a number is out of its range, or a file cannot be read or written.
-        """
+        """Write Vela's estimate of each layer as CSV."""
         check_counts(runs=runs, threads=threads)
         with tempfile.TemporaryDirectory() as folder:
             self._compile(model.path, Path(folder), "--verbose-performance")
@@ -181,14 +157,14 @@ class EthosUDevice(Device):
                 raise InputError(f"{out}: the profile cannot be written: {error.strerror}") from error
 
     def cleanup(self) -> None:
-        """Do nothing: nothing was put anywhere."""
+        """Do nothing: nothing was copied."""
 
     def _compile(self, file: Path, folder: Path, *more: str) -> None:
         vela: Any = require("ethosu.vela.vela", extra=EXTRA)
         if not file.is_file():
-            raise InputError(f"{file}: the model cannot be read: there is no such file")
+            raise InputError(f"{file}: the model cannot be read: no such file")
         arguments = [str(file), f"--output-dir={folder}", *self._configuration.arguments(), *more]
-        # Vela sets the limit of the whole process, to less than Python has if it is not told.
+        # Without this option Vela lowers the recursion limit of the whole process.
         arguments.append(f"--recursion-limit={sys.getrecursionlimit()}")
         try:
             with quiet():
@@ -206,7 +182,7 @@ def _inference_ms(folder: Path) -> float:
 
 
 def _check_placed(file: Path, folder: Path) -> None:
-    """Refuse a file of which something would run elsewhere: what Vela compiled is one operator, of its own kind."""
+    """Check that Vela compiled the whole file: each compiled part is one custom operator."""
     model: Any = require("ethosu.vela.tflite.Model", extra=EXTRA)
     operators: Any = require("ethosu.vela.tflite.BuiltinOperator", extra=EXTRA).BuiltinOperator
     (compiled,) = folder.glob("*_vela.tflite")
@@ -215,5 +191,5 @@ def _check_placed(file: Path, folder: Path) -> None:
     if codes:
         left = ", ".join(sorted(name for name, code in vars(operators).items() if code in codes))
         raise MissingKernelError(
-            f"{file.name}: {left} would run on the processor beside Ethos-U, whose time is unknown"
+            f"{file.name}: {left} would run on the CPU beside Ethos-U, for which there is no estimate"
         )

@@ -1,4 +1,4 @@
-"""The process of a runtime on this machine: given its job, waited for, and understood when it fails."""
+"""The process of a runtime on this machine: starting it, reading its result and explaining its failures."""
 
 import json
 import os
@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from fbnet_zoo.benchmarks.devices.command import save_inputs
 from fbnet_zoo.benchmarks.devices.host_state import choose_cores
 from fbnet_zoo.benchmarks.measure import Inputs, ModelFile
-from fbnet_zoo.benchmarks.runtimes.child import LOADING, Answer, Job, read_answer
+from fbnet_zoo.benchmarks.runtimes.child import LOADING, HostResult, HostRun, read_result
 from fbnet_zoo.benchmarks.runtimes.executor_runner import parse
 from fbnet_zoo.errors import (
     DeviceTimeoutError,
@@ -27,7 +26,7 @@ from fbnet_zoo.errors import (
 )
 
 RUNTIMES = {"onnx": "onnxruntime", "executorch": "executorch", "torch": "torch"}
-"""What runs a file of a target here; the module `run_<runtime>` is its process."""
+"""Target to the runtime of its files on this machine; the process is the module `run_<runtime>`."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _LAST_LINES = 5
@@ -35,7 +34,7 @@ _LAST_LINES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _End:
-    """How a process ended."""
+    """Exit code and output of a process."""
 
     code: int
     stdout: str
@@ -43,7 +42,7 @@ class _End:
 
 
 @contextmanager
-def prepared(
+def prepare_run(
     model: ModelFile,
     inputs: Inputs = (),
     *,
@@ -52,8 +51,8 @@ def prepared(
     threads: int,
     trace: bool = False,
     others: Sequence[ModelFile] = (),
-) -> Iterator[Job]:
-    """Yield what a process shall do, with a folder of its own as long as that takes.
+) -> Iterator[HostRun]:
+    """Yield a run, with a temporary folder for its files that lasts as long as the context.
 
     Raises:
         InputError: there are fewer cores than threads.
@@ -61,12 +60,9 @@ def prepared(
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
     cores = choose_cores(threads, allowed=allowed) if allowed else ()
     with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
-        paths = [Path(folder, f"{position}.npy") for position in range(len(inputs))]
-        for path, tensor in zip(paths, inputs, strict=True):
-            np.save(path, np.asarray(tensor))
-        yield Job(
+        yield HostRun(
             model=str(model.path.resolve()),
-            inputs=list(map(str, paths)),
+            inputs=save_inputs(inputs, Path(folder)),
             runs=runs,
             warmup=warmup,
             threads=threads,
@@ -76,38 +72,38 @@ def prepared(
         )
 
 
-def measure(model: ModelFile, job: Job, *, timeout_s: float) -> Answer:
-    """Let a process of its own do a job.
+def measure(model: ModelFile, run: HostRun, *, timeout_s: float) -> HostResult:
+    """Execute a run in a new process.
 
     Raises:
         RunnerError: the runtime refused the model or crashed.
-        DeviceTimeoutError: the process did not end in time, and was stopped.
+        DeviceTimeoutError: the process did not finish in time and was killed.
         MissingExtraError: the runtime is not installed.
     """
     try:
-        end = _run(RUNTIMES[model.target], job, timeout_s)
+        end = _run(RUNTIMES[model.target], run, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise DeviceTimeoutError(
-            f"{model.path.name}: {job.warmup} + {job.runs} runs did not end within {timeout_s:g} s; "
-            "take fewer runs, or a higher limit"
+            f"{model.path.name}: {run.warmup} + {run.runs} runs did not finish within {timeout_s:g} s; "
+            "use fewer runs, or a higher limit"
         ) from error
     try:
-        answer = read_answer(end.stdout)
+        result = read_result(end.stdout)
     except ValueError:
         raise _crash(model, end) from None
-    if answer.failure:
-        raise _failure(replace(model, path=Path((job.model, *job.others)[answer.failed])), answer, end.stderr)
-    return answer
+    if result.failure:
+        raise _failure(replace(model, path=Path((run.model, *run.others)[result.failed])), result, end.stderr)
+    return result
 
 
-def _run(runtime: str, job: Job, timeout_s: float) -> _End:
-    """Run the process of a runtime; it is stopped when it takes too long, and when this one is interrupted."""
-    # With what this process imports from: without -P, a file torch.py in the working folder would be taken for PyTorch.
+def _run(runtime: str, run: HostRun, timeout_s: float) -> _End:
+    """Run the process of a runtime; it is killed at the time limit, or when this process is interrupted."""
+    # The import path of this process. -P, lest a file torch.py in the working folder be imported as PyTorch.
     places = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
     done = subprocess.run(  # noqa: S603  our own module in our own interpreter
-        [sys.executable, "-P", "-m", f"fbnet_zoo.benchmarks.run_{runtime}"],
-        input=json.dumps(asdict(job)).encode(),
+        [sys.executable, "-P", "-m", f"fbnet_zoo.benchmarks.runtimes.run_{runtime}"],
+        input=json.dumps(asdict(run)).encode(),
         capture_output=True,
         timeout=timeout_s,
         env={**os.environ, **threads, "PYTHONPATH": places},
@@ -119,41 +115,40 @@ def _run(runtime: str, job: Job, timeout_s: float) -> _End:
 
 def _crash(model: ModelFile, end: _End) -> RunnerError:
     lines = [line for line in end.stderr.splitlines() if line.strip() and line != LOADING]
-    said = f"; its last lines: {' | '.join(lines[-_LAST_LINES:])}" if lines else ""
-    return RunnerError(f"{model.path.name}: the process of {RUNTIMES[model.target]} {_how(end.code)}{said}")
+    last = f"; its last lines: {' | '.join(lines[-_LAST_LINES:])}" if lines else ""
+    return RunnerError(f"{model.path.name}: the process of {RUNTIMES[model.target]} {_how(end.code)}{last}")
 
 
 def _how(code: int) -> str:
     if code >= 0:
-        return f"ended with exit code {code} and no result"
+        return f"exited with code {code} and no result"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"was stopped by {name}" + (", most often because memory ran out" if name == "SIGKILL" else "")
+    return f"was killed by {name}" + (", usually because memory ran out" if name == "SIGKILL" else "")
 
 
-def _failure(model: ModelFile, answer: Answer, stderr: str) -> Exception:
+def _failure(model: ModelFile, result: HostResult, stderr: str) -> Exception:
     name, runtime = model.path.name, RUNTIMES[model.target]
-    if answer.failure == "extra":
-        return MissingExtraError(answer.message)
-    if answer.failure == "inputs":
-        return RunnerInputError(f"{name}: {answer.message}")
-    if answer.failure == "run":
-        return RunnerError(f"{name}: {runtime} failed: {answer.message}")
-    if model.target == "executorch" and (told := _told_by_executorch(stderr)):
-        return type(told)(f"{name}: {told}")
+    if result.failure == "extra":
+        return MissingExtraError(result.message)
+    if result.failure == "inputs":
+        return RunnerInputError(f"{name}: {result.message}")
+    if result.failure == "run":
+        return RunnerError(f"{name}: {runtime} failed: {result.message}")
+    if model.target == "executorch" and (cause := _executorch_error(stderr)):
+        return type(cause)(f"{name}: {cause}")
     return ModelFileError(
-        f"{name}: {runtime} cannot load it ({answer.message}); it is damaged or made for another version: convert it "
-        "again"
+        f"{name}: {runtime} cannot load it ({result.message}); it is damaged or for another version: convert it again"
     )
 
 
-def _told_by_executorch(stderr: str) -> RunnerError | None:
-    """Return the cause that ExecuTorch's own log names, with the class and the words that it has on a phone."""
+def _executorch_error(stderr: str) -> RunnerError | None:
+    """Return the error that ExecuTorch's log describes, with the same class and text as on a phone."""
     try:
         parse(stderr.partition(f"{LOADING}\n")[2], exit_code=1)
-    except RunnerUnusableError:  # none that is known
+    except RunnerUnusableError:  # no known cause
         return None
     except RunnerError as error:
         return error

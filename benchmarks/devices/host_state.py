@@ -1,47 +1,43 @@
-"""What this machine tells of itself: which one it is, how warm and how busy, and which cores to use.
+"""Description and state of this machine, and the choice of cores.
 
-Linux tells it in files; what another system does not tell is missing in the records.
+Linux reports them in files; values that another system does not report are missing in the records.
 """
 
-import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
+from fbnet_zoo.benchmarks.devices.linux import POLICY_FIELDS, cpu_policy, memory_mb, whole
 from fbnet_zoo.benchmarks.measure import CpuPolicy, DeviceState
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.latency.device import DeviceInfo, device_id
 
 ROOT = Path("/")
-_CPU = "sys/devices/system/cpu"
-
-T = TypeVar("T")
+_CPU, _MEMORY = "sys/devices/system/cpu", "proc/meminfo"
 
 
 def read_info(root: Path = ROOT) -> DeviceInfo:
-    """Say which machine it is.
+    """Return the description of this machine.
 
     Args:
-        root: of the file system to read.
+        root: root of the file system to read.
     """
     identity = _text(root / "etc/machine-id") or platform.node()
     return DeviceInfo(
         kind="host",
-        id=hashlib.sha256(identity.encode()).hexdigest()[:8],
+        id=device_id(identity),
         soc=_processor(root),
         system=_system(),
         abis=(platform.machine(),),
         cores=os.cpu_count(),
-        memory_mb=_megabytes(root, "MemTotal"),
+        memory_mb=memory_mb(_text(root / _MEMORY), "MemTotal"),
     )
 
 
 def _processor(root: Path) -> str | None:
-    """Return the model of the processor; ARM's Linux tells only the board."""
+    """Return the processor model; on ARM, Linux reports only the board."""
     found = re.search(r"^(?:model name|Model|Hardware)\s*: *(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
     return found[1].strip() if found else platform.processor() or None
 
@@ -55,15 +51,15 @@ def _system() -> str:
 
 
 def read_state(root: Path = ROOT) -> DeviceState:
-    """Say what may change a timing, as it is now.
+    """Return the current state of this machine.
 
     Args:
-        root: of the file system to read.
+        root: root of the file system to read.
     """
-    counts = [_number(path) for path in (root / _CPU).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    counts = [whole(_text(path)) for path in (root / _CPU).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     return DeviceState(
         celsius=dict(_temperatures(root)),
-        available_mb=_megabytes(root, "MemAvailable"),
+        available_mb=memory_mb(_text(root / _MEMORY), "MemAvailable"),
         load_average=_load_average(root),
         throttle_events=sum(count or 0 for count in counts) if counts else None,
         policies=tuple(map(_policy, sorted((root / _CPU / "cpufreq").glob("policy[0-9]*"), key=_position))),
@@ -72,51 +68,38 @@ def read_state(root: Path = ROOT) -> DeviceState:
 
 def _temperatures(root: Path) -> Iterable[tuple[str, float]]:
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone[0-9]*"), key=_position):
-        thousandths = _number(zone / "temp")
+        thousandths = whole(_text(zone / "temp"))
         if thousandths is not None:
             yield f"{_text(zone / 'type') or 'zone'} {_position(zone)}", thousandths / 1000
 
 
 def _load_average(root: Path) -> float | None:
-    if told := _text(root / "proc/loadavg"):
-        return float(told.split()[0])
+    if averages := _text(root / "proc/loadavg"):
+        return float(averages.split()[0])
     return os.getloadavg()[0] if hasattr(os, "getloadavg") and root == ROOT else None
 
 
 def _policy(folder: Path) -> CpuPolicy:
-    number = partial(_in_folder, folder, _number)
-    times = re.findall(r"^(\d+) (\d+)$", _text(folder / "stats/time_in_state") or "", re.MULTILINE)
-    return CpuPolicy(
-        name=folder.name,
-        cores=tuple(int(core) for core in re.findall(r"\d+", _text(folder / "related_cpus") or "")),
-        governor=_text(folder / "scaling_governor"),
-        fastest_khz=number("cpuinfo_max_freq"),
-        limit_khz=number("scaling_max_freq"),
-        current_khz=number("scaling_cur_freq"),
-        time_in_state={int(khz): int(time) for khz, time in times},
-    )
-
-
-def _in_folder(folder: Path, read: Callable[[Path], T], name: str) -> T:
-    return read(folder / name)
+    fields = {name: _text(folder / name) for name in POLICY_FIELDS}
+    return cpu_policy(folder.name, fields, _text(folder / "stats/time_in_state") or "")
 
 
 def choose_cores(threads: int, *, allowed: Iterable[int], root: Path = ROOT) -> tuple[int, ...]:
-    """Return a core for each thread: the fastest, those that share no physical core first, those of high numbers first.
+    """Return a core for each thread: the fastest first, distinct physical cores first, high numbers first.
 
-    The first core often serves what the system does beside.
+    The lowest-numbered core often handles the system's background work.
 
     Args:
-        threads: how many cores are wanted.
+        threads: number of cores to choose.
         allowed: numbers of the cores that this process may use.
-        root: of the file system to read.
+        root: root of the file system to read.
 
     Raises:
         InputError: there are fewer cores than threads.
     """
     ordered = sorted(allowed, key=lambda core: (_speed(root, core), core), reverse=True)
     if threads > len(ordered):
-        raise InputError(f"threads cannot be {threads}: this process may use {len(ordered)} cores; give at most that")
+        raise InputError(f"threads cannot be {threads}; expected at most {len(ordered)}, the cores of this process")
     alone: list[int] = []
     for core in ordered:
         if not _siblings(root, core) & set(alone):
@@ -125,32 +108,22 @@ def choose_cores(threads: int, *, allowed: Iterable[int], root: Path = ROOT) -> 
 
 
 def _speed(root: Path, core: int) -> int:
-    return _number(root / _CPU / f"cpu{core}/cpufreq/cpuinfo_max_freq") or 0
+    return whole(_text(root / _CPU / f"cpu{core}/cpufreq/cpuinfo_max_freq")) or 0
 
 
 def _siblings(root: Path, core: int) -> set[int]:
-    """Return the cores that share a physical one: `0-1`, `0,4` and mixtures of them."""
-    told = _text(root / _CPU / f"cpu{core}/topology/thread_siblings_list") or str(core)
-    ranges = (part.partition("-") for part in told.split(","))
+    """Return the logical cores of the same physical core, which Linux lists as `0-1`, `0,4` or a mixture."""
+    siblings = _text(root / _CPU / f"cpu{core}/topology/thread_siblings_list") or str(core)
+    ranges = (part.partition("-") for part in siblings.split(","))
     return {core for first, _, last in ranges for core in range(int(first), int(last or first) + 1)}
-
-
-def _megabytes(root: Path, name: str) -> float | None:
-    found = re.search(rf"^{name}: *(\d+)", _text(root / "proc/meminfo") or "", re.MULTILINE)
-    return round(int(found[1]) / 1024, 1) if found else None
 
 
 def _position(path: Path) -> int:
     return int(re.sub(r"\D", "", path.name))
 
 
-def _number(path: Path) -> int | None:
-    told = _text(path) or ""
-    return int(told) if re.fullmatch(r"-?\d+", told) else None
-
-
 def _text(path: Path) -> str | None:
-    """Return what a file says; nothing where it does not exist, and where the kernel refuses to read the sensor."""
+    """Return the content of a file; `None` if it is empty, does not exist, or the kernel cannot read the sensor."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:

@@ -1,12 +1,12 @@
-"""A latency table of a search space, measured: every operator alone, and whole networks to see how well they add up.
+"""Measuring the latency table of a search space: every operator alone, and whole networks to calibrate their sums.
 
-A file of an operator alone takes more than the operator does in a network: the runtime is called, and brings input and
-output into the layout that it computes in. What that takes is measured with files of one and of two cheap layers, 1x1
-convolutions of each channel, for every shape: twice the first less the second is the time of no layer at all. An
-operator has half of it off for the shape of its input, and half for that of its output. The files run in turn, so that
-weights are no nearer to the processor than in a network.
+A file with a single operator takes longer than the operator does in a network: it includes the call of the runtime and
+the layout conversion of input and output. This overhead is measured for every shape, with files of one and of two
+depthwise 1x1 convolutions: twice the first time minus the second is the time without layers. Half of the overhead is
+subtracted for the shape of the operator's input, half for that of its output. The files run in turn, so that weights
+are no more likely to be cached than in a network.
 
-An estimate of a compiler is exact and of the layers alone: nothing is taken off it, and once is enough.
+A compiler's estimate is deterministic and covers only the layers: nothing is subtracted, and one run is enough.
 """
 
 import functools
@@ -25,7 +25,7 @@ from fbnet_zoo.benchmarks.measure import Device, Measurement
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.calibration import calibrate
-from fbnet_zoo.latency.operator_costs import operator_cost, output_size
+from fbnet_zoo.latency.operator_costs import operator_cost
 from fbnet_zoo.latency.operators import Operator, network_operators
 from fbnet_zoo.latency.table import LatencyTable, OperatorLatency, build_table
 from fbnet_zoo.space import Space
@@ -34,7 +34,7 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.stats import Floats
 
 _DIGITS = 7
-"""Of times in ms; no clock tells more."""
+"""Decimal places of times in ms; no clock is more precise."""
 
 _Shape = tuple[int, int]
 """Channels, and side in px."""
@@ -42,13 +42,13 @@ _Shape = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkLatency:
-    """A whole network, measured (or estimated whole) and predicted.
+    """Latency of a whole network, measured (or estimated) and predicted.
 
     Attributes:
-        network: its name.
-        measured_ms: median.
-        sum_ms: of its operators.
-        predicted_ms: with the correction of the table.
+        network: network name.
+        measured_ms: median of the measured runs.
+        sum_ms: sum over its operators.
+        predicted_ms: sum after the table's correction.
     """
 
     network: str
@@ -58,7 +58,7 @@ class NetworkLatency:
 
 
 def held_out(space: Space, count: int) -> tuple[ArchSpec, ...]:
-    """Return so many random networks of a space and those of the zoo that it holds, no two of the same operators."""
+    """Return `count` random networks of a space and its members in the zoo, without duplicates."""
     drawn = [space.decode(space.sample(seed)) for seed in range(count)]
     zoo = [spec for spec in map(registry.get_spec, registry.bundled()) if _is_in(space, spec)]
     return tuple({network_operators(spec): spec for spec in (*drawn, *zoo)}.values())
@@ -74,16 +74,16 @@ def _is_in(space: Space, spec: ArchSpec) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TableJob:
-    """What shall be measured for a table.
+    """The measurements for a table.
 
     Attributes:
-        name: of the table.
-        space: whose operators.
-        num_classes: outputs of the classifier.
-        networks: of the space, to see how well its sums agree with them; none for a table without a calibration.
-        writer: of the files.
-        rounds: how to measure.
-        kind: what the figures are; an estimate is the same each time.
+        name: table name.
+        space: search space whose operators are measured.
+        num_classes: number of outputs of the classifier.
+        networks: networks of the space to calibrate the sums with; empty for a table without calibration.
+        writer: writer of the model files.
+        rounds: settings of the measurement.
+        kind: kind of the figures; estimates are deterministic.
     """
 
     name: str
@@ -98,12 +98,12 @@ class TableJob:
         """Measure operators and networks together, in rounds.
 
         Args:
-            device: where.
-            partial: store of everything measured, with which an interrupted run goes on.
-            steps: is told how it goes on.
+            device: device to measure on.
+            partial: store of all measurements, from which an interrupted run resumes.
+            steps: progress display.
 
         Raises:
-            InputError: an operator cannot be built, a file cannot be written, or what is stored was measured otherwise.
+            InputError: an operator cannot be built, a file cannot be written, or the stored settings differ.
             ConversionError: an operator or a network cannot be written in the format.
             DeviceError: the device or its runtime failed.
             MissingExtraError: a library is not installed.
@@ -125,19 +125,20 @@ class TableJob:
 
     @functools.cached_property
     def operators(self) -> tuple[Operator, ...]:
-        """All that take time in some network of the space, and those that its variants in the zoo have besides."""
+        """Operators that take time in any network of the space, and further ones of `networks`."""
         networks = (network_operators(spec, num_classes=self.num_classes) for spec in self.networks)
         others = (each for network in networks for each in network if not each.is_free)
         return tuple(dict.fromkeys((*space_operators(self.space, num_classes=self.num_classes), *others)))
 
     def subjects(self) -> Iterator[Subject]:
-        """Yield everything that is measured: the operators, then what is taken off, then the networks."""
+        """Yield everything to measure: the operators, then the overhead of each shape, then the networks."""
         for operator in self.operators:
             key = _operator_key(operator)
             macs = operator_cost(operator).macs
             write = functools.partial(self.writer.operator, operator, key)
             yield Subject(key=key, about=str(operator), macs=macs, alone=self._is_estimate, write=write)
-        for channels, size in () if self._is_estimate else self._all_shapes():
+        shapes = dict.fromkeys(shape for operator in self.operators for shape in _shapes(operator))
+        for channels, size in () if self._is_estimate else shapes:
             for count in (1, 2):
                 key = _layers_key(count, (channels, size))
                 about = f"{count} of the cheapest layers, {channels}->{channels}, {size} px"
@@ -152,17 +153,14 @@ class TableJob:
     def _is_estimate(self) -> bool:
         return self.kind == "estimate"
 
-    def _all_shapes(self) -> Iterator[_Shape]:
-        yield from dict.fromkeys(shape for operator in self.operators for shape in _shapes(operator))
-
     def _check_stored(self, session: Session) -> None:
-        """Refuse to go on with measurements of another device or another kind."""
+        """Refuse to resume from measurements of another device or with other settings."""
         asked = (self.writer.target, self.writer.precision, self.rounds.threads)
         for each in session.stored():
             found = (each.target, each.precision, each.threads)
             if found != asked or each.device.id != session.device.info().id:
-                said = f"{session.partial} is of target {found[0]}, precision {found[1]}, threads {found[2]} on "
-                raise InputError(f"{said}{each.device.id}; measure the same on the same device, or delete it")
+                stored = f"{session.partial} has target {found[0]}, precision {found[1]}, threads {found[2]} on device "
+                raise InputError(f"{stored}{each.device.id}; use the same settings and device, or delete it")
 
     def _table(self, found: "_Found", last: Measurement) -> LatencyTable:
         return build_table(
@@ -185,15 +183,15 @@ class TableJob:
     def _estimate_source(self, last: Measurement) -> str:
         return (
             f"fbnet-zoo lut measure: the operators of the search space {self.space.name} with {self.num_classes} "
-            f"classes, each alone in a file; what {last.runtime} counts for {last.device.model} "
+            f"classes, each alone in a file; estimates of {last.runtime} for {last.device.model} "
             f"({last.device.system}), without hardware."
         )
 
     def _source(self) -> str:
         return (
             f"fbnet-zoo lut measure: the operators of the search space {self.space.name} with {self.num_classes} "
-            f"classes, each alone in a file; of the runs of {self.rounds.count} rounds or more the quarter that took "
-            "least counts, and what a file of the same shapes takes without it is taken off."
+            f"classes, each alone in a file; statistics of the fastest quarter of the runs in at least "
+            f"{self.rounds.count} rounds, minus the time of a file of the same shapes without the operator."
         )
 
 
@@ -223,8 +221,7 @@ def _without_layers_ms(shape: _Shape, found: _Found) -> float:
 
 def _shapes(operator: Operator) -> tuple[_Shape, _Shape]:
     """Return the shapes of input and output."""
-    after = 1 if operator.op in {"pool", "ir_pool"} else output_size(operator)
-    return (operator.in_channels, operator.input_size), (operator.out_channels, after)
+    return (operator.in_channels, operator.input_size), (operator.out_channels, operator.output_size)
 
 
 def _operator_key(operator: Operator) -> str:

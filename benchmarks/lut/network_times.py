@@ -1,4 +1,4 @@
-"""Latencies of whole networks, from a CSV file or from the measurements of `fbnet-zoo bench`."""
+"""Reading latencies of whole networks from a CSV file or from measurements of `fbnet-zoo bench`."""
 
 import csv
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from fbnet_zoo.errors import InputError, did_you_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkTime:
-    """One network and how long it takes, ms; `network` is what the file calls it."""
+    """Latency of one network, ms, with its name in the file."""
 
     network: str
     median_ms: float
@@ -22,12 +22,12 @@ def read_times(path: Path, *, key: str = "network", column: str = "median_ms") -
     """Read latencies, ms.
 
     Args:
-        path: of a CSV file with a header, or of a store of measurements (`.jsonl`), of which the median counts.
-        key: column of the CSV file that names the networks.
-        column: column of the CSV file with the latencies.
+        path: CSV file with a header, or store of measurements (`.jsonl`), whose medians are used.
+        key: name of the CSV column of network names (default: `network`).
+        column: name of the CSV column of latencies (default: `median_ms`).
 
     Raises:
-        InputError: the file cannot be read, lacks a column or holds something else; the text tells file and line.
+        InputError: the file cannot be read, lacks a column or has a wrong value; the text gives file and line.
     """
     if path.suffix == ".jsonl":
         return tuple(NetworkTime(network=each.model, median_ms=median(each.samples_ms)) for each in store.read(path))
@@ -37,7 +37,7 @@ def read_times(path: Path, *, key: str = "network", column: str = "median_ms") -
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a CSV file: it is no text in UTF-8") from error
+        raise InputError(f"{path}: not a CSV file; expected UTF-8 text") from error
 
 
 def _rows(path: Path, rows: "csv.DictReader[str]", key: str, column: str) -> Iterator[NetworkTime]:
@@ -45,12 +45,12 @@ def _rows(path: Path, rows: "csv.DictReader[str]", key: str, column: str) -> Ite
     for name in (key, column):
         if name not in known:
             hint = did_you_mean(name, known) or f"; it has {', '.join(known) or 'nothing'}"
-            raise InputError(f"{path}: there is no column {name!r}{hint}")
+            raise InputError(f"{path}: no column {name!r}{hint}")
     for row in rows:
         try:
             median_ms = float(row[column])
         except (TypeError, ValueError):
             median_ms = 0.0
         if not 0 < median_ms < float("inf"):
-            raise InputError(f"{path}:{rows.line_num}: {column} is {row[column]!r}; expected milliseconds above 0")
+            raise InputError(f"{path}:{rows.line_num}: {column} is {row[column]!r}; expected a positive number of ms")
         yield NetworkTime(network=row[key], median_ms=median_ms)

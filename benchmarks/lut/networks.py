@@ -1,4 +1,4 @@
-"""Whole networks, measured where a table was: to see what its predictions are worth."""
+"""Measuring whole networks on the device of a latency table, to evaluate its predictions."""
 
 import functools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
 
 
 def is_of(table: LatencyTable, device: Device) -> bool:
-    """Return whether a table was measured on a device, with a runtime that can be asked again."""
+    """Return whether a table was measured on a device, with a runtime that is available here."""
     same = table.kind == "measured" and table.device.id == device.info().id
     return same and table.runtime in RUNTIME_TARGETS and table.precision in _PRECISIONS
 
@@ -34,22 +34,22 @@ def network_samples(
     num_classes: int,
     rounds: int = 3,
 ) -> dict[str, Floats]:
-    """Measure whole networks with random weights, as the table's own calibration was.
+    """Measure whole networks with random weights, like the networks of the table's calibration.
 
     Args:
-        table: tells runtime, precision and threads.
-        networks: of different names.
-        device: that the table is of.
-        folder: of the files and measurements; what it has already is not measured again.
-        steps: is told how it goes on.
-        num_classes: outputs of the classifiers.
-        rounds: processes in which each network runs, at least.
+        table: latency table, which defines runtime, precision and threads.
+        networks: networks with distinct names.
+        device: device of the table.
+        folder: folder of the files and measurements, from which an interrupted run resumes.
+        steps: progress display.
+        num_classes: number of outputs of the classifiers.
+        rounds: minimum number of processes in which each network runs (default: 3).
 
     Returns:
-        By the name of the network, the runs that count, ms, in rising order.
+        Network name to its fastest runs, ms, in ascending order.
 
     Raises:
-        InputError: the table is of another device, or of a runtime that cannot be asked.
+        InputError: the table belongs to another device, or its runtime is not available here.
         ConversionError: a network cannot be written in the format.
         DeviceError: the device or its runtime failed.
         MissingExtraError: a library is not installed.
@@ -57,7 +57,7 @@ def network_samples(
     if not is_of(table, device) or table.runtime is None or table.precision is None:
         raise InputError(
             f"the latency table {table.name} was not measured on this {device.info().kind} with a runtime of "
-            "'fbnet-zoo lut measure'; make one there, or do not measure"
+            "'fbnet-zoo lut measure'; measure a table there, or omit the measurement"
         )
     folder.mkdir(parents=True, exist_ok=True)
     target, precision = RUNTIME_TARGETS[table.runtime], _PRECISIONS[table.precision]

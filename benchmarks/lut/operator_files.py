@@ -1,4 +1,4 @@
-"""Files of operators alone and of whole networks, of the same making, for the runtime that a table is for."""
+"""Writing model files of single operators and of whole networks, for the runtime of a latency table."""
 
 import importlib
 from collections.abc import Callable
@@ -29,13 +29,13 @@ _BACKEND = {"executorch": "xnnpack"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """Writes files for one runtime; the weights are random, and the same each time.
+    """Writes files for one runtime, with random but reproducible weights.
 
     Attributes:
-        target: the format, a target of `fbnet_zoo.converters.targets`, `torch`, or `tflite` for Ethos-U.
-        precision: fp32 or fp16; int8 of `tflite`.
-        frame: a network of the search space, whose name errors tell.
-        folder: of the files; what is in it is not written again.
+        target: target of `fbnet_zoo.converters.targets`, `torch`, or `tflite` for Ethos-U.
+        precision: fp32 or fp16; int8 for `tflite`.
+        frame: a network of the search space, for preprocessing and error messages.
+        folder: folder of the files; existing files are not written again.
     """
 
     target: str
@@ -44,10 +44,10 @@ class Writer:
     folder: Path
 
     def operator(self, operator: Operator, name: str) -> ModelFile:
-        """Write an operator alone.
+        """Write a single operator.
 
         Raises:
-            InputError: it has more than one input.
+            InputError: the operator has more than one input.
             ConversionError: the runtime's exporter fails.
         """
         return self._file(
@@ -55,7 +55,7 @@ class Writer:
         )
 
     def layers(self, count: int, channels: int, size: int, name: str) -> ModelFile:
-        """Write so many 1x1 convolutions of each channel alone, on an input of `size` px.
+        """Write `count` depthwise 1x1 convolutions on an input of `size` px.
 
         Raises:
             ConversionError: the runtime's exporter fails.
@@ -66,7 +66,7 @@ class Writer:
         """Write a whole network with random weights.
 
         Raises:
-            InputError: it cannot be built.
+            InputError: the network cannot be built.
             ConversionError: the runtime's exporter fails.
         """
         options = ConvertOptions(precision=self._program_precision)
@@ -77,7 +77,7 @@ class Writer:
         return TARGETS[self.target].program_precision(self.precision) if self.target in TARGETS else "fp32"
 
     def _part(self, part: nn.Module, channels: int, size: int) -> Program:
-        holder = nn.Sequential(part)  # what is respelled is what a module holds
+        holder = nn.Sequential(part)  # only children of a module are respelled
         respell(holder)
         module = WRAPPERS[self._program_precision](holder)
         return Program(
@@ -97,7 +97,7 @@ class Writer:
         )
 
     def _file(self, name: str, make: Callable[[], Program]) -> ModelFile:
-        """Write a file, whole or not at all, unless it is there."""
+        """Write a file atomically, unless it exists."""
         path = self.folder / f"{name}.{_SUFFIXES[self.target]}"
         if not path.exists():
             half = path.with_name(f"partial_{path.name}")

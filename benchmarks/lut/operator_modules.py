@@ -1,4 +1,4 @@
-"""The module that an operator of a latency table is, as it stands in a converted network: batch norm is folded."""
+"""The module of an operator of a latency table, as in a converted network: batch norm is folded."""
 
 from torch import nn
 
@@ -19,10 +19,10 @@ _NO_NORM = 0.0
 
 
 def operator_module(operator: Operator) -> nn.Module:
-    """Build an operator alone, with new weights; it takes `(N, in_channels, input_size, input_size)`.
+    """Return a module with random weights for an operator; its input is `(N, in_channels, input_size, input_size)`.
 
     Raises:
-        InputError: it takes no time, or it has more than one input, as the layers `add` and `mul` have.
+        InputError: the operator takes no time, or has several inputs, like the layers `add` and `mul`.
 
     >>> from fbnet_zoo.latency.operators import Operator
     >>> type(operator_module(Operator(op="conv", input_size=8, in_channels=3, out_channels=16))).__name__
@@ -42,10 +42,10 @@ def operator_module(operator: Operator) -> nn.Module:
 
 
 def operator_plan(operator: Operator) -> BlockPlan:
-    """Return the layers of a convolution or a block, with biases and without batch norm.
+    """Return the plan of a convolution or a block, with biases and without batch norm.
 
     Raises:
-        InputError: the operator is none of these.
+        InputError: the operator is neither a convolution nor a block.
     """
     match operator.op:
         case "conv":
@@ -56,7 +56,7 @@ def operator_plan(operator: Operator) -> BlockPlan:
         case "ir_pool":
             return _pool_head(operator)
         case _:
-            raise InputError(f"{operator} is no convolution and no block, which alone can be built")
+            raise InputError(f"{operator} cannot be built alone; expected a convolution or a block")
 
 
 def _inverted_residual(block: Operator) -> InvertedResidualPlan:
@@ -119,7 +119,7 @@ def _pointwise(block: Operator, before: int, after: int, act: str | None) -> Con
 def _squeeze_excitation(block: Operator) -> SqueezeExcitationPlan | None:
     if not block.se_channels:
         return None
-    assert block.se_act is not None  # noqa: S101 - operators are made of plans, which say both
+    assert block.se_act is not None  # noqa: S101 - operators are made from plans, which have both
     assert block.se_gate is not None  # noqa: S101 - likewise
     return SqueezeExcitationPlan(
         channels=_middle(block), hidden_channels=block.se_channels, act=block.se_act, gate=block.se_gate

@@ -1,7 +1,6 @@
-"""Files measured in rounds, so that slow changes of a device meet all alike, and more rounds where they do not agree.
+"""Measuring files in rounds, so that slow drifts of a device affect all equally, with more rounds if they disagree.
 
-Whatever disturbs a device makes a run longer, hardly ever shorter. So of all runs of a file those count that took
-least: a quarter of them.
+Disturbances make runs slower, hardly ever faster, so only the fastest quarter of the runs of each file counts.
 """
 
 import logging
@@ -19,10 +18,10 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.stats import Floats
 
 MOST = 3
-"""How many times the asked number of rounds there may be."""
+"""Maximum number of rounds, as a multiple of the requested number."""
 
 SHARE = 4
-"""One in so many runs counts."""
+"""One in `SHARE` runs counts."""
 
 _ROUND_MS, _PROCESS_MS = 3000.0, 300.0
 _FEWEST_RUNS, _MOST_RUNS = 20, 1000
@@ -31,19 +30,19 @@ _MACS_PER_MS, _CALL_MS = 1e7, 0.01
 log = logging.getLogger(__name__)
 
 Steps = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
-"""Tells of a long job: of its title and number of steps makes what is told each step; see `fbnet_zoo.cli.screen`."""
+"""Progress display: maps title and number of steps to a context that yields a callback for each step's text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What shall be measured.
+    """A file to measure.
 
     Attributes:
-        key: tells it from all others; a file name without its suffix.
-        about: what it is, for the user.
-        macs: multiply-accumulates, by which the number of runs is chosen.
-        alone: in a process of its own; all others run in turn in one.
-        write: makes the file.
+        key: unique key; the file name without suffix.
+        about: description for the user.
+        macs: multiply-accumulates, which determine the number of runs.
+        alone: whether it runs in its own process; all others run in turn in one process.
+        write: function that writes the file.
     """
 
     key: str
@@ -55,15 +54,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """How to measure.
+    """Settings of a measurement in rounds.
 
     Attributes:
-        count: of rounds, at least.
-        spread: share by which the figures of rounds may differ, the `count` that agree best.
-        threads: how many may work.
+        count: minimum number of rounds.
+        spread: largest accepted relative difference between the `count` fastest rounds.
+        threads: number of threads.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
 
     count: int = 5
@@ -73,37 +72,37 @@ class Rounds:
     def __post_init__(self) -> None:
         for name, value in (("rounds", self.count), ("threads", self.threads)):
             if value < 1:
-                raise InputError(f"{name} cannot be {value}; it must be at least 1")
+                raise InputError(f"{name} cannot be {value}; expected at least 1")
         if not self.spread > 0:
-            raise InputError(f"spread cannot be {self.spread}; it must be above 0, as 0.05 for 5 %")
+            raise InputError(f"spread cannot be {self.spread}; expected a number above 0, such as 0.05 for 5 %")
 
     def differ(self, measurements: Iterable[Measurement]) -> bool:
-        """Tell whether the lowest figures of so many rounds are too far apart."""
+        """Return whether the `count` fastest rounds differ by more than `spread`."""
         lowest = sorted(float(np.median(least_disturbed([each]))) for each in measurements)[: self.count]
         return bool(lowest) and lowest[-1] > (1 + self.spread) * lowest[0]
 
     def wants(self, measurements: Sequence[Measurement]) -> bool:
-        """Tell whether there should be another round."""
+        """Return whether another round is needed."""
         if len(measurements) < self.count:
             return True
         return len(measurements) < MOST * self.count and self.differ(measurements)
 
 
 def least_disturbed(measurements: Iterable[Measurement]) -> Floats:
-    """Return the runs that count, ms, in rising order."""
+    """Return the fastest quarter of the runs, ms, in ascending order."""
     samples = np.sort(np.array([sample for each in measurements for sample in each.samples_ms], dtype=np.float64))
     return samples[: max(1, len(samples) // SHARE)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One device at work.
+    """A series of measurements on one device.
 
     Attributes:
-        device: where to measure.
-        rounds: how.
-        partial: store of everything measured; what it has already is not measured again.
-        steps: is told how it goes on.
+        device: device to measure on.
+        rounds: settings of the measurement.
+        partial: store of all measurements, from which an interrupted session resumes.
+        steps: progress display.
     """
 
     device: Device
@@ -112,21 +111,21 @@ class Session:
     steps: Steps
 
     def stored(self) -> tuple[Measurement, ...]:
-        """Return what is measured.
+        """Return the stored measurements.
 
         Raises:
-            InputError: the store is wrong.
+            InputError: the store is invalid.
         """
         return store.read(self.partial) if self.partial.exists() else ()
 
     def measure(self, subjects: Sequence[Subject]) -> dict[str, Floats]:
-        """Measure in rounds; each measurement is kept as soon as it is there.
+        """Measure in rounds; each measurement is stored as soon as it is complete.
 
         Returns:
-            By the key of the subject, the runs that count, ms, in rising order.
+            Key of each subject to its fastest runs, ms, in ascending order.
 
         Raises:
-            InputError: a file cannot be written, or the store is wrong.
+            InputError: a file cannot be written, or the store is invalid.
             ConversionError: a subject cannot be written in the format.
             DeviceError: the device or its runtime failed.
             MissingExtraError: a library is not installed.
@@ -148,14 +147,14 @@ class Session:
         return done
 
     def _left(self, subjects: Sequence[Subject]) -> list[Subject]:
-        """Return what has another round: those that run in turn all have it when one needs it."""
+        """Return the subjects of the next round; those that run in turn all take part if one needs it."""
         done = self._done()
         wanting = {each.key for each in subjects if self.rounds.wants(done[each.key])}
         in_turn = any(each.key in wanting for each in subjects if not each.alone)
         return [each for each in subjects if (each.key in wanting if each.alone else in_turn)]
 
     def _written(self, subjects: Sequence[Subject]) -> dict[str, ModelFile]:
-        """Write the files, and only then bring all of them to the device at once."""
+        """Write all files, and only then copy them to the device."""
         files = {}
         with self.steps("writing", len(subjects) + 1) as progress:
             for subject in subjects:
@@ -187,10 +186,10 @@ class Session:
         if unsteady:
             others = f" and {len(unsteady) - 1} more" if len(unsteady) > 1 else ""
             limit = f"{100 * self.rounds.spread:g} %"
-            log.warning("rounds of %s%s differ by over %s: the device is not quiet", unsteady[0], others, limit)
+            log.warning("rounds of %s%s differ by more than %s: the device is not idle", unsteady[0], others, limit)
 
 
 def _runs(subjects: Iterable[Subject], total_ms: float) -> int:
-    """Return how many runs take about so long: more of what is short, since single short runs tell little."""
+    """Return the number of runs that take about `total_ms`, within limits."""
     expected_ms = sum(each.macs / _MACS_PER_MS + _CALL_MS for each in subjects)
     return int(min(max(total_ms / expected_ms, _FEWEST_RUNS), _MOST_RUNS))

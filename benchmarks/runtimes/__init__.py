@@ -1,1 +1,1 @@
-"""TODO."""
+"""Runtimes of converted files, one per module, each in its own process."""

@@ -1,8 +1,8 @@
-"""What the processes have in common in which models are measured on this machine.
+"""Base of the processes in which models are measured on this machine.
 
-Such a process is given a `Job` on stdin and answers with an `Answer` on stdout, both JSON. Whatever libraries print
-goes to stderr. Every runtime has a module `run_<runtime>` of its own; heavy libraries are imported after the process is
-bound to its cores, so that the threads that they start are bound, too.
+Such a process reads a `HostRun` from stdin and writes a `HostResult` to stdout, both as JSON; the output of libraries
+goes to stderr. Each runtime has its own module `run_<runtime>`. Heavy libraries are imported only after the process is
+pinned to its cores, so that their threads are pinned too.
 """
 
 import copy
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOADING = "-- from here on, the model"
-"""A line on stderr between what libraries say when they are imported and what they say of the model."""
+"""Line on stderr that separates the output of imports from the output about the model."""
 
 _SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to measure.
+class HostRun:
+    """Input of the process.
 
     Attributes:
-        model: path of the file.
-        inputs: paths of its input tensors, `.npy`; without any, seeded noise.
-        runs: how many count.
-        warmup: how many go before them.
-        threads: how many may work.
-        cores: to be bound to; without any, the system chooses.
-        trace: path of the runtime's own profile, to be written; timings are then of no use.
-        others: paths of further files, which are run in turn with the first, without given inputs.
+        model: path of the model.
+        inputs: paths of the input tensors, `.npy` (default: seeded noise).
+        runs: number of measured runs.
+        warmup: number of warm-up runs.
+        threads: number of threads.
+        cores: cores to pin the process to (default: chosen by the system).
+        trace: path of the runtime's profile to write; the times are then distorted.
+        others: paths of further models, run in turn with the first on default inputs.
     """
 
     model: str
@@ -55,20 +55,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of it.
+class HostResult:
+    """Output of the process.
 
     Attributes:
-        versions: of the libraries.
-        load_ms: loading the model, whose file is in the system's cache.
-        warmup_ms: the runs before those that count.
-        samples_ms: those that count.
-        baseline_mb: largest resident memory until the model was loaded, 2^20 bytes.
-        peak_mb: the same at the end; `None` where the system does not tell.
-        others: of each further file, what `load_ms`, `warmup_ms` and `samples_ms` tell of the first.
-        failed: position of the file where it failed.
-        failure: where it failed, one of `extra`, `inputs`, `load`, `run`; everything else is then empty.
-        message: why.
+        versions: package name to version, for every library used.
+        load_ms: time to load the model from the file cache.
+        warmup_ms: times of the warm-up runs.
+        samples_ms: times of the measured runs.
+        baseline_mb: peak resident memory before the model was loaded, 2^20 bytes.
+        peak_mb: peak resident memory at the end; `None` if the system does not report it.
+        others: `load_ms`, `warmup_ms` and `samples_ms` of each further model.
+        failed: position of the model that failed.
+        failure: stage that failed: `extra`, `inputs`, `load` or `run`; all other results are then empty.
+        message: cause of the failure.
     """
 
     versions: dict[str, str] | None = None
@@ -82,44 +82,44 @@ class Answer:
     failure: str | None = None
     message: str = ""
 
-    def each(self) -> "Iterator[Answer]":
-        """Yield what is known of every file alone: of several in one process not the memory."""
+    def each(self) -> "Iterator[HostResult]":
+        """Yield one result per model, without the memory, which the models share."""
         for load_ms, warmup_ms, samples_ms in ((self.load_ms, self.warmup_ms, self.samples_ms), *self.others):
-            yield Answer(versions=self.versions, load_ms=load_ms, warmup_ms=warmup_ms, samples_ms=samples_ms)
+            yield HostResult(versions=self.versions, load_ms=load_ms, warmup_ms=warmup_ms, samples_ms=samples_ms)
 
 
 class Tensor(NamedTuple):
-    """An input as the model declares it; a size that is free is `None`."""
+    """An input as the model declares it; dynamic sizes are `None`."""
 
     shape: tuple[int | None, ...]
     dtype: str
 
 
 class Runtime(ABC):
-    """What runs models of one format."""
+    """A runtime for models of one format."""
 
     @abstractmethod
-    def start(self, job: Job) -> dict[str, str]:
-        """Import the library, set its threads, and return the versions.
+    def start(self, job: HostRun) -> dict[str, str]:
+        """Import the library, set its number of threads, and return the versions.
 
         Raises:
-            MissingExtraError: it is not installed.
+            MissingExtraError: the library is not installed.
         """
 
     @abstractmethod
     def load(self, path: Path) -> None:
-        """Read the model, ready to run."""
+        """Load the model, ready to run."""
 
     @abstractmethod
     def inputs(self) -> Sequence[Tensor]:
-        """Return what the model takes."""
+        """Return the inputs that the model declares."""
 
     @abstractmethod
     def bind(self, inputs: Sequence["NDArray[Any]"]) -> Callable[[], object]:
-        """Return what runs the model once."""
+        """Return a function that runs the model once."""
 
     def finish(self, trace: Path) -> None:
-        """Write the runtime's own profile, where it has one."""
+        """Write the runtime's profile, if it has one."""
         raise NotImplementedError(trace)
 
 
@@ -128,42 +128,42 @@ class _FailedError(Exception):
 
 
 def serve(runtime: Runtime) -> None:
-    """Measure the job that stdin holds, and answer on stdout."""
-    answers = _take_stdout()
-    logging.getLogger("fbnet_zoo").setLevel(logging.DEBUG)  # nothing is silenced: it may be the last words
-    job = Job(**json.load(sys.stdin))
-    if job.cores:
-        os.sched_setaffinity(0, job.cores)
+    """Execute the run read from stdin, and write the result to stdout."""
+    results = _take_stdout()
+    logging.getLogger("fbnet_zoo").setLevel(logging.DEBUG)  # show everything: it may explain a crash
+    run = HostRun(**json.load(sys.stdin))
+    if run.cores:
+        os.sched_setaffinity(0, run.cores)
     try:
-        answer = _measure(runtime, job)
+        result = _measure(runtime, run)
     except _FailedError as error:
         failure, message, failed = error.args
-        answer = Answer(failure=failure, message=message, failed=failed)
-    with answers:
-        json.dump(asdict(answer), answers)
+        result = HostResult(failure=failure, message=message, failed=failed)
+    with results:
+        json.dump(asdict(result), results)
 
 
 def _take_stdout() -> IO[str]:
-    """Return the real stdout; from now on, what anybody prints goes to stderr."""
+    """Return the real stdout, and redirect everything printed from now on to stderr."""
     sys.stdout.flush()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return answers
+    return results
 
 
-def _measure(runtime: Runtime, job: Job) -> Answer:
-    versions = _stage("extra", lambda: runtime.start(job))
+def _measure(runtime: Runtime, run: HostRun) -> HostResult:
+    versions = _stage("extra", lambda: runtime.start(run))
     baseline_mb = peak_rss_mb()
     sys.stderr.write(f"{LOADING}\n")
     sys.stderr.flush()
-    loaded = [_load(copy.copy(runtime), job, position) for position in range(1 + len(job.others))]
-    times_ms = _time([each.run for each in loaded], job.warmup + job.runs)
-    if job.trace:
-        loaded[0].runtime.finish(Path(job.trace))
+    loaded = [_load(copy.copy(runtime), run, position) for position in range(1 + len(run.others))]
+    times_ms = _time([each.run for each in loaded], run.warmup + run.runs)
+    if run.trace:
+        loaded[0].runtime.finish(Path(run.trace))
     first, *others = (
-        (each.load_ms, times[: job.warmup], times[job.warmup :]) for each, times in zip(loaded, times_ms, strict=True)
+        (each.load_ms, times[: run.warmup], times[run.warmup :]) for each, times in zip(loaded, times_ms, strict=True)
     )
-    return Answer(
+    return HostResult(
         versions=versions,
         load_ms=first[0],
         warmup_ms=first[1],
@@ -175,35 +175,35 @@ def _measure(runtime: Runtime, job: Job) -> Answer:
 
 
 class _Loaded(NamedTuple):
-    """A file that is ready to run."""
+    """A model that is ready to run."""
 
     runtime: Runtime
     run: Callable[[], object]
     load_ms: float
 
 
-def _load(runtime: Runtime, job: Job, position: int) -> _Loaded:
-    path = Path((job.model, *job.others)[position])
+def _load(runtime: Runtime, host_run: HostRun, position: int) -> _Loaded:
+    path = Path((host_run.model, *host_run.others)[position])
     started = perf_counter_ns()
     _stage("load", lambda: runtime.load(path), position)
     load_ms = _milliseconds(started)
-    given = () if position else job.inputs
+    given = () if position else host_run.inputs
     run = runtime.bind(_stage("inputs", lambda: _inputs(runtime.inputs(), given), position))
     return _Loaded(runtime, run, load_ms)
 
 
 def _stage(name: str, action: Callable[[], Any], position: int = 0) -> Any:
-    """Run a part of the job; whatever a library raises in it is said by the name of the part."""
+    """Run one stage; any exception of a library becomes an error with the name of the stage."""
     try:
         return action()
     except MissingExtraError as error:
         raise _FailedError("extra", str(error), position) from error
-    except Exception as error:  # runtimes raise whatever they like
+    except Exception as error:  # runtimes raise exceptions of any type
         raise _FailedError(name, f"{error}" or type(error).__name__, position) from error
 
 
 def _time(runs: Sequence[Callable[[], object]], count: int) -> list[list[float]]:
-    """Return what each takes, ms: all once, then all once more, and so on."""
+    """Return the times of each, ms, running all of them round-robin."""
     times: list[list[float]] = [[] for _ in runs]
     position = 0
     gc.disable()
@@ -213,7 +213,7 @@ def _time(runs: Sequence[Callable[[], object]], count: int) -> list[list[float]]
                 started = perf_counter_ns()
                 run()
                 times[position].append(_milliseconds(started))
-    except Exception as error:  # runtimes raise whatever they like
+    except Exception as error:  # runtimes raise exceptions of any type
         raise _FailedError("run", f"{error}" or type(error).__name__, position) from error
     return times
 
@@ -229,11 +229,11 @@ def _inputs(declared: Sequence[Tensor], paths: Sequence[str]) -> "list[NDArray[A
         return [_noise(tensor) for tensor in declared]
     given = [np.load(path, allow_pickle=False) for path in paths]
     if len(given) != len(declared):
-        raise ValueError(f"{len(given)} inputs are given, the model takes {len(declared)}")
+        raise ValueError(f"got {len(given)} inputs, the model expects {len(declared)}")
     for position, (array, tensor) in enumerate(zip(given, declared, strict=True)):
         if not _fits(array, tensor):
             raise ValueError(
-                f"input {position} is {array.dtype} {array.shape}, the model takes {tensor.dtype} "
+                f"input {position} is {array.dtype} {array.shape}, the model expects {tensor.dtype} "
                 f"{tuple('any' if size is None else size for size in tensor.shape)}"
             )
     return given
@@ -246,7 +246,7 @@ def _fits(array: "NDArray[Any]", tensor: Tensor) -> bool:
 
 
 def _noise(tensor: Tensor) -> "NDArray[Any]":
-    """Return seeded normal values, for whole numbers uniform ones; a free size is 1."""
+    """Return seeded noise, normal for floats and uniform for integers; dynamic sizes are 1."""
     import numpy as np
 
     generator, shape = np.random.default_rng(_SEED), [size or 1 for size in tensor.shape]
@@ -256,9 +256,9 @@ def _noise(tensor: Tensor) -> "NDArray[Any]":
 
 
 def peak_rss_mb() -> float | None:
-    """Return the largest resident memory of this process, 2^20 bytes; `None` where the system does not tell.
+    """Return the peak resident memory of this process, 2^20 bytes; `None` if the system does not report it.
 
-    On Linux from `VmHWM`: `getrusage` would count what the parent had when it started this process.
+    On Linux this is `VmHWM`: `getrusage` would include the memory of the parent at the fork.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -277,13 +277,13 @@ def _peak_of_usage() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20)
 
 
-def read_answer(text: str) -> Answer:
-    """Read what `serve` wrote.
+def read_result(text: str) -> HostResult:
+    """Parse the output of `serve`.
 
     Raises:
-        ValueError: it is no answer.
+        ValueError: the text is not a `HostResult`.
     """
-    told = json.loads(text)
-    if not isinstance(told, dict) or told.keys() != {field.name for field in fields(Answer)}:
-        raise ValueError("no answer of a process that measures")
-    return Answer(**told)
+    result = json.loads(text)
+    if not isinstance(result, dict) or result.keys() != {field.name for field in fields(HostResult)}:
+        raise ValueError("not a HostResult")
+    return HostResult(**result)

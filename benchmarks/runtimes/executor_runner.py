@@ -1,7 +1,7 @@
-"""ExecuTorch's `executor_runner`: its command line, and what it says.
+"""ExecuTorch's `executor_runner`: its command line and its log.
 
-It logs to stderr, or on Android to logcat, as its build decides; lines are known by their message, wherever they stand.
-Seen with ExecuTorch 1.4.1; before 1.3.0 it tells only the total time of all runs.
+It logs to stderr or, in Android builds, to logcat; lines are recognized by their message, wherever they appear.
+Verified with ExecuTorch 1.4.1; before 1.3.0 it reports only the total time of all runs.
 """
 
 import re
@@ -18,7 +18,7 @@ from fbnet_zoo.errors import (
 )
 
 LOG_TAG = "ExecuTorch"
-"""What its lines carry in Android's log."""
+"""Tag of its lines in Android's log."""
 
 _STDERR = re.compile(r"(?P<level>[DIEF]) \d\d:\d\d:\d\d\.\d+ \S+?:\S+?:\d+\] (?P<message>.*)")
 _LOGCAT_BRIEF = re.compile(rf"(?:[\d-]+ [\d:.]+ +)?(?P<level>[VDIWEF])/{LOG_TAG} *(?:\( *\d+\))?: (?P<message>.*)")
@@ -32,14 +32,14 @@ _CODE = re.compile(r"0x([0-9a-fA-F]+)\s*$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOutput:
-    """What one process told.
+    """Result of one process.
 
     Attributes:
-        load_ms: loading the model; `None` from a runner that does not say.
-        iterations_ms: every run, the cold first one included; empty from a runner that tells only the total.
-        executions: how many runs there were.
-        total_ms: all of them together.
-        trace: the file that the tracer wrote, if the runner has one.
+        load_ms: time to load the model; `None` if the runner does not report it.
+        iterations_ms: time of every run, including the first; empty if the runner reports only the total.
+        executions: number of runs.
+        total_ms: total time of all runs.
+        trace: path of the trace, if the runner has a tracer.
     """
 
     load_ms: float | None
@@ -50,7 +50,7 @@ class RunnerOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _LogLine:
     level: str
     message: str
 
@@ -69,10 +69,10 @@ def command(
     Args:
         program: path of the runner.
         model: path of the `.pte` file.
-        executions: how many runs, the warm-up included: the runner has no word for it.
-        threads: always given, since its own choice may be 0, which means all cores.
-        inputs: paths of the input tensors, raw bytes; without any it takes ones.
-        trace: path of the trace to write; a runner without a tracer does as if it had not been asked.
+        executions: number of runs, including the warm-up, which the runner does not distinguish.
+        threads: number of threads; the runner's default may be 0, which means all cores.
+        inputs: paths of the input tensors, raw bytes (default: tensors of ones).
+        trace: path of the trace to write (default: none); ignored by a runner without a tracer.
     """
     options = {
         "model_path": model,
@@ -89,7 +89,7 @@ def command(
 
 
 def has_log(text: str) -> bool:
-    """Tell whether a text holds a line of the runner's log.
+    """Return whether a text contains a line of the runner's log.
 
     >>> has_log("I 00:00:00.000647 executorch:executor_runner.cpp:624] Model loaded in 9.1 ms.")
     True
@@ -100,14 +100,14 @@ def has_log(text: str) -> bool:
 
 
 def parse(text: str, exit_code: int) -> RunnerOutput:
-    """Read what a process said.
+    """Parse the output of a process.
 
     Args:
-        text: its output and its log, from stderr or from logcat, mixed with anything.
-        exit_code: how it ended, as a shell tells it.
+        text: output and log, from stderr or logcat, possibly mixed with other lines.
+        exit_code: exit code, as reported by a shell.
 
     Raises:
-        RunnerError: it failed, or did not say what is needed; the class and the text tell why.
+        RunnerError: the process failed, or its log is incomplete; the class and the text give the cause.
 
     >>> parse("I/ExecuTorch( 77): Model executed successfully 2 time(s) in 20.5 ms.", 0).total_ms
     20.5
@@ -130,11 +130,11 @@ def parse(text: str, exit_code: int) -> RunnerOutput:
     )
 
 
-def _lines(text: str) -> list[_Line]:
+def _lines(text: str) -> list[_LogLine]:
     lines = []
     for raw in text.replace("\r\n", "\n").split("\n"):
         found = _STDERR.search(raw) or _LOGCAT_BRIEF.match(raw) or _LOGCAT_TIMES.match(raw)
-        lines.append(_Line(found["level"], found["message"]) if found else _Line("", raw))
+        lines.append(_LogLine(found["level"], found["message"]) if found else _LogLine("", raw))
     return lines
 
 
@@ -146,26 +146,26 @@ def _iterations(messages: Sequence[str], executions: int) -> tuple[float, ...]:
     found = [match for message in messages if (match := _ITERATION.search(message))]
     if found and [int(match[1]) for match in found] != list(range(1, executions + 1)):
         raise RunnerError(
-            f"the log holds {len(found)} iteration lines of {executions} runs: some are lost, or another program's are "
-            "among them; let nothing else use ExecuTorch on the device, and enlarge its log (adb logcat -G 4M)"
+            f"the log has {len(found)} iteration lines for {executions} runs: lines are lost, or belong to another "
+            "program; stop other programs that use ExecuTorch, and enlarge the device's log (adb logcat -G 4M)"
         )
     return tuple(float(match[3]) for match in found)
 
 
-def _silent(lines: Sequence[_Line]) -> RunnerError:
+def _silent(lines: Sequence[_LogLine]) -> RunnerError:
     if any(line.level for line in lines):
-        return RunnerError(f"the runner ended well without saying how long it took; its last line is {_end(lines)!r}")
+        return RunnerError(f"the runner succeeded but logged no time; its last line is {_end(lines)!r}")
     return RunnerUnusableError(
-        "the runner ended well but logged nothing, so there are no timings; "
+        "the runner succeeded but logged nothing, so there are no timings; "
         "build it with -DEXECUTORCH_ENABLE_LOGGING=ON and -DEXECUTORCH_LOG_LEVEL=Info"
     )
 
 
-def _end(lines: Sequence[_Line]) -> str:
+def _end(lines: Sequence[_LogLine]) -> str:
     return next((line.message for line in reversed(lines) if line.message.strip()), "")
 
 
-_REBUILD = "build the runner with it, or convert for a backend that it has"
+_REBUILD = "build the runner with it, or convert for another backend"
 _DAMAGED = "the file is damaged or incomplete; convert it again"
 _CAUSES: tuple[tuple[re.Pattern[str], type[RunnerError], str], ...] = tuple(
     (re.compile(pattern), error, text)
@@ -174,23 +174,23 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[RunnerError], str], ...] = tuple(
         (
             r"(?:kernel '|Missing operator: \[\d+\] )([\w:.]+)",
             MissingKernelError,
-            "the runner lacks the kernel {0}; build the runner with it, or lower the model so that a backend takes it",
+            "the runner lacks the kernel {0}; build the runner with it, or delegate the operator to a backend",
         ),
         (
             r"Program identifier '(.*)' != expected '(.*)'",
             ModelFileError,
-            "the file starts with {0!r} where {1!r} is expected; convert it with the runner's version of ExecuTorch",
+            "the file starts with {0!r}, expected {1!r}; convert it with the runner's version of ExecuTorch",
         ),
         (
             r"Expected file size from extended header is (\d+), actual file size from data loader is (\d+)",
             ModelFileError,
-            f"the file has {{1}} bytes where {{0}} are expected; {_DAMAGED}",
+            f"the file has {{1}} bytes, expected {{0}}; {_DAMAGED}",
         ),
         (r"offset \d+ \+ size \d+ > file_size_ (\d+)", ModelFileError, f"the file has only {{0}} bytes; {_DAMAGED}"),
         (
             r"Init failed for backend (\w+): (0x(?:12|23|30))\b",
             ModelFileError,
-            f"the backend {{0}} refuses its part of the file ({{1}}); {_DAMAGED} with the version that the runner has",
+            f"the backend {{0}} rejects its part of the file ({{1}}); {_DAMAGED} with the version of the runner",
         ),
         (r"Failed to parse model file (.+)", ModelFileError, f"the file cannot be read ({{cause}}); {_DAMAGED}"),
         (r"Failed to open ETDump file at (.+)\.$", RunnerInputError, "the trace cannot be written to {0}"),
@@ -199,18 +199,18 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[RunnerError], str], ...] = tuple(
         (
             r"input size \((\d+)\) and tensor size \((\d+)\) mismatch",
             RunnerInputError,
-            "an input has {0} bytes where the model takes {1}; give every input in the shape and type of the model",
+            "an input has {0} bytes, the model expects {1}; check the shape and type of every input",
         ),
         (r"No method named '(.+)' in program", RunnerInputError, "the model has no method {0!r}"),
         (
             r"unknown command line flag '(.+)'",
             RunnerUnusableError,
-            "the runner does not know the option --{0}; use one of a newer ExecuTorch",
+            "the runner does not support the option --{0}; use one of a newer ExecuTorch",
         ),
         (
             r"(illegal value .+|Extra commandline args.*|Unknown --\w+ mode .*)",
             RunnerInputError,
-            "the runner refuses its command line: {0}",
+            "the runner rejects its command line: {0}",
         ),
         (
             r"CANNOT LINK EXECUTABLE.*?: (.+)",
@@ -226,27 +226,27 @@ _CLASS_OF_CODE: dict[int, tuple[type[RunnerError], str]] = {
     0x20: (MissingBackendError, "not found"),
     0x22: (RunnerInputError, "access failed"),
     0x23: (ModelFileError, "invalid program"),
-    0x30: (ModelFileError, "the backend does not take its part of the file"),
+    0x30: (ModelFileError, "the backend rejects its part of the file"),
 }
 
 _CLASS_OF_EXIT: dict[int, tuple[type[RunnerError], str]] = {
     126: (RunnerUnusableError, "the system cannot execute it: another ABI, or no permission"),
-    127: (RunnerUnusableError, "it, or the loader or a library that it needs, is not there: perhaps another ABI"),
+    127: (RunnerUnusableError, "the program, its loader or a library is missing: perhaps another ABI"),
     132: (RunnerUnusableError, "it uses instructions that the processor lacks; build it for an older one"),
-    137: (RunnerError, "the system killed it, most often because memory ran out"),
+    137: (RunnerError, "the system killed it, usually because memory ran out"),
     139: (RunnerError, "it crashed (segmentation fault)"),
 }
 
 
-def _failure(lines: Sequence[_Line], exit_code: int) -> RunnerError:
-    # What it only informs about may look like a cause: missing files of the system are normal.
-    told = [line.message for line in lines if line.level in {"", "E", "F"} and line.message.strip()]
-    first = next((line.message for line in lines if line.level in {"E", "F"}), told[0] if told else "")
-    for message in told:
+def _failure(lines: Sequence[_LogLine], exit_code: int) -> RunnerError:
+    # Info lines can look like a cause: missing system files are normal.
+    errors = [line.message for line in lines if line.level in {"", "E", "F"} and line.message.strip()]
+    first = next((line.message for line in lines if line.level in {"E", "F"}), errors[0] if errors else "")
+    for message in errors:
         for pattern, error, text in _CAUSES:
             if found := pattern.search(message):
                 return error(text.format(*found.groups(), cause=first))
-    if code := next((code for message in reversed(told) if (code := _CODE.search(message))), None):
+    if code := next((code for message in reversed(errors) if (code := _CODE.search(message))), None):
         error, meaning = _CLASS_OF_CODE.get(int(code[1], 16), (RunnerError, "unknown"))
         return error(f"the runner failed with code 0x{code[1]} ({meaning}): {first}")
     return _failure_of_exit(exit_code, first, logged=any(line.level for line in lines))
@@ -255,7 +255,7 @@ def _failure(lines: Sequence[_Line], exit_code: int) -> RunnerError:
 def _failure_of_exit(exit_code: int, first: str, *, logged: bool) -> RunnerError:
     if exit_code in _CLASS_OF_EXIT:
         error, meaning = _CLASS_OF_EXIT[exit_code]
-        return error(f"the runner ended with exit code {exit_code}: {meaning}" + (f" ({first})" if first else ""))
+        return error(f"the runner exited with code {exit_code}: {meaning}" + (f" ({first})" if first else ""))
     if not logged:
         return RunnerUnusableError(
             f"the runner failed with exit code {exit_code} and logged nothing, so the cause is unknown"

@@ -1,6 +1,6 @@
-"""The process that runs one model in Core ML, on this Mac or on a phone; see `apple_process`.
+"""The process that runs a model in Core ML, on this Mac or on a phone; see `apple_process`.
 
-Everything that touches coremltools is here. Its way to phones is experimental: the names below are those of 9.0.
+All use of coremltools is here. Its support for phones is experimental: the names below are those of version 9.0.
 """
 
 import asyncio
@@ -14,7 +14,13 @@ import numpy as np
 from PIL import Image
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.benchmarks.devices.apple_process import Answer, Failure, Job, PlannedOperator, Target
+from fbnet_zoo.benchmarks.devices.apple_process import (
+    CoreMLRequest,
+    CoreMLResult,
+    CoreMLTarget,
+    FailureKind,
+    PlannedOperator,
+)
 from fbnet_zoo.benchmarks.runtimes.child import peak_rss_mb
 from fbnet_zoo.errors import DeviceUnavailableError, InputError, MissingExtraError
 
@@ -25,22 +31,22 @@ _EXPERIMENTAL = "coremltools.models.ml_program.experimental"
 _SEED = 0
 
 
-class Samples(Protocol):
-    """What coremltools calls a measurement."""
+class BenchmarkSamples(Protocol):
+    """A `Measurement` of coremltools."""
 
     samples: Sequence[float]
 
 
 class Benchmarker(Protocol):
-    """The part of coremltools' `MLModelBenchmarker` that is used; all times are ms."""
+    """The methods of coremltools' `MLModelBenchmarker` in use; all times are ms."""
 
-    async def benchmark_load(self, iterations: int = 1) -> Samples:
-        """Load the model so many times; the first stays loaded."""
+    async def benchmark_load(self, iterations: int = 1) -> BenchmarkSamples:
+        """Load the model `iterations` times; the first stays loaded."""
 
     async def benchmark_predict(
         self, inputs: Mapping[str, Any] | None = None, iterations: int = 1, warmup: bool = False
-    ) -> Samples:
-        """Run the model so many times."""
+    ) -> BenchmarkSamples:
+        """Run the model `iterations` times."""
 
     async def benchmark_operation_execution(
         self, inputs: Mapping[str, Any] | None = None, iterations: int = 1, warmup: bool = False
@@ -49,64 +55,64 @@ class Benchmarker(Protocol):
 
 
 def main(question: Path, answer: Path) -> None:
-    """Do the job in a file and leave the answer in another."""
-    job = Job.model_validate_json(question.read_bytes())
+    """Execute the request in one file, and write the result to another."""
+    request = CoreMLRequest.model_validate_json(question.read_bytes())
     try:
         with quiet():
-            told = asyncio.run(_measure(job))
+            result = asyncio.run(_measure(request))
     except (InputError, MissingExtraError) as error:
-        told = _failure("input", error)
+        result = _failure("input", error)
     except DeviceUnavailableError as error:
-        told = _failure("unavailable", error)
-    except Exception as error:  # coremltools raises whatever it likes
-        told = _failure("failed", error)
-    answer.write_text(told.model_dump_json(), encoding="utf-8")
+        result = _failure("unavailable", error)
+    except Exception as error:  # coremltools raises exceptions of any type
+        result = _failure("failed", error)
+    answer.write_text(result.model_dump_json(), encoding="utf-8")
 
 
-def _failure(kind: Failure, error: Exception) -> Answer:
-    return Answer(failure=kind, message=str(error) or type(error).__name__)
+def _failure(kind: FailureKind, error: Exception) -> CoreMLResult:
+    return CoreMLResult(failure=kind, message=str(error) or type(error).__name__)
 
 
-async def _measure(job: Job) -> Answer:
+async def _measure(request: CoreMLRequest) -> CoreMLResult:
     tools = require("coremltools", extra="coreml")
-    units = tools.ComputeUnit[_UNITS[job.compute_units]]
-    model = tools.models.MLModel(job.model, skip_model_load=True, compute_units=units)
-    inputs = _inputs(model.get_spec(), job)
+    units = tools.ComputeUnit[_UNITS[request.compute_units]]
+    model = tools.models.MLModel(request.model, skip_model_load=True, compute_units=units)
+    inputs = _inputs(model.get_spec(), request)
     baseline_mb = peak_rss_mb()
-    device = await _prepare(job.phone) if job.phone else None
+    device = await _prepare(request.phone) if request.phone else None
     try:
         benchmarker = require(f"{_EXPERIMENTAL}.perf_utils", extra="coreml").MLModelBenchmarker(
             model=model, device=device
         )
-        load_ms, samples_ms = await _time(benchmarker, inputs, job.runs)
-        operators = await _operators(benchmarker, inputs, job, units, model.get_spec()) if job.operators else ()
+        load_ms, samples_ms = await _time(benchmarker, inputs, request.runs)
+        operators = await _operators(benchmarker, inputs, request, units, model.get_spec()) if request.operators else ()
     finally:
         if device:
             device.session.stop()
-    return Answer(
+    return CoreMLResult(
         versions={"coremltools": tools.__version__},
         load_ms=load_ms,
         samples_ms=samples_ms,
         operators=tuple(operators),
-        baseline_mb=None if job.phone else baseline_mb,
-        peak_mb=None if job.phone else peak_rss_mb(),
+        baseline_mb=None if request.phone else baseline_mb,
+        peak_mb=None if request.phone else peak_rss_mb(),
     )
 
 
 async def _time(benchmarker: Benchmarker, inputs: Mapping[str, Any], runs: int) -> tuple[float, tuple[float, ...]]:
     loaded = await benchmarker.benchmark_load(iterations=1)
-    # Its own warm-up is one run that it does not tell.
+    # Its own warm-up would be one run that it does not report.
     predicted = await benchmarker.benchmark_predict(inputs=inputs, iterations=runs, warmup=False)
     return loaded.samples[0], tuple(predicted.samples)
 
 
-async def _prepare(phone: Target) -> Any:
+async def _prepare(phone: CoreMLTarget) -> Any:
     """Build, install and start the app that runs models on a phone."""
     remote = require(f"{_EXPERIMENTAL}.remote_device", extra="coreml")
     connected = remote.Device.get_connected_devices(remote.DeviceType.IPHONE)
     device = next((each for each in connected if each.udid == phone.udid), None)
     if device is None:
-        raise DeviceUnavailableError("the iPhone is not connected any more: plug it in, unlock it and keep it so")
+        raise DeviceUnavailableError("the iPhone is no longer connected: connect it and keep it unlocked")
     credentials = remote.AppSigningCredentials(development_team=phone.team)
     try:
         return await device.prepare_for_model_debugging(credentials=credentials, working_directory=Path(phone.folder))
@@ -118,20 +124,20 @@ async def _prepare(phone: Target) -> Any:
         ) from error
 
 
-def _inputs(spec: Any, job: Job) -> dict[str, Any]:
-    """Return what the model takes, in the form that coremltools takes.
+def _inputs(spec: Any, request: CoreMLRequest) -> dict[str, Any]:
+    """Return the inputs of the model by name, as coremltools expects them.
 
-    Always given, although coremltools makes up inputs itself: not for images, and others each time.
+    Always explicit: the default inputs of coremltools exclude images and differ from run to run.
     """
     declared = list(spec.description.input)
-    given = [np.load(path, allow_pickle=False) for path in job.inputs] or [_noise(each.type) for each in declared]
+    given = [np.load(path, allow_pickle=False) for path in request.inputs] or [_noise(each.type) for each in declared]
     if len(given) != len(declared):
-        raise InputError(f"{len(given)} inputs are given, the model takes {len(declared)}")
+        raise InputError(f"got {len(given)} inputs, the model expects {len(declared)}")
     images = [each.name for each in declared if each.type.WhichOneof("Type") == "imageType"]
-    if images and job.phone:
+    if images and request.phone:
         raise InputError(
-            f"its input {images[0]} takes images, which coremltools cannot send to a phone; "
-            "convert it without image_input"
+            f"the input {images[0]} is an image, which coremltools cannot send to a phone; "
+            "convert the model without image_input"
         )
     return {
         each.name: Image.fromarray(array) if each.name in images else array
@@ -154,21 +160,21 @@ def _noise(declared: Any) -> np.ndarray[Any, Any]:
 
 
 async def _operators(
-    benchmarker: Benchmarker, inputs: Mapping[str, Any], job: Job, units: Any, spec: Any
+    benchmarker: Benchmarker, inputs: Mapping[str, Any], request: CoreMLRequest, units: Any, spec: Any
 ) -> Sequence[PlannedOperator]:
-    if job.phone is None:
-        return _planned_here(job.model, units)
-    told = await benchmarker.benchmark_operation_execution(inputs=inputs, iterations=1, warmup=False)
-    return _planned_there(told, spec)
+    if request.phone is None:
+        return _planned_here(request.model, units)
+    reported = await benchmarker.benchmark_operation_execution(inputs=inputs, iterations=1, warmup=False)
+    return _planned_there(reported, spec)
 
 
-def _planned_there(told: Sequence[Any], spec: Any) -> list[PlannedOperator]:
-    """Return the operators of a phone's compute plan, which come as parts of one run, the longest first."""
+def _planned_there(reported: Sequence[Any], spec: Any) -> list[PlannedOperator]:
+    """Return the operators of a phone's compute plan, reported as parts of one run, the longest first."""
     function = spec.mlProgram.functions["main"]
     order = [each.outputs[0].name for each in function.block_specializations[function.opset].operations if each.outputs]
     parts = {
         each.spec.outputs[0].name: (each, sum(each.measurement.samples))
-        for each in told
+        for each in reported
         if each.compute_device_usage is not None
     }
     whole = sum(part for _, part in parts.values()) or 1
@@ -180,7 +186,7 @@ def _planned_there(told: Sequence[Any], spec: Any) -> list[PlannedOperator]:
 
 
 def _planned_here(model: str, units: Any) -> list[PlannedOperator]:
-    """Return the operators of Core ML's compute plan on this Mac; constants are none."""
+    """Return the operators of Core ML's compute plan on this Mac, without constants."""
     utils = require("coremltools.models.utils", extra="coreml")
     plans = require("coremltools.models.compute_plan", extra="coreml")
     with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:

@@ -1,7 +1,7 @@
-"""The process that measures an ExecuTorch file on this machine; see `host_child`.
+"""The process that measures an ExecuTorch file on this machine; see `child`.
 
-It uses the compiled library beneath `executorch.runtime`: that module imports the whole exporter, 150 MB that no
-application has, and adds 0.02 ms to each run.
+It uses the compiled library below `executorch.runtime`: that module imports the whole exporter, 150 MB that no
+application loads, and adds 0.02 ms to each run.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbnet_zoo._require import require
-from fbnet_zoo.benchmarks.runtimes.child import Job, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _METHOD = "forward"
 _DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64"}
-"""By the numbers that ExecuTorch has in common with PyTorch's `ScalarType`."""
+"""Data types by number, which ExecuTorch shares with PyTorch's `ScalarType`."""
 
 
 class ExecuTorch(Runtime):
     """The runtime in ExecuTorch's Python package."""
 
-    def start(self, job: Job) -> dict[str, str]:
-        import torch  # before the library, which is linked with it
+    def start(self, run: HostRun) -> dict[str, str]:
+        import torch  # before the library, which links to it
 
         self._torch = torch
         self._library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
-        self._library._unsafe_reset_threadpool(job.threads)  # noqa: SLF001  there is no other way
+        self._library._unsafe_reset_threadpool(run.threads)  # noqa: SLF001  there is no other way
         return {"executorch": version("executorch"), "torch": torch.__version__}
 
     def load(self, path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The process that measures an ONNX file in onnxruntime on this machine's processor; see `host_child`."""
+"""The process that measures an ONNX file in onnxruntime on this machine's CPU; see `child`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbnet_zoo._require import require
-from fbnet_zoo.benchmarks.runtimes.child import Job, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,17 +15,17 @@ _TYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxRuntime(Runtime):
-    """onnxruntime with its processor provider."""
+    """onnxruntime with its CPU provider."""
 
-    def start(self, job: Job) -> dict[str, str]:
+    def start(self, run: HostRun) -> dict[str, str]:
         self._library = require("onnxruntime", extra="onnx")
         self._options = self._library.SessionOptions()
         self._options.log_severity_level = _ERRORS
-        self._options.intra_op_num_threads = job.threads
+        self._options.intra_op_num_threads = run.threads
         self._options.inter_op_num_threads = 1
-        if job.trace:
+        if run.trace:
             self._options.enable_profiling = True
-            self._options.profile_file_prefix = job.trace
+            self._options.profile_file_prefix = run.trace
         return {"onnxruntime": self._library.__version__}
 
     def load(self, path: Path) -> None:
@@ -47,9 +47,9 @@ class OnnxRuntime(Runtime):
         Path(self._session.end_profiling()).replace(trace)
 
 
-def _dtype(told: str) -> str:
-    """Return numpy's name of a type: `float32` of `tensor(float)`."""
-    name = told.removeprefix("tensor(").removesuffix(")")
+def _dtype(type_: str) -> str:
+    """Return numpy's name of a type, such as `float32` for `tensor(float)`."""
+    name = type_.removeprefix("tensor(").removesuffix(")")
     return _TYPES.get(name, name)
 
 

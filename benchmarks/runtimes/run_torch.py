@@ -1,23 +1,23 @@
-"""The process that measures a saved `torch.export` program in PyTorch on this machine; see `host_child`."""
+"""The process that measures a saved `torch.export` program in PyTorch on this machine; see `child`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fbnet_zoo.benchmarks.runtimes.child import Job, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 class Torch(Runtime):
-    """PyTorch, operator by operator: nothing is compiled."""
+    """PyTorch in eager mode, without compilation."""
 
-    def start(self, job: Job) -> dict[str, str]:
+    def start(self, run: HostRun) -> dict[str, str]:
         import torch
 
         self._torch: Any = torch
-        torch.set_num_threads(job.threads)
+        torch.set_num_threads(run.threads)
         torch.set_num_interop_threads(1)
         return {"torch": torch.__version__}
 

@@ -10,7 +10,7 @@ SUFFIXES = {"onnx": "onnx", "coreml": "mlpackage", "executorch": "pte"}
 
 
 def bench_convert_three_formats(versus: Versus, tmp_path: Path) -> None:
-    """Whole processes, weights to checked files; ours may take at most 0.8 of the peer's time."""
+    """Whole processes, from weights to checked files; the target is at most 0.8 of the peer's time."""
     ours = ["fbnet_zoo", "convert", "fbnet_b", "--to", *SUFFIXES, "--weights", "none", "--out", str(tmp_path / "ours")]
     versus(lambda: _module(*ours), lambda: _separately(tmp_path), target=1 / 0.8, rounds=3)
 

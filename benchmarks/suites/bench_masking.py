@@ -1,18 +1,11 @@
-"""Steps of a search by DMaskingNAS as its layers get more channels to choose from, at the same widest width.
+"""DMaskingNAS search steps with an increasing number of channel options per layer, at the same maximum width.
 
-The headline of FBNetV2 (Wan et al., arXiv:2004.05565): time and memory of masks hardly grow with the number of options.
-For contrast the same options as explicit branches, one block for each width, padded and summed with the mask. One block
-at each of four places, 32 px, 16 images, one thread.
+The main claim of FBNetV2 (Wan et al., arXiv:2004.05565): with masks, time and memory barely grow with the number of
+options. The contrast is one branch per width, padded and summed with the mask. Four layers, 32 px, 16 images, one
+thread.
 """
 
-import os
-
-# Two forms in turn need more kernels than oneDNN keeps: it would compile them anew in every round, as no search does.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
-
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks
-from fbnet_zoo.benchmarks.suites.figures import Versus
+from fbnet_zoo.benchmarks.suites.figures import Versus, compare_memory
 from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.search.dmasking.supernet import MaskedSupernet
 from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
@@ -32,10 +25,10 @@ from fbnet_zoo.space.files import parse
 WIDEST, LAYERS, CLASSES = 64, 4, 10
 OPTIONS = (1, 4, 16, 64)
 GROWTH = 1.1
-"""At most so many times the step with one option."""
+"""Target: cost of a step relative to one with a single option."""
 
 AGAINST = [pytest.param(each, 1.0 if each > 1 else 1 / GROWTH, id=str(each)) for each in OPTIONS]
-"""Options and target: of one option there is nothing to save."""
+"""Options and target; with a single option nothing can be saved."""
 
 SPACE = """\
 name: widths
@@ -52,14 +45,14 @@ head: {op: conv, k: 1, c: 128}
 
 
 def widths_space(options: int) -> Space:
-    """Return the space whose layers each have so many widths, evenly up to the widest."""
+    """Return a space whose layers each have `options` evenly spaced widths up to the maximum."""
     step = WIDEST // options
     widths = [step * (index + 1) for index in range(options)]
     return parse(SPACE.replace("ROWS", "\n".join([f"    - {{k: 3, e: 3, c: {widths}}}"] * LAYERS)), "widths.yaml")
 
 
 class Branches(nn.Module):
-    """One layer plainly: a block of its own for each width, padded to the widest."""
+    """A layer with one block per width, padded to the maximum."""
 
     def __init__(self, space: Space, layer: EncodedLayer) -> None:
         super().__init__()
@@ -73,7 +66,7 @@ class Branches(nn.Module):
 
 
 class BranchSupernet(nn.Module):
-    """The supernet of these layers, with the ends of the masked one."""
+    """A supernet of such layers, with the stem, head and classifier of the masked one."""
 
     def __init__(self, masked: MaskedSupernet) -> None:
         super().__init__()
@@ -88,8 +81,8 @@ class BranchSupernet(nn.Module):
         return self.classifier(self.pool(self.head(x)))
 
 
-class Steps:
-    """Steps of weights and theta together, with masks or with branches."""
+class MaskedSteps:
+    """Training steps of weights and theta together, with masks or with branches."""
 
     def __init__(self, options: int, *, branches: bool = False) -> None:
         torch.manual_seed(0)
@@ -111,43 +104,40 @@ class Steps:
 
 
 @pytest.fixture(scope="module")
-def single() -> Steps:
-    """Masks where there is one option only."""
-    return Steps(1)
+def single() -> MaskedSteps:
+    """Return the masked supernet with a single option."""
+    return MaskedSteps(1)
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:])
-def bench_step_with_options(versus: Versus, one_thread: None, single: Steps, options: int) -> None:
-    """A step with so many widths in each layer against one with the widest only."""
-    versus(Steps(options).step, single.step, target=1 / GROWTH, rounds=15)
+def bench_step_with_options(versus: Versus, one_thread: None, single: MaskedSteps, options: int) -> None:
+    """A step with several widths per layer against one with only the maximum."""
+    versus(MaskedSteps(options).step, single.step, target=1 / GROWTH, rounds=15)
 
 
 @pytest.mark.parametrize(("options", "target"), AGAINST)
 def bench_step_against_branches(versus: Versus, one_thread: None, options: int, target: float) -> None:
-    """A step with masks against one with a branch for each width."""
-    versus(Steps(options).step, Steps(options, branches=True).step, target=target, rounds=5)
+    """A step with masks against one with a branch per width."""
+    versus(MaskedSteps(options).step, MaskedSteps(options, branches=True).step, target=target, rounds=5)
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:])
 def bench_memory_with_options(benchmark: BenchmarkFixture, one_thread: None, options: int) -> None:
-    """The most that tensors take in a step beyond parameters and momentum, against one option."""
-    _compare_mb(benchmark, Steps(options), Steps(1), target=1 / GROWTH)
+    """Peak tensor memory of a step, without parameters and momentum, against one option."""
+    _compare(benchmark, MaskedSteps(options), MaskedSteps(1), target=1 / GROWTH)
 
 
 @pytest.mark.parametrize(("options", "target"), AGAINST)
 def bench_memory_against_branches(benchmark: BenchmarkFixture, one_thread: None, options: int, target: float) -> None:
-    """The same against a branch for each width."""
-    _compare_mb(benchmark, Steps(options), Steps(options, branches=True), target=target)
+    """The same against a branch per width."""
+    _compare(benchmark, MaskedSteps(options), MaskedSteps(options, branches=True), target=target)
 
 
-def _compare_mb(benchmark: BenchmarkFixture, ours: Steps, peer: Steps, *, target: float) -> None:
-    own, theirs = _peak_mb(ours), _peak_mb(peer)
-    recorded: Any = benchmark  # its methods are not annotated
-    recorded.pedantic(partial(_peak_mb, ours), rounds=1)
-    recorded.extra_info.update(ours_mb=own, peer_mb=theirs, ratio=theirs / own, target=target)
+def _compare(benchmark: BenchmarkFixture, ours: MaskedSteps, peer: MaskedSteps, *, target: float) -> None:
+    compare_memory(benchmark, lambda: _peak_mb(ours), lambda: _peak_mb(peer), target=target)
 
 
-def _peak_mb(steps: Steps) -> float:
+def _peak_mb(steps: MaskedSteps) -> float:
     steps.step()
     steps.optimizer.zero_grad()
     momenta = [each["momentum_buffer"] for each in steps.optimizer.state.values()]

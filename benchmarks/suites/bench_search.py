@@ -1,13 +1,8 @@
-"""Steps of a search by DNAS against the plain supernet: one branch for each candidate, summed with the mask.
+"""DNAS search steps against the plain supernet, which has one branch per candidate, summed with the mask.
 
-Every figure is a ratio to it, in the same run: the whole space `fbnet` at 32 px, 16 images, one thread; what holds only
-there would show beside the small space `digits_tiny` with 64 images.
+All figures are ratios within the same run, in the whole space `fbnet` at 32 px, with 16 images and one thread; the
+small space `digits_tiny` with 64 images shows whether they hold elsewhere.
 """
-
-import os
-
-# Two forms in turn need more kernels than oneDNN keeps: it would compile them anew in every round, as no search does.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +14,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from fbnet_zoo.benchmarks.suites.figures import Versus
+from fbnet_zoo.benchmarks.suites.figures import Versus, compare_memory
 from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.search.dnas import mixing
 from fbnet_zoo.search.dnas.supernet import Supernet
@@ -33,8 +28,8 @@ Step = Callable[[], None]
 FORMS = {"fused": mixing.fused, "fused_saving": mixing.fused_saving, "drawn": mixing.drawn}
 
 
-class Steps:
-    """Steps of one form, as the search makes them, or plainly: `plain` computes all gradients, in PyTorch's layout."""
+class DnasSteps:
+    """Training steps of one form, as in the search; `plain` computes all gradients, in PyTorch's default layout."""
 
     def __init__(self, form: str, *, space: str = "fbnet", images: int = 16) -> None:
         torch.manual_seed(0)
@@ -73,43 +68,42 @@ class Steps:
 
 
 @pytest.fixture(scope="module")
-def peer() -> Steps:
-    """The plain supernet."""
-    return Steps("plain")
+def peer() -> DnasSteps:
+    """Return the plain supernet."""
+    return DnasSteps("plain")
 
 
 @pytest.mark.parametrize(("form", "target"), [("fused", 0.5), ("fused_saving", 1.0), ("drawn", 0.2)])
-def bench_step_of_weights(versus: Versus, one_thread: None, peer: Steps, form: str, target: float) -> None:
-    """A step of the weights against the same plainly."""
-    versus(Steps(form).step_weights, peer.step_weights, target=1 / target, rounds=9)
+def bench_step_of_weights(versus: Versus, one_thread: None, peer: DnasSteps, form: str, target: float) -> None:
+    """A step of the weights against a plain one."""
+    versus(DnasSteps(form).step_weights, peer.step_weights, target=1 / target, rounds=9)
 
 
 @pytest.mark.parametrize(("form", "target"), [("fused", 0.3), ("fused_saving", 1.0), ("drawn", 0.2)])
 @pytest.mark.parametrize("against", ["weights", "theta"])
-def bench_step_of_theta(versus: Versus, one_thread: None, peer: Steps, against: str, form: str, target: float) -> None:
-    """A step of theta, with the weights frozen, against a plain step of either kind."""
-    theirs = peer.step_weights if against == "weights" else peer.step_theta
-    versus(Steps(form).step_theta, theirs, target=1 / target, rounds=9)
+def bench_step_of_theta(
+    versus: Versus, one_thread: None, peer: DnasSteps, against: str, form: str, target: float
+) -> None:
+    """A step of theta, with the weights frozen, against a plain step of weights or theta."""
+    versus(DnasSteps(form).step_theta, getattr(peer, f"step_{against}"), target=1 / target, rounds=9)
 
 
 @pytest.mark.parametrize(("kind", "target"), [("weights", 0.5), ("theta", 0.3)])
 def bench_small_space(versus: Versus, one_thread: None, kind: str, target: float) -> None:
-    """A step of either kind in `digits_tiny` against a plain step of the weights."""
-    ours, theirs = (Steps(form, space="digits_tiny", images=64) for form in ("fused", "plain"))
+    """A step of the weights or of theta in `digits_tiny` against a plain step of the weights."""
+    ours, theirs = (DnasSteps(form, space="digits_tiny", images=64) for form in ("fused", "plain"))
     versus(getattr(ours, f"step_{kind}"), theirs.step_weights, target=1 / target, rounds=9)
 
 
 @pytest.mark.parametrize("kind", ["weights", "theta"])
 @pytest.mark.parametrize(("form", "target"), [("fused_saving", 0.5), ("drawn", 0.5)])
 def bench_peak_memory(benchmark: BenchmarkFixture, form: str, kind: str, target: float) -> None:
-    """The most that tensors take in a step beyond parameters and momentum: activations and gradients."""
-    ours, theirs = _peak_mb(Steps(form), kind), _peak_mb(Steps("plain"), kind)
-    recorded: Any = benchmark  # its methods are not annotated
-    recorded.pedantic(partial(_peak_mb, Steps(form), kind), rounds=1)
-    recorded.extra_info.update(ours_mb=ours, peer_mb=theirs, ratio=theirs / ours, target=1 / target)
+    """Peak tensor memory of a step, without parameters and momentum: activations and gradients."""
+    ours, peer = (partial(_peak_mb, DnasSteps(name), kind) for name in (form, "plain"))
+    compare_memory(benchmark, ours, peer, target=1 / target)
 
 
-def _peak_mb(steps: Steps, kind: str) -> float:
+def _peak_mb(steps: DnasSteps, kind: str) -> float:
     step: Step = getattr(steps, f"step_{kind}")
     step()
     for parameter in steps.net.parameters():

@@ -1,4 +1,4 @@
-"""Figures that hold on any machine: ratios to a peer timed in turn, and limits of fresh processes."""
+"""Figures that hold on any machine: ratios to a peer measured in the same run, and time limits of new processes."""
 
 import statistics
 import subprocess
@@ -13,13 +13,13 @@ Run = Callable[[], object]
 
 
 class Versus:
-    """Times a callable and its peer in turn, round by round, so that both see the same machine."""
+    """Times a callable and its peer alternately, so that both run under the same conditions."""
 
     def __init__(self, benchmark: BenchmarkFixture) -> None:
         self.benchmark: Any = benchmark  # its methods are not annotated
 
     def __call__(self, ours: Run, peer: Run, *, target: float, rounds: int = 15) -> None:
-        """Record how many times faster `ours` is; `target` is the ratio that is promised."""
+        """Record the speedup of `ours` over `peer`; `target` is the promised one."""
         own_seconds, peer_seconds = [], []
         ours()
 
@@ -38,14 +38,24 @@ class Versus:
         )
 
 
+def compare_memory(
+    benchmark: BenchmarkFixture, ours: Callable[[], float], peer: Callable[[], float], *, target: float
+) -> None:
+    """Record the peak memory of `ours` and `peer`, MB; `target` is the promised ratio."""
+    own, theirs = ours(), peer()
+    recorded: Any = benchmark  # its methods are not annotated
+    recorded.pedantic(ours, rounds=1)
+    recorded.extra_info.update(ours_mb=own, peer_mb=theirs, ratio=theirs / own, target=target)
+
+
 class Within:
-    """Times a statement in fresh processes, without their start, against a limit."""
+    """Times a statement in new processes, without their startup, against a limit."""
 
     def __init__(self, benchmark: BenchmarkFixture) -> None:
         self.benchmark: Any = benchmark  # its methods are not annotated
 
     def __call__(self, statement: str, *, limit_ms: float, before: str = "", after: str = "") -> None:
-        """Record the median of nine processes; `before` and `after` run untimed."""
+        """Record the median of nine processes; `before` and `after` are not timed."""
         stop = "print(1e3 * (time.perf_counter() - start))"
         code = "\n".join(("import sys, time", before, "start = time.perf_counter()", statement, stop, after))
         taken: list[float] = []
@@ -66,7 +76,7 @@ def _seconds(run: Run) -> float:
 
 
 def line(name: str, info: Mapping[str, float]) -> str:
-    """Write one figure: what was measured, its spread, what was promised."""
+    """Return one figure as text, with its spread and its target."""
     if "ratio" not in info:
         verdict = "met" if info["ms"] <= info["limit_ms"] else "MISSED"
         return f"{name:52s} {info['ms']:9.1f} ms, limit {info['limit_ms']:.0f} ms {verdict}"

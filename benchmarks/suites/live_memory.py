@@ -1,4 +1,4 @@
-"""How much memory the tensors of a computation take at most: exact, and the same on every machine."""
+"""Peak memory of the tensors of a computation: exact, and the same on every machine."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -10,16 +10,16 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(run: Callable[[], object], *, known: Iterable[Tensor] = ()) -> int:
-    """Return the most bytes that tensors take at once while something runs.
+    """Return the peak memory of all tensors while a function runs, bytes.
 
-    What operators hold only inside themselves is not seen.
+    Buffers internal to an operator are not counted.
 
     Args:
-        run: computes in this thread; gradients included, on a CPU.
-        known: tensors that are there before and do not count, such as the parameters of a network.
+        run: function that computes in this thread; on a CPU, including backward passes.
+        known: existing tensors that do not count, such as the parameters of a network.
 
     >>> import torch
-    >>> peak_bytes(lambda: torch.zeros(100).add(1).mul(2))  # two of 400 bytes each at once
+    >>> peak_bytes(lambda: torch.zeros(100).add(1).mul(2))  # two tensors of 400 bytes at a time
     800
     """
     mode = _Live(known)

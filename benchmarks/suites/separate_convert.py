@@ -1,7 +1,7 @@
-"""One format, the plain way: what a script that knows only PyTorch and one converter does.
+"""Conversion to one format by a plain script that uses only PyTorch and one converter.
 
-The peer of `bench_convert.py`. Each run exports the network as it is built (batch norm not folded),
-converts it, loads the file and compares its logits with PyTorch's, as ours does:
+The peer of `bench_convert.py`. Each run exports the network as built (batch norm not folded), converts it, loads the
+file and compares its logits with PyTorch's, as ours does:
 
     python -m fbnet_zoo.benchmarks.suites.separate_convert onnx fbnet_b build/fbnet_b.onnx
 """

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Latency tables and predictors of devices: operators, sums, calibration, files and importers."""

@@ -1,4 +1,4 @@
-"""How well sums of a latency table agree with whole networks, and the correction that makes them agree better."""
+"""Calibration of a latency table: how well its sums agree with whole networks, and a linear correction."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,22 @@ from fbnet_zoo.latency.table import Calibration
 from fbnet_zoo.stats import mape, spearman
 
 FEWEST = 3
-"""A line through fewer networks says nothing about others."""
+"""A line through fewer networks does not generalize."""
 
 _Floats = NDArray[np.float64]
 
 
 def calibrate(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> Calibration:
-    """Fit measured latency as a line over sums, where that predicts networks left out of the fit better than the sums.
+    """Fit a linear correction of the sums; kept only if it improves the prediction of networks left out of the fit.
 
-    The fit minimises relative errors, so that small networks count as much as large ones.
+    The fit minimizes relative errors, so that small networks count as much as large ones.
 
     Args:
-        sums_ms: of a table, without a correction.
-        measured_ms: of the same networks, whole.
+        sums_ms: uncorrected sums of a table.
+        measured_ms: measured latencies of the same networks.
 
     Raises:
-        InputError: there are fewer than three networks, or a value is not above 0.
+        InputError: there are fewer than three networks, or a value is not positive.
 
     >>> fit = calibrate([1.0, 2.0, 3.0, 4.0], [2.5, 4.5, 6.5, 8.5])
     >>> round(fit.slope, 6), round(fit.intercept_ms, 6)
@@ -33,7 +33,7 @@ def calibrate(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> Calibra
     """
     sums, measured = np.asarray(sums_ms, dtype=np.float64), np.asarray(measured_ms, dtype=np.float64)
     if len(sums) != len(measured) or len(sums) < FEWEST or (sums <= 0).any() or (measured <= 0).any():
-        raise InputError(f"a calibration needs {FEWEST} networks or more, with sums and latencies above 0 ms")
+        raise InputError(f"a calibration needs at least {FEWEST} networks, with sums and latencies above 0 ms")
     sum_mape = mape(sums_ms, measured_ms)
     others = [np.delete(np.arange(len(sums)), left_out) for left_out in range(len(sums))]
     fits = [_line(sums[rest], measured[rest]) for rest in others]

@@ -1,4 +1,4 @@
-"""What may be wrong with a latency table although it is a valid file."""
+"""Plausibility checks of valid latency tables."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable
 
 TOLERANCE = 0.02
-"""Share by which the larger of two operators may be faster before that is worth a warning."""
+"""Fraction by which the larger of two operators may be faster without a warning."""
 
 SLOWEST, FASTEST = 1e6, 1e14
-"""Multiply-accumulates per second of anything that runs networks; outside, the unit is hardly ms."""
+"""Plausible multiply-accumulates per second; outside this range, the unit is probably not ms."""
 
 SPREAD = 0.5
-"""Share of the median that lies between p10 and p90 before the figure is worth a warning."""
+"""Largest distance from p10 to p90, as a fraction of the median, without a warning."""
 
 
 def table_warnings(table: LatencyTable) -> tuple[str, ...]:
-    """Return what looks wrong, one sentence each."""
+    """Return warnings about implausible figures, one sentence each."""
     return (*_unit(table), *_spread(table), *_order(table))
 
 
@@ -29,7 +29,7 @@ def _unit(table: LatencyTable) -> Iterator[str]:
     counted = sum(operator_cost(entry.operator).macs for entry in table.operators)
     if counted and not SLOWEST < counted / max(total_ms / 1000, 1e-30) < FASTEST:
         yield (
-            f"{counted:.3g} multiply-accumulates in {total_ms:.3g} ms are no plausible speed; "
+            f"{counted:.3g} multiply-accumulates in {total_ms:.3g} ms is not a plausible speed; "
             "check that the times are milliseconds"
         )
 
@@ -41,13 +41,13 @@ def _spread(table: LatencyTable) -> Iterator[str]:
         spread = entry.p90_ms - entry.p10_ms
         if spread > SPREAD * entry.median_ms:
             yield (
-                f"{entry.operator}: from p10 to p90 are {spread:.3g} ms, over half of the median; "
-                "measure it again on a quiet device"
+                f"{entry.operator}: p10 and p90 are {spread:.3g} ms apart, more than half of the median; "
+                "measure it again on an idle device"
             )
 
 
 def _order(table: LatencyTable) -> Iterator[str]:
-    """Say which operators are faster than ones that differ only by a smaller kernel or expansion."""
+    """Warn of operators that are faster than ones with a smaller kernel or expansion and otherwise equal."""
     for field in ("kernel_size", "middle_channels"):
         families: dict[Operator, list[Operator]] = defaultdict(list)
         for entry in table.operators:
@@ -58,7 +58,7 @@ def _order(table: LatencyTable) -> Iterator[str]:
 
 
 def _without(operator: Operator, field: str) -> Operator:
-    """Blank what may differ; a larger kernel has a larger padding."""
+    """Return the operator with the field reset; for the kernel size, also its padding."""
     plain: dict[str, int] = {"kernel_size": 1, "padding": 0} if field == "kernel_size" else {"middle_channels": 1}
     return operator.model_copy(update=plain)
 

@@ -1,5 +1,6 @@
-"""Which device a latency is from."""
+"""Description of the device that a latency belongs to."""
 
+from hashlib import sha256
 from typing import Annotated
 
 from pydantic import Field
@@ -14,10 +15,10 @@ class DeviceInfo(Record):
     """A device that networks run on.
 
     Attributes:
-        kind: `android`, for one.
-        id: tells devices of one model apart, without giving the serial number away.
-        system: name and version.
-        abis: instruction sets that it takes, the best first, as the system calls them.
+        kind: kind of device, such as `android`.
+        id: distinguishes devices of one model without revealing the serial number.
+        system: name and version of the operating system.
+        abis: supported instruction sets, preferred first, as the system names them.
     """
 
     kind: str
@@ -29,3 +30,8 @@ class DeviceInfo(Record):
     abis: tuple[str, ...] = ()
     cores: int | None = None
     memory_mb: float | None = None
+
+
+def device_id(secret: str) -> str:
+    """Return the `id` of a device: the first eight digits of the SHA-256 of its serial number."""
+    return sha256(secret.encode()).hexdigest()[:8]

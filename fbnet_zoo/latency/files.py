@@ -1,4 +1,4 @@
-"""Latency tables as files: the shipped ones, and those of users."""
+"""Reading and writing latency tables, shipped or your own."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
-from fbnet_zoo.latency.table import LatencyTable, refused
+from fbnet_zoo.latency.table import LatencyTable, input_error
 from fbnet_zoo.schema import record_schema
 from fbnet_zoo.spec import Record
 
@@ -17,7 +17,7 @@ SCHEMA = "table.schema.json"
 
 
 def list_tables(folder: Path = TABLES) -> list[str]:
-    """Return the names of the tables in a folder: the shipped ones if not said otherwise.
+    """Return the names of the tables in a folder (default: the shipped ones).
 
     >>> "pixel3" in list_tables()
     True
@@ -26,18 +26,18 @@ def list_tables(folder: Path = TABLES) -> list[str]:
 
 
 def find_table(name: str | Path) -> LatencyTable:
-    """Return a shipped table by its name, or any by its path.
+    """Return a shipped table by name, or any table by path.
 
     Raises:
         UnknownNameError: no shipped table has that name.
-        InputError: the file cannot be read, or is no table.
+        InputError: the file cannot be read, or is not a table.
     """
     if isinstance(name, Path) or name.endswith(".json"):
         return load_table(Path(name))
     known = list_tables()
     if name not in known:
-        hint = did_you_mean(name, known) or f"; there are {', '.join(known)}, or give the path of a .json file"
-        raise UnknownNameError(f"no latency table is named {name!r}{hint}")
+        hint = did_you_mean(name, known) or f"; expected {', '.join(known)} or the path of a .json file"
+        raise UnknownNameError(f"unknown latency table {name!r}{hint}")
     return load_table(TABLES / f"{name}.json")
 
 
@@ -45,18 +45,18 @@ def load_table(path: Path) -> LatencyTable:
     """Read a table.
 
     Raises:
-        InputError: the file cannot be read, or is no table of this version; the text tells file and key.
+        InputError: the file cannot be read, or is not a table of this version; the text gives file and key.
     """
     try:
         return LatencyTable.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise refused(str(path), error) from error
+        raise input_error(str(path), error) from error
 
 
 def save_table(table: LatencyTable, path: Path) -> None:
-    """Write a table, whole or not at all.
+    """Write a table atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -65,11 +65,11 @@ def save_table(table: LatencyTable, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, table_text(table))
     except OSError as error:
-        raise InputError(f"{path}: the table cannot be written: {error.strerror}") from error
+        raise InputError(f"{path}: cannot write the table: {error.strerror}") from error
 
 
 def table_text(table: LatencyTable) -> str:
-    """Return the JSON of a table: one line for each operator, so that two tables can be compared line by line."""
+    """Return the JSON of a table, with one line per operator for readable diffs."""
     head = table.model_dump(mode="json", exclude={"operators", "base_operators"}, exclude_none=True)
     fields = [
         f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items() if value != {}
@@ -83,15 +83,15 @@ def table_text(table: LatencyTable) -> str:
 
 
 def _line(record: Record) -> str:
-    said: dict[str, Any] = record.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(said, ensure_ascii=False)
+    fields: dict[str, Any] = record.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def schema_text() -> str:
-    """Return what the file of the JSON Schema of tables should hold."""
+    """Return the JSON Schema of tables."""
     return json.dumps(record_schema(LatencyTable, "fbnet_zoo latency table"), indent=1, ensure_ascii=False) + "\n"
 
 
 def write_schema() -> None:
-    """Write the JSON Schema beside the shipped tables."""
+    """Write the JSON Schema to the folder of the shipped tables."""
     write_atomically(TABLES / SCHEMA, schema_text())

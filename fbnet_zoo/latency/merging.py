@@ -1,4 +1,4 @@
-"""Several latency tables: joined into one, or compared."""
+"""Merging and comparing latency tables."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from fbnet_zoo.latency.table import LatencyTable, OperatorLatency, build_table
 from fbnet_zoo.stats import spearman
 
 TOLERANCE = 0.05
-"""Share by which two figures of one operator may differ."""
+"""Default tolerance: largest relative difference between two figures of an operator."""
 
 _ALIKE = ("runtime", "precision", "threads", "batch", "kind", "level", "relative_to", "base_ms", "base_operators")
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRatio:
-    """An operator that two tables have.
+    """An operator in two tables.
 
     Attributes:
-        a_ms: its median in A.
-        b_ms: in B.
-        ratio: B over A; `None` where A has no time above 0.
+        a_ms: median in table A.
+        b_ms: median in table B.
+        ratio: B over A; `None` if A's figure is not positive.
     """
 
     operator: Operator
@@ -38,16 +38,16 @@ class OperatorRatio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableDiff:
-    """Two tables compared.
+    """Comparison of two tables.
 
     Attributes:
-        shared: the operators that both have, in the order of A.
-        only_a: those that B lacks.
-        only_b: those that A lacks.
-        median_ratio: of B over A; `None` where nothing is shared.
-        low_ratio: tenth percentile of the same.
-        high_ratio: ninetieth percentile.
-        rank_correlation: Spearman's, of the medians.
+        shared: operators in both tables, in the order of A.
+        only_a: operators only in A.
+        only_b: operators only in B.
+        median_ratio: median of B over A; `None` if no operator is shared.
+        low_ratio: 10th percentile of B over A.
+        high_ratio: 90th percentile of B over A.
+        rank_correlation: Spearman's rank correlation of the medians.
     """
 
     shared: tuple[OperatorRatio, ...]
@@ -66,22 +66,22 @@ def merge_tables(
     tolerance: float = TOLERANCE,
     name: str | None = None,
 ) -> LatencyTable:
-    """Join tables of one device, runtime and precision; of an operator that several have, the newest figure stays.
+    """Merge tables of one device, runtime and precision; the newest figure of each operator is kept.
 
-    A calibration holds for the operators that it was made with, so the result has none unless it is that of the newest
-    table and no other table added anything.
+    A calibration is valid only for its own operators, so the result has one only if the newest table has it and the
+    other tables add no operators.
 
     Args:
-        tables: two or more; the newer of two without a date is the later one in the list.
-        conflicts: what to do where two figures differ by more than the tolerance.
-        tolerance: share of the larger figure.
-        name: of the result; that of the first table if not said.
+        tables: tables to merge; among those without a date, later ones in the list count as newer.
+        conflicts: what to do if two figures differ by more than the tolerance (default: `error`).
+        tolerance: largest difference as a fraction of the larger figure (default: 0.05).
+        name: name of the result (default: that of the first table).
 
     Raises:
-        InputError: the tables are not about the same, or figures differ.
+        InputError: the tables' settings differ, or figures conflict.
     """
     if not tables:
-        raise InputError("there is nothing to merge; give two tables or more")
+        raise InputError("no tables to merge; expected two or more")
     for table in tables[1:]:
         _check_alike(tables[0], table)
     by_age = sorted(tables, key=lambda table: table.date.timestamp() if table.date else 0.0)
@@ -93,7 +93,7 @@ def merge_tables(
     newest = by_age[-1]
     calibration = newest.calibration if len(merged) == len(newest.operators) else None
     if any(table.calibration for table in tables) and calibration is None:
-        log.warning("the calibration is left out: the merged table has other operators; calibrate it again")
+        log.warning("the calibration was dropped, as the merged table has other operators; calibrate it again")
     update = {
         "name": name or tables[0].name,
         "operators": tuple(merged.values()),
@@ -105,9 +105,9 @@ def merge_tables(
 
 
 def _check_alike(first: LatencyTable, other: LatencyTable) -> None:
-    said = [("device", first.device.id, other.device.id)]
-    said += [(field, getattr(first, field), getattr(other, field)) for field in _ALIKE]
-    for field, left, right in said:
+    fields = [("device", first.device.id, other.device.id)]
+    fields += [(field, getattr(first, field), getattr(other, field)) for field in _ALIKE]
+    for field, left, right in fields:
         if left != right:
             shown = "" if field == "base_operators" else f": {left} and {right}"
             raise InputError(f"{first.name} and {other.name} cannot be merged: their {field} differs{shown}")
@@ -120,15 +120,15 @@ def _check_conflict(before: OperatorLatency | None, after: OperatorLatency, conf
     if difference > tolerance * max(abs(before.median_ms), abs(after.median_ms)):
         text = f"{after.operator} has {before.median_ms:.4g} ms and {after.median_ms:.4g} ms"
         if conflicts == "error":
-            raise InputError(f"{text}, over {tolerance:.0%} apart; measure it again, or let the newer one win")
-        log.info("%s; the newer one stays", text)
+            raise InputError(f"{text}, more than {tolerance:.0%} apart; measure it again, or keep the newer one")
+        log.info("%s; the newer one is kept", text)
 
 
 def diff_tables(a: LatencyTable, b: LatencyTable) -> TableDiff:
     """Compare two tables, operator by operator.
 
     Raises:
-        InputError: one is of blocks and the other of layers, or only one has differences.
+        InputError: the tables differ in level (blocks or layers), or only one is relative.
     """
     for field in ("level", "relative_to"):
         left, right = getattr(a, field), getattr(b, field)

@@ -1,4 +1,4 @@
-"""What an operator computes, from its shape alone."""
+"""Cost of an operator, from its shape alone."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from fbnet_zoo.latency.operators import Operator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorCost:
-    """One operator on one image, without squeeze-excite, batch norm and biases.
+    """Cost of an operator for one image, without squeeze-excite, batch norm and biases.
 
     Attributes:
-        pointwise_macs: multiply-accumulates of everything that mixes channels.
-        depthwise_macs: of depthwise convolutions.
-        weights: of both.
-        activations: values in the outputs of the convolutions.
+        pointwise_macs: multiply-accumulates of all layers but depthwise convolutions.
+        depthwise_macs: multiply-accumulates of depthwise convolutions.
+        weights: number of weights.
+        activations: number of values in the outputs of the convolutions.
     """
 
     pointwise_macs: int
@@ -28,14 +28,14 @@ class OperatorCost:
 
 
 def operator_cost(operator: Operator) -> OperatorCost:
-    """Return what an operator costs; nothing for those without weights.
+    """Return the cost of an operator, which is zero without weights.
 
     >>> operator_cost(Operator(op="conv", input_size=8, in_channels=16, out_channels=32)).macs
     32768
     """
     if operator.op in {"conv", "linear"}:
         weights = operator.kernel_size**2 * operator.in_channels * operator.out_channels // operator.groups
-        after = output_size(operator) ** 2
+        after = operator.output_size**2
         return OperatorCost(
             pointwise_macs=weights * after,
             depthwise_macs=0,
@@ -48,8 +48,7 @@ def operator_cost(operator: Operator) -> OperatorCost:
 
 
 def _block_cost(operator: Operator, middle: int) -> OperatorCost:
-    """Count a block: its first convolution at the size that this has, the last one at the size of the output."""
-    before, after = operator.input_size**2, output_size(operator) ** 2
+    before, after = operator.input_size**2, operator.output_size**2
     kernel, fused = operator.kernel_size**2, operator.op == "fused_ir"
     first = operator.in_channels * middle // operator.groups * (kernel if fused else 1) if operator.expand else 0
     first_size = after if fused else before
@@ -57,17 +56,10 @@ def _block_cost(operator: Operator, middle: int) -> OperatorCost:
     between = 0
     if operator.op == "ir":
         between = kernel * middle**2 // (operator.depthwise_groups or middle) * operator.depthwise_repeats
-    last_size = 1 if operator.op == "ir_pool" else after
     return OperatorCost(
-        pointwise_macs=first * first_size + last * last_size,
+        pointwise_macs=first * first_size + last * after,
         depthwise_macs=between * after,
         weights=first + between + last,
         activations=middle * (first_size * operator.expand + after * bool(between))
-        + operator.out_channels * last_size * operator.project,
+        + operator.out_channels * after * operator.project,
     )
-
-
-def output_size(operator: Operator) -> int:
-    """Return the side of what the convolution gives, px."""
-    reach = operator.dilation * (operator.kernel_size - 1) + 1
-    return (operator.input_size + 2 * operator.padding - reach) // operator.stride + 1

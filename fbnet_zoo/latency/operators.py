@@ -1,7 +1,7 @@
-"""What a latency table has one figure for: a block of a network, or a layer of it, with the size of its input.
+"""Operators, the entries of latency tables: blocks or layers of a network, with the size of their input.
 
-Two blocks that run alike are one operator, wherever they stand: biases and batch norm, which are folded before a file
-is written, do not tell them apart.
+Blocks that run alike are the same operator wherever they occur. Biases and batch norm make no difference, as they are
+folded when a file is written.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.layers import Layer, block_layers, end_layers, walk, walk_blocks
+from fbnet_zoo.layers import Layer, block_layers, conv_output_size, end_layers, walk, walk_blocks
 from fbnet_zoo.planner import plan
 from fbnet_zoo.plans import (
     BlockPlan,
@@ -32,33 +32,34 @@ _Whole = Annotated[int, Field(ge=1)]
 
 _PLAIN = {0, 1, None}
 _SHORT = {"kernel_size": "k", "groups": "g", "dilation": "dilation ", "depthwise_groups": "dwg", "se_channels": "se"}
+_WINDOW = ("kernel_size", "stride", "padding", "dilation")
 
 
 class Operator(Record):
-    """One operator on one square input; hashable, and equal to every other of the same shape.
+    """One operator on a square input; hashable, and equal to all others of the same shape.
 
     Attributes:
-        op: `conv` (a convolution with what is folded into it), a block (`ir`, `fused_ir`, `ir_pool`, `skip`), `pool`
-            (global, average), `linear`, and, in tables of layers, `add`, `mul` and `shuffle`.
-        input_size: px.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: side of the convolution, of a block its depthwise (or fused) one.
-        stride: likewise.
-        padding: likewise.
-        dilation: likewise.
-        groups: of a convolution, of a shuffle, or of both pointwise convolutions of a block.
-        middle_channels: of a block: inside, the expansion times `in_channels`.
-        expand: of a block: the first pointwise convolution is there.
-        project: of a block: the last one is there.
-        depthwise_repeats: depthwise convolutions in a row.
-        depthwise_groups: of them; one per channel if not said.
-        linear_depthwise: no activation follows the depthwise convolution.
-        se_channels: hidden channels of squeeze-excite; 0 is none.
-        se_act: activation inside squeeze-excite.
-        se_gate: its last one.
-        act: activation; of a block, that after its inner convolutions.
-        residual: the input is added to the output.
+        op: `conv` (including folded layers), a block (`ir`, `fused_ir`, `ir_pool`, `skip`), `pool` (global average),
+            `linear`, and, in tables of layers, `add`, `mul` and `shuffle`.
+        input_size: side of the input, px.
+        in_channels: number of input channels.
+        out_channels: number of output channels.
+        kernel_size: kernel size of the convolution; in a block, of the depthwise or fused one.
+        stride: stride of the same convolution.
+        padding: padding of the same convolution.
+        dilation: dilation of the same convolution.
+        groups: groups of a convolution, a shuffle, or both pointwise convolutions of a block.
+        middle_channels: channels inside a block: `in_channels` times the expansion.
+        expand: whether a block has the first pointwise convolution.
+        project: whether a block has the last pointwise convolution.
+        depthwise_repeats: number of consecutive depthwise convolutions.
+        depthwise_groups: groups of the depthwise convolutions (default: one per channel).
+        linear_depthwise: whether no activation follows the depthwise convolution.
+        se_channels: hidden channels of squeeze-excite; 0 without it.
+        se_act: hidden activation of squeeze-excite.
+        se_gate: gate of squeeze-excite.
+        act: activation; in a block, after its inner convolutions.
+        residual: whether the input is added to the output.
     """
 
     op: OperatorType
@@ -84,12 +85,19 @@ class Operator(Record):
 
     @property
     def expansion(self) -> float:
-        """How many times wider a block is inside."""
+        """Channels inside a block, relative to its input."""
         return (self.middle_channels or self.in_channels) / self.in_channels
 
     @property
+    def output_size(self) -> int:
+        """Side of the output, px."""
+        if self.op in {"pool", "ir_pool"}:
+            return 1
+        return conv_output_size(self.input_size, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    @property
     def place(self) -> tuple[int, int, int, int]:
-        """Where it can stand: input size (px), channels in and out, stride."""
+        """Shape of its place in a network: input size (px), input channels, output channels, stride."""
         return self.input_size, self.in_channels, self.out_channels, self.stride
 
     @property
@@ -98,12 +106,12 @@ class Operator(Record):
         return self.op == "skip" or (self.op == "pool" and self.input_size == 1)
 
     def __str__(self) -> str:
-        """Return it in words, such as `ir k3 e6 24->24, 56 px, relu, residual`."""
+        """Return a short description, such as `ir k3 e6 24->24, 56 px, relu, residual`."""
         shown = {short: getattr(self, field) for field, short in _SHORT.items()}
-        said = [f"{short}{value}" for short, value in shown.items() if value not in _PLAIN]
-        widened = [] if self.middle_channels is None else [f"e{self.expansion:g}"]
-        channels = [f"{self.in_channels}->{self.out_channels}", *(["/2"] if self.stride > 1 else [])]
-        return ", ".join([" ".join([self.op, *said, *widened, *channels]), f"{self.input_size} px", *self._details()])
+        parts = [self.op, *(f"{short}{value}" for short, value in shown.items() if value not in _PLAIN)]
+        parts += [] if self.middle_channels is None else [f"e{self.expansion:g}"]
+        parts += [f"{self.in_channels}->{self.out_channels}", *(["/2"] if self.stride > 1 else [])]
+        return ", ".join([" ".join(parts), f"{self.input_size} px", *self._details()])
 
     def _details(self) -> Iterator[str]:
         if self.padding != same_padding(self.kernel_size, self.dilation):
@@ -123,13 +131,13 @@ class Operator(Record):
 def network_operators(
     network: ArchSpec | NetworkPlan, input_size: int | None = None, *, level: Level = "block", num_classes: int = 1000
 ) -> tuple[Operator, ...]:
-    """Return what a network consists of, in the order in which it runs.
+    """Return the operators of a network in execution order.
 
     Args:
-        network: a definition, or a resolved one, which has its own number of classes.
-        input_size: side of the image, px; the definition's if not said.
-        level: whole blocks, or the layers inside them with batch norm and activation folded into the convolutions.
-        num_classes: outputs of the classifier of a definition.
+        network: a definition, or a plan, which has its own number of classes.
+        input_size: side of the image, px (default: that of the definition).
+        level: whole blocks, or their layers with batch norm and activation folded into the convolutions.
+        num_classes: number of classes, for a definition (default: 1000).
 
     Raises:
         InputError: the network cannot be built, or not for this size.
@@ -140,13 +148,13 @@ def network_operators(
     """
     size = network.input_size if input_size is None and isinstance(network, ArchSpec) else input_size
     if size is None:
-        raise InputError("a resolved network has no input size of its own; give input_size")
+        raise InputError("a network plan has no default input size; input_size is required")
     resolved = plan(network, num_classes=num_classes) if isinstance(network, ArchSpec) else network
     return tuple(_block_operators(resolved, size) if level == "block" else _layer_operators(walk(resolved, size)))
 
 
 def block_operator(block: BlockPlan, input_size: int) -> Operator:
-    """Return the operator that a resolved block is on an input of this size (px)."""
+    """Return the operator of a block plan on an input of this size (px)."""
     match block:
         case ConvPlan():
             return _conv(block, input_size)
@@ -159,14 +167,14 @@ def block_operator(block: BlockPlan, input_size: int) -> Operator:
 
 
 def block_operators(block: BlockPlan, input_size: int, level: Level) -> tuple[Operator, ...]:
-    """Return what a resolved block is on an input of this size (px): one operator, or one for each layer."""
+    """Return the operators of a block plan on an input of this size (px): one, or one per layer."""
     if level == "block":
         return (block_operator(block, input_size),)
     return tuple(_layer_operators(block_layers("block", block, input_size)))
 
 
 def end_operators(network: NetworkPlan, size: int) -> tuple[Operator, ...]:
-    """Return the pooling and the classifier of a network whose head puts out images of `size` px."""
+    """Return the pooling and the classifier of a network whose head outputs `size` x `size` px."""
     return tuple(_layer_operators(end_layers(network, size)))
 
 
@@ -187,13 +195,14 @@ def _conv(conv: ConvPlan, size: int) -> Operator:
         input_size=size,
         in_channels=conv.in_channels,
         out_channels=conv.out_channels,
-        kernel_size=conv.kernel_size,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
         groups=conv.groups,
         act=conv.act,
+        **_window(conv),
     )
+
+
+def _window(conv: ConvPlan | Layer) -> dict[str, int]:
+    return {field: getattr(conv, field) for field in _WINDOW}
 
 
 def _inverted_residual(block: InvertedResidualPlan, size: int) -> Operator:
@@ -207,10 +216,6 @@ def _inverted_residual(block: InvertedResidualPlan, size: int) -> Operator:
         input_size=size,
         in_channels=first.in_channels,
         out_channels=block.out_channels,
-        kernel_size=spread.kernel_size,
-        stride=spread.stride,
-        padding=spread.padding,
-        dilation=spread.dilation,
         groups=inner.groups,
         middle_channels=spread.out_channels,
         expand=block.expand is not None,
@@ -220,6 +225,7 @@ def _inverted_residual(block: InvertedResidualPlan, size: int) -> Operator:
         linear_depthwise=bool(block.depthwise) and spread.act is None,
         act=first.act,
         residual=block.residual,
+        **_window(spread),
         **_squeeze_excitation(block.se),
     )
 
@@ -241,7 +247,7 @@ def _squeeze_excitation(se: SqueezeExcitationPlan | None) -> dict[str, Any]:
 
 
 def _layer_operators(layers: Iterator[Layer]) -> Iterator[Operator]:
-    """Yield convolutions with what is folded into them, and everything else that takes time."""
+    """Yield convolutions, with the layers folded into them, and all other layers that take time."""
     last: Layer | None = None
     for layer in layers:
         if layer.type == "act" and last is not None:
@@ -250,7 +256,7 @@ def _layer_operators(layers: Iterator[Layer]) -> Iterator[Operator]:
             if last is not None:
                 yield _layer_operator(last)
             last = layer
-    if last is not None and last.out_channels:  # no classifier is one without outputs
+    if last is not None and last.out_channels:  # a classifier without outputs does not exist
         yield _layer_operator(last)
 
 
@@ -260,16 +266,13 @@ def _layer_operator(layer: Layer) -> Operator:
         input_size=layer.size_in,
         in_channels=layer.in_channels,
         out_channels=layer.out_channels,
-        kernel_size=layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
         groups=layer.groups,
         act=layer.function,
+        **_window(layer),
     )
 
 
 def _operator(op: str, **fields: Any) -> Operator:
-    """Return an operator; the records of resolved networks say activations as any text."""
+    """Return an operator; in plans, activations have the type `str`."""
     checked: Any = op
     return Operator(op=checked, **fields)

@@ -1,9 +1,9 @@
-"""Latency of networks on devices where operators do not add up, learnt from a few networks that were measured.
+"""Latency prediction for devices where operators do not add up, learned from a few measured networks.
 
 A Gaussian process on features of the definition (Rasmussen and Williams, Gaussian Processes for Machine Learning,
-2006, algorithm 2.1). Each group of features has a linear kernel of its own; all totals together have one that bends.
-How much each kernel counts is not settled by few networks, so predictions are averaged over weights drawn by how
-likely they make the measurements (section 5.2, with a random walk).
+2006, algorithm 2.1). Each group of features has its own linear kernel; all totals together have an RBF kernel. A few
+networks do not determine the kernel weights, so predictions are averaged over weights sampled by their likelihood
+(section 5.2, with a random walk).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.stats import mape, spearman
 
 FEWEST = 10
-"""Fewer networks say nothing about the weights of the kernels."""
+"""Fewer networks do not determine the weights of the kernels."""
 
-_MOST_FOR_WEIGHTS = 200  # the weights need no more, and drawing them costs the cube of it
-_USUAL, _USUAL_NOISE = -0.5, -1.3  # log10 of the weights where the walk starts
-_LEAST, _MOST = -4.0, 1.5  # and where it turns round
-_PULL = 0.1  # how hard the walk is pulled to its start
+_MOST_FOR_WEIGHTS = 200  # enough for the weights; the cost of sampling them is cubic in this number
+_USUAL, _USUAL_NOISE = -0.5, -1.3  # log10 of the weights at the start of the walk
+_LEAST, _MOST = -4.0, 1.5  # limits of the walk
+_PULL = 0.1  # strength of the prior that pulls the walk to its start
 _STEPS, _STRIDE, _STEP, _SEED = 400, 10, 0.3, 0
 
 Network = Sequence[Operator]
@@ -36,8 +36,8 @@ class Predictor:
     """A fitted predictor.
 
     Attributes:
-        weights: log10 of how much each kernel counts, and of the noise, by its name; the mean of those drawn.
-        predict: gives the latency of networks, ms.
+        weights: kernel name (or `noise`) to the log10 of its weight, averaged over the samples.
+        predict: function that returns the latency of networks, ms.
     """
 
     weights: dict[str, float]
@@ -45,14 +45,14 @@ class Predictor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """How well a predictor does on networks that it was not fitted on; one value per seed.
+class PredictorEvaluation:
+    """Accuracy of a predictor on held-out networks.
 
     Attributes:
-        samples: networks that it was fitted on.
-        held_out: networks that it was tested on.
-        spearman: rank correlation of predicted and measured latency.
-        mape: mean absolute error, percent.
+        samples: number of networks that it was fitted on.
+        held_out: number of networks that it was tested on.
+        spearman: rank correlation of predicted and measured latency, for each seed.
+        mape: mean absolute error, percent, for each seed.
     """
 
     samples: int
@@ -67,16 +67,16 @@ def fit_predictor(
     """Fit a predictor.
 
     Args:
-        networks: the operators of each.
-        measured_ms: of each, on the device.
-        priors: latency tables of other devices that have all these operators; their sums are features.
+        networks: operators of each network.
+        measured_ms: measured latency of each network on the device.
+        priors: latency tables of other devices with all these operators, whose sums become features.
 
     Raises:
-        InputError: there are fewer than ten networks, a latency is not above 0, or a table lacks an operator.
+        InputError: there are fewer than ten networks, a latency is not positive, or a table lacks an operator.
     """
     measured = np.asarray(measured_ms, dtype=np.float64)
     if len(networks) != len(measured) or len(networks) < FEWEST or not (measured > 0).all():
-        raise InputError(f"a predictor needs {FEWEST} networks or more, each with a latency above 0 ms")
+        raise InputError(f"a predictor needs at least {FEWEST} networks, each with a latency above 0 ms")
     features = _Features(networks, priors)
     known, logs = features(networks), np.log(measured)
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0
@@ -101,11 +101,11 @@ def evaluate(
     samples: int,
     seeds: Sequence[int] = range(5),
     priors: Sequence[LatencyTable] = (),
-) -> Evaluation:
-    """Fit on `samples` networks drawn at random and test on all others, once for each seed.
+) -> PredictorEvaluation:
+    """Fit on `samples` random networks and test on all others, once for each seed.
 
     Raises:
-        InputError: there are not enough networks.
+        InputError: there are too few networks.
     """
     if len(networks) < samples + 2:
         raise InputError(f"{len(networks)} networks are too few to fit on {samples} and test on the others")
@@ -118,7 +118,7 @@ def evaluate(
         predicted = predictor.predict([networks[at] for at in others]).tolist()
         held_out = measured[others].tolist()
         scores.append((spearman(predicted, held_out), mape(predicted, held_out)))
-    return Evaluation(
+    return PredictorEvaluation(
         samples=samples,
         held_out=len(networks) - samples,
         spearman=tuple(rank for rank, _ in scores),
@@ -127,7 +127,7 @@ def evaluate(
 
 
 class _Features:
-    """Features of networks in named groups, standardised on the networks that it is made from."""
+    """Features of networks in named groups, standardized on the given networks."""
 
     def __init__(self, networks: Sequence[Network], priors: Sequence[LatencyTable]) -> None:
         self._priors = priors
@@ -164,7 +164,7 @@ _TRAITS = 5
 
 
 def _traits(operator: Operator) -> Floats:
-    """Return what tells blocks apart: that it is one, its kernel, expansion, groups and squeeze-excite."""
+    """Return the features of a block: an indicator, kernel, expansion, groups and squeeze-excite."""
     if operator.middle_channels is None:
         return np.zeros(_TRAITS)
     kernel, se = (operator.kernel_size - 3) / 2, float(operator.se_channels > 0)
@@ -178,7 +178,7 @@ def _costs(network: Network) -> Floats:
 
 
 def _scaling(values: Floats) -> tuple[Floats, Floats]:
-    """Return what to subtract and to multiply with, so that the whole group has unit variance."""
+    """Return offset and factor that give the whole group unit variance."""
     spread = values.std(axis=0)
     varies = spread > 1e-9 * np.abs(values).max(axis=0, initial=1e-30)
     factor = np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
@@ -186,7 +186,7 @@ def _scaling(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _kernels(left: dict[str, Floats], right: dict[str, Floats]) -> Floats:
-    """Return the kernels, one matrix (len(left), len(right)) for each group, and the bent one of the totals."""
+    """Return the kernels, one matrix (len(left), len(right)) for each group, and the RBF kernel of the totals."""
     linear = [left[name] @ right[name].T for name in left]
     totals = [name for name in left if name in {"total", "cost", "prior"}]
     first, second = (np.concatenate([side[name] for name in totals], axis=1) for side in (left, right))
@@ -195,7 +195,7 @@ def _kernels(left: dict[str, Floats], right: dict[str, Floats]) -> Floats:
 
 
 def _plausible(kernels: Floats, targets: Floats) -> Floats:
-    """Return log10 of the weights of the kernels and of the noise, (draws, kernels + 1)."""
+    """Return samples of log10 of the weights of the kernels and the noise, (samples, kernels + 1)."""
     kept = slice(0, _MOST_FOR_WEIGHTS)
     kernels, targets = kernels[:, kept, kept], targets[kept]
     start = np.array([_USUAL] * len(kernels) + [_USUAL_NOISE])
@@ -212,7 +212,7 @@ def _plausible(kernels: Floats, targets: Floats) -> Floats:
 
 
 def _cost_of(weights: Floats, kernels: Floats, targets: Floats, start: Floats) -> float:
-    """Return the negative log likelihood of the targets, with the pull towards the start."""
+    """Return the negative log posterior: likelihood of the targets, and the prior that pulls to the start."""
     lower = np.linalg.cholesky(_gram(weights, kernels))
     white = np.linalg.solve(lower, targets)
     pull = _PULL * float(((weights - start) ** 2).sum())

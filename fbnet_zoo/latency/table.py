@@ -1,11 +1,11 @@
-"""Latency tables: the time of every operator of a search space on one device, and of networks as their sum.
+"""Latency tables: the time of every operator of a search space on one device, and of networks as sums.
 
-The sum is FBNet's model of latency (Wu et al., arXiv:1812.03443, section 3.3). A table is a JSON file
-(`table_files`); its schema, `tables/table.schema.json`, is made from the records here. Times are milliseconds.
+The sum is FBNet's latency model (Wu et al., arXiv:1812.03443, section 3.3). A table is a JSON file (see `files`); its
+schema, `tables/table.schema.json`, is generated from the records here. Times are in milliseconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -21,14 +21,14 @@ _ORDER = ("minimum_ms", "p10_ms", "median_ms", "p90_ms")
 
 
 class OperatorLatency(Record):
-    """How long one operator takes.
+    """Latency of one operator.
 
     Attributes:
-        median_ms: the figure that is added up; in a relative table, the difference to a skip at the same place.
-        minimum_ms: the least disturbed run.
-        p10_ms: tenth percentile.
-        p90_ms: ninetieth percentile.
-        samples: how many runs the figures are of.
+        median_ms: median, which sums are made of; in a relative table, the difference to a skip in the same place.
+        minimum_ms: fastest run.
+        p10_ms: 10th percentile.
+        p90_ms: 90th percentile.
+        samples: number of runs.
     """
 
     operator: Operator
@@ -40,25 +40,25 @@ class OperatorLatency(Record):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        said = [value for field in _ORDER if (value := getattr(self, field)) is not None]
-        if said != sorted(said):
-            raise InputError(f"{self.operator}: minimum, p10, median and p90 must not fall, but are {said}")
+        known = [value for field in _ORDER if (value := getattr(self, field)) is not None]
+        if known != sorted(known):
+            raise InputError(f"{self.operator}: minimum, p10, median and p90 must be in ascending order, got {known}")
         return self
 
 
 class Calibration(Record):
-    """How well sums agree with whole networks that were measured, and the correction that makes them agree better.
+    """Linear correction of sums, and how well they agree with whole networks.
 
-    In a table of estimates the whole networks are estimated too, and the figures say nothing about hardware.
+    In a table of estimates the whole networks are estimated too, so the errors do not apply to hardware.
 
     Attributes:
-        slope: the latency of a network is `slope` times the sum,
-        intercept_ms: plus this.
-        networks: how many were measured.
-        mape: mean absolute error of the corrected sums, percent of the measured latency; each network is left out of
-            the fit that predicts it.
-        spearman: rank correlation of the same.
-        sum_mape: mean absolute error, percent, of the plain sums.
+        slope: slope of the linear correction.
+        intercept_ms: intercept of the linear correction.
+        networks: number of measured networks.
+        mape: mean absolute error of the corrected sums, percent of the measured latency, with each network left out
+            of the fit that predicts it.
+        spearman: rank correlation of the corrected sums, from the same fits.
+        sum_mape: mean absolute error of the uncorrected sums, percent.
     """
 
     slope: Positive = 1.0
@@ -70,28 +70,28 @@ class Calibration(Record):
 
 
 class LatencyTable(Record):
-    """The operators of a device.
+    """Latencies of operators on one device.
 
     Attributes:
         format: version of this record.
-        name: of the table; that of its file.
-        device: what it is about.
-        runtime: what ran the operators; missing where the publication does not say.
-        precision: of weights and arithmetic, likewise.
-        threads: likewise.
-        batch: images in one run.
-        unit: of all times.
+        name: name of the table and of its file.
+        device: device that the latencies belong to.
+        runtime: runtime of the operators, if known.
+        precision: precision of weights and arithmetic, if known.
+        threads: number of threads, if known.
+        batch: batch size.
+        unit: unit of all times.
         kind: `measured` on the device, or an `estimate` of a simulator, compiler or model.
         level: whether the operators are whole blocks or single layers.
-        source: where the figures come from, and how.
-        credit: licences and copyrights of figures that somebody else published.
-        date: when the last operator was measured.
-        versions: of everything that took part.
-        relative_to: figures are differences to this operator at the same place; `base_ms` holds the rest.
-        base_ms: of the network of `base_operators`.
-        base_operators: a whole network, with the operator of `relative_to` at every place.
-        calibration: of sums against whole networks.
-        operators: no two alike.
+        source: origin of the figures and method of measurement.
+        credit: licenses and copyright notices of figures published by others.
+        date: date of the last measurement.
+        versions: package name to version, for every library used.
+        relative_to: operator that figures are relative to, in the same place; `base_ms` has the rest.
+        base_ms: latency of the network of `base_operators`.
+        base_operators: operators of a whole network, with that of `relative_to` in every place.
+        calibration: calibration of sums with whole networks.
+        operators: latency of each operator, without duplicates.
     """
 
     format: Literal[1] = 1
@@ -118,21 +118,18 @@ class LatencyTable(Record):
     def _check(self) -> Self:
         relative = self.relative_to is not None
         if relative != (self.base_ms is not None) or relative != bool(self.base_operators):
-            raise InputError("relative_to, base_ms and base_operators go together; give all three or none")
-        twice = [operator for operator, count in Counter(self._keys()).items() if count > 1]
+            raise InputError("relative_to, base_ms and base_operators require each other; give all three or none")
+        twice = [operator for operator, count in Counter(each.operator for each in self.operators).items() if count > 1]
         if twice:
-            raise InputError(f"{twice[0]} has two figures; keep one")
+            raise InputError(f"duplicate operator {twice[0]}")
         negative = [entry for entry in self.operators if entry.median_ms < 0]
         if negative and not relative:
-            raise InputError(f"{negative[0].operator} takes {negative[0].median_ms} ms; times are not negative")
+            raise InputError(f"{negative[0].operator} takes {negative[0].median_ms} ms; expected at least 0")
         return self
-
-    def _keys(self) -> Iterable[Operator]:
-        return (entry.operator for entry in self.operators)
 
     @cached_property
     def by_operator(self) -> dict[Operator, OperatorLatency]:
-        """The figures by their operator."""
+        """Operator to its entry."""
         return {entry.operator: entry for entry in self.operators}
 
     @cached_property
@@ -140,10 +137,10 @@ class LatencyTable(Record):
         return _Base(self.base_operators)
 
     def operator_ms(self, operator: Operator) -> float:
-        """Return what an operator adds to a network, in constant time; in a relative table, beyond a skip.
+        """Return the latency of an operator, in a relative table the difference to a skip; in constant time.
 
         Raises:
-            InputError: the table does not have it.
+            InputError: the table lacks the operator.
         """
         entry = self.by_operator.get(operator)
         if entry is not None:
@@ -154,20 +151,20 @@ class LatencyTable(Record):
 
     def _way_out(self) -> str:
         if self.relative_to:
-            return "it is only for the networks of one search space, with their image size and number of classes"
+            return "it covers only the networks of one search space, with their image size and number of classes"
         where = f" --runtime {self.runtime}" if self.runtime and self.kind == "measured" else ""
         command = f"fbnet-zoo lut measure --space NAME --device {self.device.kind}{where}"
-        return f"measure it: {command}, and merge the two tables"
+        return f"measure it with {command}, and merge the two tables"
 
     def sum_ms(self, operators: Sequence[Operator]) -> float:
-        """Return the sum over operators, with the base of a relative table, without the correction.
+        """Return the uncorrected sum over operators, including the base of a relative table.
 
         Raises:
-            InputError: the table lacks one, or they are no network that the base of a relative table is part of.
+            InputError: the table lacks an operator, or the network does not match the base of a relative table.
         """
         self._base.check(self.name, operators)
         total = 0.0
-        for operator in operators:  # `sum` compensates rounding from Python 3.12 on, a population's sums do not
+        for operator in operators:  # `sum` compensates rounding since Python 3.12, unlike the sums of populations
             total += self.operator_ms(operator)
         return (self.base_ms or 0.0) + total
 
@@ -178,14 +175,14 @@ class LatencyTable(Record):
 
 
 class _Base:
-    """The network that a relative table starts from; without one, everything fits."""
+    """The network that a relative table starts from; without one, every network matches."""
 
     def __init__(self, operators: Sequence[Operator]) -> None:
         self.operators = frozenset(operators)
         self.places = self._count(operators)
 
     def check(self, name: str, operators: Sequence[Operator]) -> None:
-        """Refuse a network with other places: the base would count what is not there, or not count what is."""
+        """Refuse a network with other places, for which the base would count too much or too little."""
         if not self.operators:
             return
         found = self._count(operators)
@@ -193,31 +190,31 @@ class _Base:
             size, before, after, stride = next(iter((found - self.places) or (self.places - found)))
             more = "more" if found - self.places else "fewer"
             raise InputError(
-                f"the latency table {name} is for networks like its base, and this one has {more} operators "
-                f"{before}->{after}, stride {stride}, at {size} px; its space, image size and classes must be the same"
+                f"the latency table {name} covers only networks like its base, but this one has {more} operators "
+                f"{before}->{after}, stride {stride}, at {size} px; the space, image size and classes must be the same"
             )
 
     @staticmethod
     def _count(operators: Sequence[Operator]) -> Counter[tuple[int, int, int, int]]:
-        """Count the places where a skip costs something: those that change the shape."""
+        """Count the places where a skip takes time, which are those that change the shape."""
         shapes = (operator.place for operator in operators)
         return Counter(place for place in shapes if place[1] != place[2] or place[3] > 1)
 
 
 def build_table(origin: str, **fields: Any) -> LatencyTable:
-    """Return a table of values that come from somewhere else.
+    """Return a table of unvalidated values.
 
     Raises:
-        InputError: they are no table; the text starts with `origin` and tells the field.
+        InputError: a value is invalid; the text starts with `origin` and gives the field.
     """
     try:
         return LatencyTable(**fields)
     except ValidationError as error:
-        raise refused(origin, error) from error
+        raise input_error(origin, error) from error
 
 
-def refused(origin: str, error: ValidationError) -> InputError:
-    """Return the error of a record in one sentence: where from, which field, what is wrong."""
+def input_error(origin: str, error: ValidationError) -> InputError:
+    """Return the error of a record as one sentence: origin, field and reason."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
@@ -231,13 +228,13 @@ def network_ms(
     *,
     num_classes: int = 1000,
 ) -> float:
-    """Return the latency of a network, ms: the sum over its operators, with the table's correction where it has one.
+    """Return the latency of a network, ms: the sum over its operators, corrected if the table has a calibration.
 
     Args:
-        table: of a device.
-        network: a definition, or a resolved one.
-        input_size: side of the image, px; the definition's if not said.
-        num_classes: outputs of the classifier of a definition.
+        table: latency table of the device.
+        network: a definition or a plan.
+        input_size: side of the image, px (default: that of the definition).
+        num_classes: number of classes, for a definition (default: 1000).
 
     Raises:
         InputError: the table lacks an operator of the network.

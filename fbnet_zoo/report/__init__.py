@@ -1,1 +1,1 @@
-"""Pages and plots: self-contained HTML, with SVG drawn here."""
+"""Self-contained HTML pages about networks, files, measurements and searches, with SVG charts."""

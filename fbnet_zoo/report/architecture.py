@@ -1,8 +1,8 @@
-"""A network drawn from its plan: one cell for each block, in groups for each output stride.
+"""Drawing of a network: one cell per block, grouped by output stride.
 
-A cell shows the block as the tensors that flow through it, from left to right: the height of a shape is the number of
-channels, on a square-root scale that the whole network shares. Cells are small pictures of their own, so that a page
-can break the row anywhere; a residual connection never leaves its block, so that nothing is cut.
+A cell shows the tensors that flow through the block from left to right; the height of a shape is the number of
+channels, on a square-root scale common to the whole network. Each cell is a separate picture, so that a page can break
+the row between any two; residual connections stay inside their block.
 """
 
 import math
@@ -17,22 +17,22 @@ from fbnet_zoo.report.charts.svg import element, picture
 from fbnet_zoo.report.text import share
 
 WIDTH, HEIGHT = 74, 134
-"""Of a cell, px."""
+"""Size of a cell, px."""
 
 _FLOW = 46
-"""Where the tensors flow, px from the top of a cell."""
+"""Vertical position of the tensors, px from the top of a cell."""
 
 _TALLEST = 68
-"""Shape of the most channels of a network, px."""
+"""Height of the shape with the most channels in a network, px."""
 
 _WIDTHS = {"pointwise": 12, "kernel": 22, "pool": 6}
-"""Of shapes beside others, px."""
+"""Widths of shapes in blocks of several layers, px."""
 
 _SINGLE = 30
-"""Width of a shape that is a block of its own, px."""
+"""Width of a shape in a block of one layer, px."""
 
 _EDGE = 4
-"""Where the arc of a residual connection leaves and comes back, px from the sides of a cell."""
+"""Distance of the ends of a residual connection from the sides of a cell, px."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +40,10 @@ class Group:
     """Blocks under one heading.
 
     Attributes:
-        title: `Stem`, `Stage 8`, ….
+        title: heading, such as `Stem` or `Stage 8`.
         size: side of the output, px.
-        macs_share: of the whole network's.
-        cells: a picture of each block.
+        macs_share: fraction of the network's MACs.
+        cells: pictures of the blocks.
     """
 
     title: str
@@ -53,12 +53,12 @@ class Group:
 
     @property
     def cost(self) -> str:
-        """Its share of the MACs in words."""
+        """Fraction of the MACs, as text."""
         return f"{share(self.macs_share)} MACs"
 
 
 def draw(blocks: tuple[Block, ...]) -> tuple[Group, ...]:
-    """Draw all blocks of a network, for a page that sets the groups one after the other."""
+    """Return the pictures of all blocks of a network, in groups."""
     most_channels = max(max(shape.before, shape.after) for block in blocks for shape in block.shapes)
     most_macs = max(block.macs_share for block in blocks)
     return tuple(
@@ -77,7 +77,7 @@ def _group(title: str, members: tuple[Block, ...], most_channels: int, most_macs
 
 
 def _cell(block: Block, most_channels: int, most_macs: float) -> Markup:
-    """Draw one block; its numbers stand below it."""
+    """Draw one block, with its numbers below."""
     tall = [_height(max(shape.before, shape.after), most_channels) for shape in block.shapes]
     return picture(
         element("line", x1=0, x2=WIDTH, y1=_FLOW, y2=_FLOW, class_="flow"),
@@ -117,7 +117,7 @@ def _trapezoids(shapes: tuple[Shape, ...], most_channels: int) -> Iterator[Marku
 
 
 def _arc(tall: float) -> Iterator[Markup]:
-    """Draw the connection that carries the input around the block, and the sum at its end."""
+    """Draw a residual connection, and the sum at its end."""
     top, right = _FLOW - tall / 2 - 7, WIDTH - _EDGE
     path = f"M{_EDGE},{_FLOW} V{top + 6:.1f} q0,-6 6,-6 H{right - 6} q6,0 6,6 V{_FLOW}"
     yield element("path", d=path, class_="arc")

@@ -1,4 +1,4 @@
-"""What there is to say of each block of a network: its shapes, its size and what it costs."""
+"""Description of each block of a network: layers, output size and cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fbnet_zoo.spec import ArchSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One layer of a block: `pointwise` is 1x1, `kernel` looks around, `pool` takes the mean over the image."""
+    """One layer of a block: a 1x1 convolution (`pointwise`), a larger one (`kernel`) or global pooling (`pool`)."""
 
     kind: Literal["pointwise", "kernel", "pool"]
     before: int
@@ -26,13 +26,13 @@ class Block:
     """A block of a network, or its classifier.
 
     Attributes:
-        part: of the network, as `Cost.by_part` calls it.
-        shapes: its layers in order, with their channels; none for a skipped block.
-        heading: what it is, in a few characters.
-        words: the same at length.
-        channels: of the output.
+        part: part of the network, as in `Cost.by_part`.
+        shapes: layers in order; empty for a skip.
+        heading: short description.
+        words: full description.
+        channels: number of output channels.
         size: side of the output, px.
-        macs_share: of the whole network's.
+        macs_share: fraction of the network's MACs.
     """
 
     part: str
@@ -50,7 +50,7 @@ class Block:
 
     @property
     def title(self) -> str:
-        """All about it in one sentence."""
+        """Description, output size and cost in one sentence."""
         output = f"output {by(self.channels, self.size, self.size)}"
         cost = f"{short_count(self.macs)} MACs ({share(self.macs_share)}), {short_count(self.params)} parameters"
         return f"{self.words}; {output}; {cost}"
@@ -60,10 +60,10 @@ def blocks(spec: ArchSpec, cost: Cost, *, in_channels: int = 3, num_classes: int
     """Yield the blocks of a network in order.
 
     Args:
-        spec: the definition.
-        cost: of the network with the same channels and classes.
-        in_channels: channels of the image.
-        num_classes: outputs of the classifier.
+        spec: definition of the network.
+        cost: cost of the network with the same image channels and classes.
+        in_channels: channels of the image (default: 3).
+        num_classes: number of classes (default: 1000).
     """
     plan = planner.plan(spec, in_channels=in_channels, num_classes=num_classes)
     ends = {layer.name: layer.size_out for layer in walk(plan, cost.input_size)}
@@ -90,7 +90,7 @@ def blocks(spec: ArchSpec, cost: Cost, *, in_channels: int = 3, num_classes: int
 
 
 def part_title(part: str) -> str:
-    """Return the name of a part for headings.
+    """Return the heading of a part.
 
     >>> part_title("stages.8"), part_title("stem")
     ('Stage 8', 'Stem')
@@ -132,8 +132,8 @@ def _heading(block: BlockPlan, channels: int) -> str:
             return f"{_side(block.kernel_size)} conv"
         case InvertedResidualPlan():
             spatial = _spatial(block)
-            twice = f"{len(spatial)}·" if len(spatial) > 1 else ""
-            return f"{twice}{_side(spatial[0].kernel_size)} e{_expansion(block, channels)}"
+            repeats = f"{len(spatial)}·" if len(spatial) > 1 else ""
+            return f"{repeats}{_side(spatial[0].kernel_size)} e{_expansion(block, channels)}"
         case PoolHeadPlan():
             return f"pool e{_ratio(block.expand.out_channels, channels)}"
         case _:
@@ -147,16 +147,16 @@ def _words(block: BlockPlan, channels: int) -> str:
         case InvertedResidualPlan():
             return ", ".join(_residual_words(block, channels))
         case PoolHeadPlan():
-            return f"expansion {_ratio(block.expand.out_channels, channels)}, mean over the image, projection"
+            return f"expansion {_ratio(block.expand.out_channels, channels)}, global average pooling, projection"
         case _:
-            return "skipped, the input goes on unchanged"
+            return "skip, the input is passed on unchanged"
 
 
 def _residual_words(block: InvertedResidualPlan, channels: int) -> Iterator[str]:
     spatial = _spatial(block)
     kind = "depthwise" if block.depthwise else "full"
-    twice = f"{len(spatial)} times " if len(spatial) > 1 else ""
-    yield f"{twice}{kind} {_side(spatial[0].kernel_size)}{_stride_words(spatial[0])}"
+    repeats = f"{len(spatial)} times " if len(spatial) > 1 else ""
+    yield f"{repeats}{kind} {_side(spatial[0].kernel_size)}{_stride_words(spatial[0])}"
     yield f"expansion {_expansion(block, channels)}"
     if block.shuffle > 1:
         yield f"{block.shuffle} groups, shuffled"
@@ -167,7 +167,7 @@ def _residual_words(block: InvertedResidualPlan, channels: int) -> Iterator[str]
 
 
 def _spatial(block: InvertedResidualPlan) -> tuple[ConvPlan, ...]:
-    """Return the convolutions that look around: depthwise ones, or the full one of a fused block."""
+    """Return the spatial convolutions: the depthwise ones, or the full one of a fused block."""
     return block.depthwise or ((block.expand,) if block.expand is not None else ())
 
 

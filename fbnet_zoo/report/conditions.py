@@ -1,4 +1,4 @@
-"""What else was so while it was measured: one row for each process."""
+"""Table of measurement conditions, with one row per process."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,11 @@ from fbnet_zoo.stats import summarize
 
 
 def table(title: str, measurements: Sequence[Measurement]) -> Table:
-    """Return what the device told of itself before and after each process, and what was run."""
+    """Return the state of the device before and after each process, and the file that ran."""
     return Table(
         caption=f"Conditions on {title}, before → after",
         columns=columns(
-            "file", "precision", "end", "runs", "pinned to", "governor", "warmth", "battery", "load average",
+            "file", "precision", "end", "runs", "pinned to", "governor", "temperature", "battery", "load average",
             "memory before loading", "commit", "sha256",
         ),
         rows=[tuple(_row(measurement)) for measurement in measurements],
@@ -39,7 +39,7 @@ def _row(measurement: Measurement) -> Iterator[str]:
 
 
 def code(digest: str) -> Markup:
-    """Write the start of a digest, with the rest under the pointer."""
+    """Return the start of a digest, with the whole as tooltip."""
     return span(digest[:12], class_="code", title=digest)
 
 
@@ -47,8 +47,8 @@ def _runs(measurement: Measurement) -> str:
     count, outliers = len(measurement.samples_ms), len(summarize(measurement.samples_ms).outliers)
     each = f" of {measurement.runs_per_sample}" if measurement.runs_per_sample > 1 else ""
     odd = f", {counted(outliers, 'outlier')}" if outliers else ""
-    slowed = ", throttled" if measurement.throttled else ""
-    return f"{count}{each} after {measurement.warmup} to warm up{odd}{slowed}"
+    throttled = ", throttled" if measurement.throttled else ""
+    return f"{count}{each} after {measurement.warmup} warm-up{odd}{throttled}"
 
 
 def _governors(state: DeviceState) -> str:

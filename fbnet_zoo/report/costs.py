@@ -1,4 +1,4 @@
-"""What each part of a network costs, as a table."""
+"""Table of the cost of each part of a network."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from fbnet_zoo.report.text import by, megabytes, share, short_count
 
 
 def table(blocks: tuple[Block, ...], cost: Cost) -> Table:
-    """Return the costs of stem, stages, head and classifier, each as a number and as a share of the whole."""
+    """Return the costs of stem, stages, head and classifier, each absolute and relative to the whole."""
     parts = cost.by_part()
     return Table(
         caption=f"Cost of one image of {by(cost.input_size, cost.input_size)} px, by part of the network",
@@ -40,5 +40,5 @@ def _amounts(part: Cost, whole: Cost) -> Iterator[Markup]:
 
 
 def _amount(text: str, of_whole: float, *, exact: str) -> Markup:
-    """Write an amount with its share of the whole, as a number and as a bar."""
+    """Return an amount with its share of the whole, as a number and as a bar."""
     return span(meter(of_whole) + span(text, title=exact) + span(share(of_whole), class_="share"), class_="amount")

@@ -1,4 +1,4 @@
-"""The page of a bundle: the network, its files, and all that was measured of them."""
+"""The page of a bundle: the network, its files and their measurements."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC
@@ -25,20 +25,20 @@ def page(
     input_size: int | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """Return one self-contained HTML page about a network and its files.
+    """Return a self-contained HTML page about a network and its files.
 
-    The same records give the same page: it shows their dates, not its own.
+    Equal records give equal pages: the page shows their dates, not its own.
 
     Args:
-        spec: the definition.
-        manifests: of the files.
-        measurements: of any of them, on any device.
-        profiles: likewise.
-        input_size: side of the image, px; `None` is that of the files, else the definition's.
+        spec: definition of the network.
+        manifests: manifests of the files.
+        measurements: measurements of the files, on any devices.
+        profiles: profiles of the files, on any devices.
+        input_size: side of the image, px (default: that of the files, else of the definition).
         notes: sentences for the top of the page.
 
     Raises:
-        InputError: the size does not fit the network.
+        InputError: the network does not support the size.
     """
     channels, classes = _image_channels(manifests), _classes(manifests)
     size = _image_size(manifests) if input_size is None else input_size
@@ -64,7 +64,7 @@ def page(
 
 
 def _image_channels(manifests: Sequence[Manifest]) -> int:
-    """Return the channels of the images that the files take; 3 where there are no files."""
+    """Return the number of channels of the files' input; 3 without files."""
     for tensor in (tensor for manifest in manifests for tensor in manifest.inputs):
         if tensor.channel_order is not None:
             return 1 if tensor.channel_order == "grey" else 3
@@ -74,7 +74,7 @@ def _image_channels(manifests: Sequence[Manifest]) -> int:
 
 
 def _classes(manifests: Sequence[Manifest]) -> int:
-    """Return how many classes the files tell apart; ImageNet's where there are no files."""
+    """Return the number of classes of the files; 1000 without files."""
     sizes = [tensor.shape[-1] for manifest in manifests for tensor in manifest.outputs if tensor.layout == "NC"]
     return next((size for size in sizes if isinstance(size, int)), 1000)
 
@@ -84,14 +84,14 @@ def _image_size(manifests: Sequence[Manifest]) -> int | None:
 
 
 def _date(manifests: Sequence[Manifest], measurements: Sequence[Measurement]) -> str:
-    """Return when the newest of the records was made."""
+    """Return the date of the newest record."""
     dates = [manifest.created for manifest in manifests]
     dates += [measurement.date.astimezone(UTC).isoformat(timespec="seconds") for measurement in measurements]
     return day(max(dates)) if dates else ""
 
 
 def _facts(spent: Cost, manifests: Sequence[Manifest], measurements: Sequence[Measurement]) -> Iterator[Fact]:
-    """Yield the numbers for the top of the page: what the network costs, its smallest file, its fastest run."""
+    """Yield the numbers for the top of the page: cost of the network, smallest file and lowest latency."""
     yield Fact(value=short_count(spent.params), title="parameters", note=f"{spent.params:,}")
     yield Fact(value=short_count(spent.macs), title="multiply-accumulates", note=f"at {spent.input_size} px")
     peak = spent.peak_activations * BYTES_PER_VALUE
@@ -105,7 +105,7 @@ def _facts(spent: Cost, manifests: Sequence[Manifest], measurements: Sequence[Me
         yield _fastest(steady)
 
 
-def _fastest(steady: Sequence[latency.Timing]) -> Fact:
+def _fastest(steady: Sequence[latency.FileTiming]) -> Fact:
     best = min(steady, key=lambda timing: timing.summary.median)
     device, threads = latency.device_title(best.first.device), counted(best.first.threads, "thread")
     note = f"{best.first.file}, {best.first.precision}, {device}, {threads}"
@@ -113,13 +113,13 @@ def _fastest(steady: Sequence[latency.Timing]) -> Fact:
 
 
 def _origin(spec: ArchSpec, manifests: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
-    """Yield where the network and its weights are from."""
+    """Yield the origin of the network and its weights."""
     if spec.paper:
         arxiv = Markup('<a href="https://arxiv.org/abs/{0}">arXiv:{0}</a>').format(spec.paper.arxiv)
         yield "Paper", Markup("{}, {}, {}").format(spec.paper.title, spec.paper.venue, arxiv)
     if spec.source:
-        said = (spec.source.repository, spec.source.commit, spec.source.entry)
-        yield "Follows", ", ".join(part for part in said if part)
+        source = (spec.source.repository, spec.source.commit, spec.source.entry)
+        yield "Source", ", ".join(part for part in source if part)
     weights = {manifest.weights: manifest.license for manifest in manifests}
     yield "Weights", "; ".join(_weights(spec, *entry) for entry in weights.items()) or "none yet"
     if manifests:
@@ -127,18 +127,18 @@ def _origin(spec: ArchSpec, manifests: Sequence[Manifest]) -> Iterator[tuple[str
 
 
 def _weights(spec: ArchSpec, weights: str | None, license_: str | None) -> str:
-    """Return whose weights these are, under which licence, and the accuracy that was published with them."""
+    """Return name, license and published accuracy of weights."""
     entry = next((entry for entry in spec.weights if entry.tag == weights), None)
     published = entry and entry.top1 is not None and f"{entry.top1:g} % ImageNet-1k top-1 as published"
-    name = weights or "of unknown origin"
-    unlicensed = "" if name.startswith("random") else "no licence stated"
-    licence = f"licence {license_}" if license_ else unlicensed
-    return ", ".join(part for part in (name, licence, published) if part)
+    name = weights or "unknown origin"
+    unlicensed = "" if name.startswith("random") else "no license stated"
+    terms = f"license {license_}" if license_ else unlicensed
+    return ", ".join(part for part in (name, terms, published) if part)
 
 
 def _input(manifest: Manifest) -> str:
     recipe = manifest.preprocess
-    steps = f"shorter side to {recipe.resize} px ({recipe.interpolation}), centre {recipe.crop} px, {recipe.order}"
+    steps = f"shorter side to {recipe.resize} px ({recipe.interpolation}), center {recipe.crop} px, {recipe.order}"
     return f"{steps}, mean {_triple(recipe.mean)}, std {_triple(recipe.std)}"
 
 

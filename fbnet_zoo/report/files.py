@@ -1,4 +1,4 @@
-"""What manifests say: the files, how they compare with the network, and what quantizing did to them."""
+"""Tables of manifests: the files, their parity with the network, and their quantization."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from fbnet_zoo.report.html import columns as headed
 from fbnet_zoo.report.text import NOTHING, TIMES, counted, day, decibels, megabytes, share
 
 _ENOUGH_DB, _CEILING_DB = 20.0, 80.0
-"""Of a layer: below the first it is marked, above the second its column is cut."""
+"""SQNR limits: layers below the first are highlighted, columns above the second are clipped."""
 
 _NAMES = {"left": "not delegated", "delegated": "operators delegated"}
-"""Of facts, where the manifest's say too little."""
+"""Display names of facts whose key is unclear."""
 
 _WORST = 5
-"""Layers that are named beside the chart."""
+"""Number of layers listed below the chart."""
 
 
 def files(manifests: Sequence[Manifest]) -> Table:
-    """Return one row for each file."""
+    """Return the files, one per row."""
     fp32 = {manifest.target: manifest.file.size for manifest in manifests if manifest.precision == "fp32"}
     return Table(
         caption="Files",
-        columns=headed("file", "precision", ">size", ">of fp32", "format", "sha256", "made", "about it"),
+        columns=headed("file", "precision", ">size", ">vs. fp32", "format", "sha256", "created", "details"),
         rows=[
             (
                 manifest.file.file,
@@ -51,7 +51,7 @@ def _relative(size: int, fp32: int | None) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    """Write what the target's writer tells in one line."""
+    """Return the facts that a target's writer reported, in one line."""
     return ", ".join(_fact(_NAMES.get(name, name.replace("_", " ")), value) for name, value in facts.items())
 
 
@@ -64,7 +64,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 def parity(manifests: Sequence[Manifest]) -> Table:
-    """Return the worst figures of each file, beside what was demanded."""
+    """Return the worst case of each file, and whether it is within the tolerances."""
     return Table(
         caption="Worst agreement of each file with the PyTorch network",
         columns=headed("file", "precision", ">SNR", ">largest error", ">relative", ">same top-1", "verdict", "run by"),
@@ -97,17 +97,17 @@ def _verdict(manifest: Manifest) -> Markup:
     if record.tolerances is None or record.runtime is None:
         return span("run, without tolerances")
     report = ParityReport(runtime=record.runtime, tolerances=record.tolerances, cases=record.cases)
-    demanded = (
+    required = (
         f"at least {record.tolerances.min_snr_db:g} dB, error at most {record.tolerances.max_error:g} of the largest "
         f"logit, {share(record.tolerances.min_top1_agreement)} same top-1"
     )
     if report.passed:
-        return span("within tolerances", class_="good", title=demanded)
-    return span("outside tolerances", class_="warn", title=demanded)
+        return span("within tolerances", class_="good", title=required)
+    return span("outside tolerances", class_="warn", title=required)
 
 
 def cases(manifests: Sequence[Manifest]) -> Table:
-    """Return the figures of every case of every file."""
+    """Return every case of every file."""
     return Table(
         caption="Agreement with the PyTorch network, case by case",
         columns=headed("file", "precision", "images", ">SNR", ">largest error", ">relative", ">same top-1"),
@@ -120,12 +120,12 @@ def cases(manifests: Sequence[Manifest]) -> Table:
 
 
 def quantization(manifests: Sequence[Manifest]) -> Table:
-    """Return how each quantized file was made, and what was left of its answers."""
+    """Return how each quantized file was made, and how well its predictions agree with the float network."""
     return Table(
         caption="Quantized files, compared with the float network on real images",
         columns=headed(
-            "file", "precision", ">same top-1", ">asked for", ">SQNR", ">top-1", ">top-1 of fp32", "verdict",
-            ">compared on", "scheme", "ranges from",
+            "file", "precision", ">same top-1", ">required", ">SQNR", ">top-1", ">top-1 of fp32", "verdict",
+            ">evaluated on", "scheme", "calibrated with",
         ),
         rows=[tuple(_quantization_row(manifest, record)) for manifest, record in _quantized(manifests)],
     )  # fmt: skip
@@ -143,7 +143,7 @@ def _quantization_row(manifest: Manifest, record: QuantizationRecord) -> Iterato
     yield decibels(record.sqnr_db)
     yield _accuracy(record.top1)
     yield _accuracy(record.fp32_top1)
-    yield span("degraded", class_="warn") if record.degraded else span("kept its answers", class_="good")
+    yield span("degraded", class_="warn") if record.degraded else span("passed", class_="good")
     yield counted(record.evaluated, "image")
     yield record.scheme
     yield f"{record.calibration} ({counted(record.images, 'image')})"
@@ -155,14 +155,14 @@ def _accuracy(percent: float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerErrors:
-    """How far the layers of one quantized file are off.
+    """Quantization errors of the layers of one file.
 
     Attributes:
-        title: the file.
-        chart: a column for each layer.
-        summary: the worst of them, in words.
-        kept: layers in a higher precision, in words.
-        table: all numbers.
+        title: file name and precision.
+        chart: chart with a column for each layer.
+        summary: source of the figures and the worst layers.
+        kept: layers kept in a higher precision.
+        table: table of all layers.
     """
 
     title: str
@@ -173,11 +173,11 @@ class LayerErrors:
 
 
 def layer_errors(manifests: Sequence[Manifest]) -> list[LayerErrors]:
-    """Return the layers of each quantized file that tells of them, or of layers that it kept; on one scale."""
-    telling = [(manifest, record) for manifest, record in _quantized(manifests) if record.layers or record.kept]
-    best = max((layer.sqnr_db for _, record in telling for layer in record.layers), default=_CEILING_DB)
+    """Return the layer errors of each quantized file that records them or kept layers, on a common scale."""
+    recorded = [(manifest, record) for manifest, record in _quantized(manifests) if record.layers or record.kept]
+    best = max((layer.sqnr_db for _, record in recorded for layer in record.layers), default=_CEILING_DB)
     top = min(_CEILING_DB, max(_ENOUGH_DB, best))
-    return [_layer_errors(manifest, record, top) for manifest, record in telling]
+    return [_layer_errors(manifest, record, top) for manifest, record in recorded]
 
 
 def _layer_errors(manifest: Manifest, record: QuantizationRecord, top: float) -> LayerErrors:
@@ -206,7 +206,7 @@ def _layer_chart(layers: Sequence[LayerSqnr], kept: frozenset[str], title: str, 
     return columns(
         [_layer_mark(layer, layer.name in kept) for layer in layers],
         unit="dB",
-        label=f"SQNR of the {len(layers)} layers of {title}, in the order in which they run",
+        label=f"SQNR of the {len(layers)} layers of {title}, in execution order",
         top=top,
     )
 

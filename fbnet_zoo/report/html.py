@@ -1,4 +1,4 @@
-"""Pages from templates: everything that a page needs is in it."""
+"""Rendering of self-contained pages from templates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """Of a table.
+    """A column of a table.
 
     Attributes:
-        title: in the head, with the unit of all cells if they share one.
-        numeric: aligned to the right.
+        title: column header, with the unit if all cells share it.
+        numeric: whether cells are aligned to the right.
     """
 
     title: str
@@ -27,10 +27,10 @@ class Table:
     """Rows of cells; text is escaped, `Markup` is not.
 
     Attributes:
-        caption: what it shows, for those who cannot see where it stands.
-        columns: the first one names the row.
-        rows: as many cells each as there are columns.
-        total: a last row that sums up.
+        caption: caption, complete without the surrounding page.
+        columns: columns; the first names the row.
+        rows: rows, with one cell per column.
+        total: last row with totals.
     """
 
     caption: str
@@ -44,10 +44,10 @@ class Fact:
     """A number at the top of a page.
 
     Attributes:
-        value: of it, with its unit.
-        title: what it is.
-        note: more of it.
-        verdict: `good` or `warn`, where the note is one.
+        value: number with its unit.
+        title: name of the number.
+        note: additional information.
+        verdict: `good` or `warn` if the note is a verdict.
     """
 
     value: str
@@ -57,7 +57,7 @@ class Fact:
 
 
 def columns(*titles: str) -> tuple[Column, ...]:
-    """Return columns; `>` in front of a title makes it one of numbers.
+    """Return columns; a title that starts with `>` makes a numeric one.
 
     >>> columns("file", ">size, MB")[1]
     Column(title='size, MB', numeric=True)
@@ -66,20 +66,20 @@ def columns(*titles: str) -> tuple[Column, ...]:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the page that a template of this package makes; every value that is no `Markup` is escaped."""
+    """Return the page from a template of this package; all values but `Markup` are escaped."""
     return _environment().get_template(template).render(**values)
 
 
 def span(text: str, *, class_: str = "", title: str = "") -> Markup:
-    """Return text with a style, or with more under the pointer.
+    """Return text with a CSS class or a tooltip.
 
     >>> span("19.28 MB", title="19,275,928 bytes")
     Markup('<span title="19,275,928 bytes">19.28 MB</span>')
     """
-    said = Markup("").join(
+    attributes = Markup("").join(
         Markup(' {}="{}"').format(name, value) for name, value in (("class", class_), ("title", title)) if value
     )
-    return Markup("<span{}>{}</span>").format(said, text)
+    return Markup("<span{}>{}</span>").format(attributes, text)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What measurements say: how long each file takes on each device."""
+"""Charts and tables of measurements: latency of each file on each device."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from markupsafe import Markup
 from fbnet_zoo.benchmarks.measure import Measurement
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.report import conditions
-from fbnet_zoo.report.charts.bars import Bar, Reference, Tone, bars
+from fbnet_zoo.report.charts.bars import Bar, ReferenceLine, Tone, bars
 from fbnet_zoo.report.html import Table, columns, span
 from fbnet_zoo.report.text import NOTHING, bare_milliseconds, counted, day, memory, milliseconds, versions
 from fbnet_zoo.stats import Summary, summarize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """One file on one device with one number of threads: all processes that ran it.
+class FileTiming:
+    """All processes that ran one file on one device with the same number of threads.
 
     Attributes:
-        processes: their measurements.
-        summary: of the samples of all of them.
+        processes: measurements of the processes.
+        summary: summary of the samples of all processes.
     """
 
     processes: tuple[Measurement, ...]
@@ -29,12 +29,12 @@ class Timing:
 
     @property
     def first(self) -> Measurement:
-        """One that tells what all have in common."""
+        """A measurement with the fields that all have in common."""
         return self.processes[0]
 
     @property
     def throttled(self) -> int:
-        """In how many processes the device slowed itself down."""
+        """Number of processes during which the device was throttled."""
         return sum(process.throttled for process in self.processes)
 
 
@@ -43,12 +43,12 @@ class DeviceLatency:
     """All timings of one device.
 
     Attributes:
-        title: which device.
-        about: more of it.
-        chart: a bar for each timing.
-        table: their numbers.
-        conditions: what else was so at the time, process by process.
-        made_with: versions of all that took part.
+        title: name of the device.
+        about: description of the device.
+        chart: chart with a bar for each timing.
+        table: table of the timings.
+        conditions: table of the conditions of each process.
+        made_with: versions of every library used.
     """
 
     title: str
@@ -59,22 +59,22 @@ class DeviceLatency:
     made_with: str
 
 
-def timings(measurements: Iterable[Measurement]) -> list[Timing]:
-    """Put the processes that ran the same together, in the order in which they appear."""
+def timings(measurements: Iterable[Measurement]) -> list[FileTiming]:
+    """Group the processes that ran the same file under the same conditions, in order of appearance."""
     groups: dict[tuple[object, ...], list[Measurement]] = {}
     for each in measurements:
         runtime = each.runtime, each.backend, each.threads
         key = each.device.kind, each.device.id, each.file, each.sha256, each.precision, *runtime
         groups.setdefault(key, []).append(each)
     return [
-        Timing(processes=tuple(group), summary=summarize([sample for each in group for sample in each.samples_ms]))
+        FileTiming(processes=tuple(group), summary=summarize([sample for each in group for sample in each.samples_ms]))
         for group in groups.values()
     ]
 
 
 def by_device(measurements: Sequence[Measurement]) -> list[DeviceLatency]:
-    """Return the timings of each device, in the order in which devices appear."""
-    devices: dict[tuple[str, str], list[Timing]] = {}
+    """Return the timings of each device, in order of appearance."""
+    devices: dict[tuple[str, str], list[FileTiming]] = {}
     for timing in timings(measurements):
         device = timing.first.device
         devices.setdefault((device.kind, device.id), []).append(timing)
@@ -82,13 +82,13 @@ def by_device(measurements: Sequence[Measurement]) -> list[DeviceLatency]:
 
 
 def device_title(device: DeviceInfo) -> str:
-    """Return what a device is called: maker and model, or kind and id where it does not say."""
+    """Return the name of a device: manufacturer and model, or kind and ID if they are unknown."""
     named = " ".join(part for part in (device.manufacturer, device.model) if part)
     return f"{named} ({device.kind})" if named else f"{device.kind} {device.id}"
 
 
 def device_about(device: DeviceInfo) -> str:
-    """Return what else is known of a device, in one line."""
+    """Return the description of a device, in one line."""
     facts = (
         device.soc,
         device.system,
@@ -100,7 +100,7 @@ def device_about(device: DeviceInfo) -> str:
     return " · ".join(fact for fact in facts if fact)
 
 
-def _device_latency(group: Sequence[Timing]) -> DeviceLatency:
+def _device_latency(group: Sequence[FileTiming]) -> DeviceLatency:
     device = group[0].first.device
     title, processes = device_title(device), [process for timing in group for process in timing.processes]
     return DeviceLatency(
@@ -118,7 +118,7 @@ def _device_latency(group: Sequence[Timing]) -> DeviceLatency:
     )
 
 
-def _bar(timing: Timing) -> Bar:
+def _bar(timing: FileTiming) -> Bar:
     first, summary = timing.first, timing.summary
     note = " · throttled" if timing.throttled else ""
     tone: Tone = "warn" if timing.throttled else "plain" if first.precision == "fp32" else "strong"
@@ -136,15 +136,15 @@ def _runtime(measurement: Measurement) -> str:
     return f"{measurement.runtime} {measurement.backend}" if measurement.backend else measurement.runtime
 
 
-def _reference(group: Sequence[Timing]) -> Reference | None:
-    """Return the fastest fp32 as a line to compare with, where there is something to compare."""
+def _reference(group: Sequence[FileTiming]) -> ReferenceLine | None:
+    """Return a line at the fastest fp32 timing, if there are other precisions to compare with it."""
     fp32 = [timing.summary.median for timing in group if timing.first.precision == "fp32" and not timing.throttled]
     if not fp32 or len({timing.first.precision for timing in group}) == 1:
         return None
-    return Reference(value=min(fp32), text=f"fastest fp32, {milliseconds(min(fp32))}")
+    return ReferenceLine(value=min(fp32), text=f"fastest fp32, {milliseconds(min(fp32))}")
 
 
-def _table(title: str, group: Sequence[Timing]) -> Table:
+def _table(title: str, group: Sequence[FileTiming]) -> Table:
     return Table(
         caption=f"Times on {title}, ms",
         columns=columns(
@@ -155,7 +155,7 @@ def _table(title: str, group: Sequence[Timing]) -> Table:
     )  # fmt: skip
 
 
-def _row(timing: Timing) -> Iterator[str]:
+def _row(timing: FileTiming) -> Iterator[str]:
     first, summary = timing.first, timing.summary
     yield first.file
     yield first.precision
@@ -172,7 +172,7 @@ def _row(timing: Timing) -> Iterator[str]:
     yield day(max(process.date for process in timing.processes))
 
 
-def _throttled(timing: Timing) -> str:
+def _throttled(timing: FileTiming) -> str:
     if not timing.throttled:
         return ""
     several = len(timing.processes) > 1

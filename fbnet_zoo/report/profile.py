@@ -1,4 +1,4 @@
-"""A per-operator profile as a picture, as tables and as a page."""
+"""Charts, tables and page of an operator profile."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from fbnet_zoo.report.latency import device_about, device_title
 from fbnet_zoo.report.text import bare_milliseconds, counted, milliseconds, share
 
 _TOP = 12
-"""Operators in the table of the slowest."""
+"""Number of operators in the table of the slowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileView:
-    """A profile, drawn.
+    """Charts and tables of a profile.
 
     Attributes:
-        title: which file, and what ran it.
-        facts: what was traced and how long it took, in one line.
-        device: where, in one line.
-        warning: of operators that no backend ran.
-        flame: all operators, below the parts and blocks of the network or below their kinds.
-        order: what the flame's rows are, in words.
-        kinds: time of each kind of operator.
-        slowest: the operators that take longest.
-        everything: all of them in order.
+        title: file and runtime.
+        facts: number of runs and total times, in one line.
+        device: description of the device, in one line.
+        warning: sentence about operators outside the backend.
+        flame: flame graph of all operators, below the parts and blocks of the network or below their kinds.
+        order: description of the rows of the flame graph.
+        kinds: table of the time by kind of operator.
+        slowest: table of the slowest operators.
+        everything: table of all operators in order.
     """
 
     title: str
@@ -45,12 +45,12 @@ class ProfileView:
 
 
 def page(profile: Profile) -> str:
-    """Return one self-contained HTML page about a profile."""
+    """Return a self-contained HTML page about a profile."""
     return render("profile.html.jinja", name=profile.model, profile=view(profile))
 
 
 def view(profile: Profile) -> ProfileView:
-    """Draw a profile, for a page."""
+    """Return the charts and tables of a profile."""
     operators = profile.operators
     total = _total(operators)
     slowest = sorted(operators, key=lambda operator: operator.median_ms, reverse=True)[:_TOP]
@@ -65,13 +65,13 @@ def view(profile: Profile) -> ProfileView:
         order=_order(operators),
         kinds=_kinds(operators, total),
         slowest=_table(f"The {len(slowest)} slowest of {counted(len(operators), 'operator')}", slowest, total),
-        everything=_table("All operators, in the order in which they run", operators, total),
+        everything=_table("All operators, in execution order", operators, total),
     )
 
 
 def _facts(profile: Profile, total: float) -> str:
     facts = (
-        f"{milliseconds(profile.total_ms)} in all, median of {counted(profile.runs, 'traced run')}",
+        f"{milliseconds(profile.total_ms)} total, median of {counted(profile.runs, 'traced run')}",
         f"{milliseconds(total)} in {counted(len(profile.operators), 'operator')}",
         f"loading {milliseconds(profile.load_ms)}" if profile.load_ms is not None else "",
         counted(profile.threads, "thread") if profile.threads else "",
@@ -89,12 +89,12 @@ def _warning(profile: Profile) -> str:
 
 def _order(operators: Sequence[OperatorTime]) -> str:
     if _knows_modules(operators):
-        return "From above: part, block, operator, in the order in which they run."
-    return "Operators below their kind; their names do not tell which part of the network they belong to."
+        return "From top: part, block, operator, in execution order."
+    return "Operators below their kind, as their names do not identify parts of the network."
 
 
 def _flame(operators: Sequence[OperatorTime], total: float) -> list[list[Mark]]:
-    """Return the operators below the parts and blocks of the network; below their kinds where these are not known."""
+    """Return the operators below the parts and blocks of the network or, if these are unknown, below their kinds."""
     groupings: tuple[Callable[[OperatorTime], str], ...] = (_part, _block)
     if not _knows_modules(operators):
         operators, groupings = _by_kind(operators), (_kind,)
@@ -103,7 +103,7 @@ def _flame(operators: Sequence[OperatorTime], total: float) -> list[list[Mark]]:
 
 
 def _knows_modules(operators: Sequence[OperatorTime]) -> bool:
-    """Tell whether the names of most operators, by time, are those of modules."""
+    """Return whether most operators, by time, are named after modules."""
     known = _total(operator for operator in operators if _part(operator))
     return 2 * known > _total(operators)
 
@@ -113,7 +113,7 @@ def _kind(operator: OperatorTime) -> str:
 
 
 def _by_kind(operators: Sequence[OperatorTime]) -> list[OperatorTime]:
-    """Return the operators with those of one kind together, the kinds that take longest first."""
+    """Return the operators sorted by kind, slowest kind first."""
     times: dict[str, float] = {}
     for operator in operators:
         times[operator.kind] = times.get(operator.kind, 0) + operator.median_ms
@@ -125,7 +125,7 @@ def _total(operators: Iterable[OperatorTime]) -> float:
 
 
 def _part(operator: OperatorTime) -> str:
-    """Return the part of the network that an operator belongs to; nothing where its name does not tell.
+    """Return the part of the network that an operator belongs to; empty if unknown.
 
     >>> _part(OperatorTime(name="stages.8.1.expand.conv", kind="Conv", samples_ms=(), median_ms=1.0))
     'Stage 8'
@@ -149,7 +149,7 @@ def _block(operator: OperatorTime) -> str:
 
 def _group_mark(label: str, members: Iterator[OperatorTime], total: float) -> Mark:
     taken = _total(members)
-    name = label or "elsewhere"
+    name = label or "other"
     return Mark(value=taken, label=label, title=f"{name}: {milliseconds(taken)}, {_share(taken, total)}", tone="strong")
 
 

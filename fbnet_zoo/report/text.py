@@ -1,9 +1,9 @@
-"""Numbers as the pages write them: with their units, and no more digits than can be read."""
+"""Formatting of numbers for pages, with units and a readable number of digits."""
 
 from datetime import UTC, datetime
 
 NOTHING = "\N{EN DASH}"
-"""Stands where there is no value."""
+"""Placeholder for missing values."""
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -11,7 +11,7 @@ _FINE, _MIDDLE, _MANY = 1, 100, 1000
 
 
 def milliseconds(value: float | None) -> str:
-    """Write a time.
+    """Return a time as text.
 
     >>> milliseconds(0.0421), milliseconds(12.345), milliseconds(1234.5)
     ('0.042 ms', '12.35 ms', '1234.5 ms')
@@ -20,13 +20,13 @@ def milliseconds(value: float | None) -> str:
 
 
 def bare_milliseconds(value: float) -> str:
-    """Write a time without its unit, for columns that have it in their head."""
+    """Return a time without its unit, for columns that have it in the header."""
     digits = 3 if value < _FINE else 2 if value < _MIDDLE else 1
     return f"{value:.{digits}f}"
 
 
 def amount(value: float, unit: str) -> str:
-    """Write a cost of a network in its unit, with three digits at least where it is not a count.
+    """Return a cost of a network in its unit, with at least three digits unless it is a count.
 
     >>> amount(0.02817, "ms"), amount(12.345, "ms"), amount(4811776, "MACs"), amount(0.5, "mJ")
     ('0.0282 ms', '12.35 ms', '4.81 M MACs', '0.5 mJ')
@@ -38,7 +38,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time that people wait for.
+    """Return a duration as text.
 
     >>> duration(8.44), duration(754), duration(7530)
     ('8.4 s', '12 min 34 s', '2 h 5 min')
@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 
 
 def megabytes(size: float) -> str:
-    """Write bytes as MB of 10^6 bytes.
+    """Return a size in bytes as MB of 10^6 bytes.
 
     >>> megabytes(19275928), megabytes(4096)
     ('19.28 MB', '0.004 MB')
@@ -61,7 +61,7 @@ def megabytes(size: float) -> str:
 
 
 def memory(megabytes_: float | None) -> str:
-    """Write memory that is given in MB.
+    """Return an amount of memory, given in MB.
 
     >>> memory(143.25)
     '143.2 MB'
@@ -70,7 +70,7 @@ def memory(megabytes_: float | None) -> str:
 
 
 def short_count(count: int) -> str:
-    """Write a large count in thousands, millions or thousands of millions.
+    """Return a large count in thousands, millions or billions.
 
     >>> short_count(291004424), short_count(4818216), short_count(4200), short_count(999)
     ('291 M', '4.82 M', '4.20 k', '999')
@@ -82,7 +82,7 @@ def short_count(count: int) -> str:
 
 
 def share(value: float) -> str:
-    """Write a share of 1 in percent.
+    """Return a fraction in percent.
 
     >>> share(0.0421), share(1), share(0.00003), share(0)
     ('4.2 %', '100.0 %', '< 0.1 %', '0.0 %')
@@ -91,7 +91,7 @@ def share(value: float) -> str:
 
 
 def by(*sizes: int) -> str:
-    """Write sizes as a product.
+    """Return sizes as a product.
 
     >>> by(16, 7, 7) == f"16 {TIMES} 7 {TIMES} 7"
     True
@@ -100,7 +100,7 @@ def by(*sizes: int) -> str:
 
 
 def decibels(value: float) -> str:
-    """Write a ratio in dB.
+    """Return a ratio in dB as text.
 
     >>> decibels(115.473)
     '115.5 dB'
@@ -109,7 +109,7 @@ def decibels(value: float) -> str:
 
 
 def day(when: datetime | str) -> str:
-    """Write a moment to the minute, in UTC; text that is none stays as it is.
+    """Return date and time to the minute, in UTC; text that is not a date stays unchanged.
 
     >>> day("2026-11-21T02:52:14+00:00"), day("once")
     ('2026-11-21 02:52 UTC', 'once')
@@ -123,7 +123,7 @@ def day(when: datetime | str) -> str:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Write a number of things.
+    """Return a count with its noun in the right number.
 
     >>> counted(1, "run"), counted(20, "run"), counted(2, "entry", "entries")
     ('1 run', '20 runs', '2 entries')
@@ -132,7 +132,7 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def versions(records: list[dict[str, str]]) -> str:
-    """Write the versions of all libraries that took part; where records differ, all of them.
+    """Return the versions of all libraries; several for those that differ between records.
 
     >>> versions([{"torch": "2.13.0"}, {"torch": "2.13.0", "onnx": "1.23.2"}, {"onnx": "1.20"}])
     'onnx 1.20 and 1.23.2, torch 2.13.0'

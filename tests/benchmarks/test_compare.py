@@ -34,7 +34,7 @@ def test_pairs_are_measured_in_turn_and_the_turns_alternate() -> None:
 
 
 def test_too_few_pairs_are_refused() -> None:
-    with pytest.raises(InputError, match="4 pairs carry no interval; measure at least 5"):
+    with pytest.raises(InputError, match="4 pairs are too few for a confidence interval; measure at least 5"):
         next(measure_pairs(lambda model: measurement(), A, B, pairs=4))
 
 
@@ -69,10 +69,10 @@ def test_throttled_measurements_are_counted() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"threads": 4}, "different threads cannot be compared: 1 and 4"),
-        ({"runtime": "onnxruntime"}, "different runtime cannot be compared: executor_runner and onnxruntime"),
-        ({"affinity": "f0"}, "different affinity"),
-        ({"device": PHONE.model_copy(update={"id": "ffffffff"})}, "different device .*0a1b2c3d.* and .*ffffffff"),
+        ({"threads": 4}, "differ in threads cannot be compared: 1 and 4"),
+        ({"runtime": "onnxruntime"}, "differ in runtime cannot be compared: executor_runner and onnxruntime"),
+        ({"affinity": "f0"}, "differ in affinity"),
+        ({"device": PHONE.model_copy(update={"id": "ffffffff"})}, "differ in device .*0a1b2c3d.* and .*ffffffff"),
     ],
 )
 def test_different_conditions_cannot_be_compared(change: dict[str, Any], text: str) -> None:
@@ -88,10 +88,10 @@ def test_files_of_different_formats_have_different_runtimes() -> None:
 
 def test_too_few_timings_cannot_be_compared() -> None:
     """One sample on each side would always show a difference."""
-    with pytest.raises(InputError, match="1 timings carry no interval"):
+    with pytest.raises(InputError, match="1 timings are too few for a confidence interval"):
         compare([measurement([10.0])], [measurement([10.1])])
 
 
 def test_a_side_without_measurements_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="not 1 of A and 0 of B"):
+    with pytest.raises(InputError, match="got 1 of A and 0 of B"):
         compare([measurement()], [])

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, Inputs, Measurement, ModelFile
 from fbnet_zoo.errors import DeviceError, DeviceLostError, InputError, ModelFileError
 from fbnet_zoo.latency.device import DeviceInfo
 from tests.helpers.measurements import PHONE, measurement
 
 TASKS = [
-    Task(model=ModelFile(path=Path(name), name=name, target="executorch", precision="fp32"), threads=threads)
+    ModelRun(model=ModelFile(path=Path(name), name=name, target="executorch", precision="fp32"), threads=threads)
     for threads, name in enumerate("abcd", start=1)
 ]
 
@@ -109,7 +109,7 @@ def test_devices_that_cannot_be_cleaned_up_do_not_cost_results(caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         assert measure_all({"x": Pretender(clean=clean)}, TASKS, kept.append) == ()
     assert len(kept) == 4
-    assert "x: could not be cleaned up: unplugged" in caplog.text
+    assert "x: cleanup failed: unplugged" in caplog.text
 
 
 def test_no_device_is_no_work() -> None:
@@ -128,7 +128,7 @@ def test_leaving_a_device_cleans_it_and_keeps_the_first_error() -> None:
         pass
     with pytest.raises(ValueError, match="first") as caught, Pretender(clean=clean):
         raise ValueError("first")
-    assert caught.value.__notes__ == ["cleaning up failed too: no way"]
+    assert caught.value.__notes__ == ["cleanup failed too: no way"]
 
 
 def test_each_may_have_tasks_of_its_own() -> None:

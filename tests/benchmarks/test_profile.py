@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.benchmarks.profile import from_etdump, from_onnxruntime
+from fbnet_zoo.benchmarks.profile import TraceContext, from_etdump, from_onnxruntime
 from fbnet_zoo.errors import InputError
 from tests.helpers.paths import DATA
 
@@ -30,7 +30,7 @@ def told() -> dict[str, list[list[float]]]:
 @pytest.mark.executorch
 class TestEtdump:
     def test_operators(self, told: dict[str, list[list[float]]]) -> None:
-        profile = from_etdump(ETDUMP, model="small")
+        profile = from_etdump(ETDUMP, TraceContext(model="small"))
         assert [(each.name, each.kind, each.delegated) for each in profile.operators] == [
             ("Transpose (ND, X32) #1", "Transpose (ND, X32)", True),
             ("Convolution (NHWC, F32) IGEMM #1", "Convolution (NHWC, F32) IGEMM", True),
@@ -46,13 +46,13 @@ class TestEtdump:
         assert mean.samples_ms == pytest.approx(told["native_call_mean.out"][0])
 
     def test_operators_are_the_time_of_all_calls(self, told: dict[str, list[list[float]]]) -> None:
-        profile = from_etdump(ETDUMP, model="small")
+        profile = from_etdump(ETDUMP, TraceContext(model="small"))
         calls = [sum(run) for run in zip(*told["DELEGATE_CALL"], *told["native_call_mean.out"], strict=True)]
         operators = [sum(run) for run in zip(*(each.samples_ms for each in profile.operators), strict=True)]
         assert operators == pytest.approx(calls, abs=1e-5)
 
     def test_whole(self, told: dict[str, list[list[float]]]) -> None:
-        profile = from_etdump(ETDUMP, model="small", file="small.pte", threads=2)
+        profile = from_etdump(ETDUMP, TraceContext(model="small", file="small.pte", threads=2))
         assert profile.total_ms == sorted(told["Method::execute"][0])[1]
         assert profile.load_ms == pytest.approx(0.353114)
         assert (profile.runs, profile.file, profile.threads) == (3, "small.pte", 2)
@@ -60,14 +60,14 @@ class TestEtdump:
         assert profile.undelegated_share == pytest.approx(left / sum(each.median_ms for each in profile.operators))
 
     def test_warmup_is_left_out(self, told: dict[str, list[list[float]]]) -> None:
-        profile = from_etdump(ETDUMP, model="small", warmup=1)
+        profile = from_etdump(ETDUMP, TraceContext(model="small", warmup=1))
         assert profile.runs == 2
         assert profile.total_ms == pytest.approx(sum(told["Method::execute"][0][1:]) / 2)
         assert all(len(each.samples_ms) == 2 for each in profile.operators)
 
     def test_nothing_but_warmup(self) -> None:
-        with pytest.raises(InputError, match="holds no run of the model beyond a warm-up of 3; trace more"):
-            from_etdump(ETDUMP, model="small", warmup=3)
+        with pytest.raises(InputError, match="has no runs after 3 warm-up runs; trace more"):
+            from_etdump(ETDUMP, TraceContext(model="small", warmup=3))
 
     @pytest.mark.parametrize(
         "content", [b"", b"not a trace", ETDUMP.read_bytes()[:1500]], ids=["empty", "text", "half"]
@@ -75,12 +75,12 @@ class TestEtdump:
     def test_damaged(self, content: bytes, tmp_path: Path) -> None:
         path = tmp_path / "trace.etdp"
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"trace\.etdp: not an ETDump, or a damaged one"):
-            from_etdump(path, model="small")
+        with pytest.raises(InputError, match=r"trace\.etdp: not an ETDump, or damaged"):
+            from_etdump(path, TraceContext(model="small"))
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="there is no such trace"):
-            from_etdump(tmp_path / "trace.etdp", model="small")
+        with pytest.raises(InputError, match="no such file"):
+            from_etdump(tmp_path / "trace.etdp", TraceContext(model="small"))
 
 
 class TestOnnxruntime:
@@ -98,7 +98,7 @@ class TestOnnxruntime:
 
     def read(self, path: Path, content: object, **options: Any) -> Any:
         path.write_text(json.dumps(content))
-        return from_onnxruntime(path, model="net", **options)
+        return from_onnxruntime(path, TraceContext(model="net", **options))
 
     def test_runs_after_the_warmup_count(self, tmp_path: Path) -> None:
         profile = self.read(tmp_path / "p.json", self.events("CPUExecutionProvider"), warmup=1)
@@ -119,16 +119,16 @@ class TestOnnxruntime:
 
     @pytest.mark.parametrize("content", [{"a": 1}, 3, [1, 2], None], ids=str)
     def test_other_json(self, content: object, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="not a profile of onnxruntime, which is a JSON list of events"):
+        with pytest.raises(InputError, match="not a profile of onnxruntime; expected a JSON list of events"):
             self.read(tmp_path / "p.json", content)
 
     def test_nothing_but_warmup(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="holds no run of the model beyond a warm-up of 3; profile more"):
+        with pytest.raises(InputError, match="has no runs after 3 warm-up runs; profile more"):
             self.read(tmp_path / "p.json", self.events("CPUExecutionProvider"), warmup=3)
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be read: No such file"):
-            from_onnxruntime(tmp_path / "none.json", model="net")
+            from_onnxruntime(tmp_path / "none.json", TraceContext(model="net"))
 
 
 def event(name: str, start: int, duration: int, about: dict[str, str] | None = None) -> dict[str, Any]:

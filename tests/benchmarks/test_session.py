@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fbnet_zoo.benchmarks.devices.adb import Server
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.benchmarks.session import remaining
 from fbnet_zoo.benchmarks.store import append, read
@@ -19,7 +19,7 @@ from tests.helpers.phone import FAST, Plug, device_of
 
 
 @pytest.fixture
-def tasks(tmp_path: Path) -> list[Task]:
+def tasks(tmp_path: Path) -> list[ModelRun]:
     """Three files, of which the first two differ in their content only."""
     files = []
     for number, precision in enumerate(("fp32", "fp32", "int8")):
@@ -27,16 +27,16 @@ def tasks(tmp_path: Path) -> list[Task]:
         path.parent.mkdir()
         path.write_bytes(f"weights {number}".encode())
         files.append(ModelFile(path=path, name="net", target="executorch", precision=precision))
-    return [Task(model=file, runs=3, warmup=2) for file in files]
+    return [ModelRun(model=file, runs=3, warmup=2) for file in files]
 
 
-def result_of(task: Task, **changes: Any) -> Measurement:
+def result_of(task: ModelRun, **changes: Any) -> Measurement:
     content = task.model.path.read_bytes()
     fields = {"sha256": sha256(content).hexdigest(), "precision": task.model.precision, "warmup": task.warmup}
     return measurement([1.0] * task.runs, **{"threads": task.threads, **fields, **changes})
 
 
-def test_what_is_stored_is_left_out_in_whatever_order(tasks: list[Task]) -> None:
+def test_what_is_stored_is_left_out_in_whatever_order(tasks: list[ModelRun]) -> None:
     stored = [result_of(tasks[2]), result_of(tasks[0])]
     assert remaining(tasks, stored, PHONE.id) == (tasks[1],)
     assert remaining(tasks, [], PHONE.id) == tuple(tasks)
@@ -56,31 +56,31 @@ def test_what_is_stored_is_left_out_in_whatever_order(tasks: list[Task]) -> None
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_was_measured_otherwise_does_not_count(tasks: list[Task], change: dict[str, Any]) -> None:
+def test_what_was_measured_otherwise_does_not_count(tasks: list[ModelRun], change: dict[str, Any]) -> None:
     task = tasks[0]
     assert remaining([task], [result_of(task)], PHONE.id) == ()
     assert remaining([task], [result_of(task).model_copy(update=change)], PHONE.id) == (task,)
 
 
-def test_runs_of_which_only_the_total_is_known_count_as_that_many(tasks: list[Task]) -> None:
+def test_runs_of_which_only_the_total_is_known_count_as_that_many(tasks: list[ModelRun]) -> None:
     stored = result_of(tasks[0]).model_copy(update={"samples_ms": (1.0,), "runs_per_sample": 3})
     assert remaining(tasks[:1], [stored], PHONE.id) == ()
 
 
-def test_a_task_that_is_there_twice_is_done_twice(tasks: list[Task]) -> None:
+def test_a_task_that_is_there_twice_is_done_twice(tasks: list[ModelRun]) -> None:
     pair = [tasks[0], tasks[1], tasks[1], tasks[0]]
     stored = [result_of(tasks[0]), result_of(tasks[1])]
     assert remaining(pair, stored, PHONE.id) == (tasks[1], tasks[0])
     assert remaining(pair, stored * 3, PHONE.id) == ()
 
 
-def test_a_file_that_changed_is_measured_again(tasks: list[Task]) -> None:
+def test_a_file_that_changed_is_measured_again(tasks: list[ModelRun]) -> None:
     stored = [result_of(task) for task in tasks]
     tasks[1].model.path.write_bytes(b"trained further")
     assert remaining(tasks, stored, PHONE.id) == (tasks[1],)
 
 
-def test_a_folder_is_known_by_its_content(tmp_path: Path, tasks: list[Task]) -> None:
+def test_a_folder_is_known_by_its_content(tmp_path: Path, tasks: list[ModelRun]) -> None:
     package = tmp_path / "net.mlpackage"
     package.mkdir()
     (package / "weights").write_bytes(b"w")
@@ -92,14 +92,14 @@ def test_a_folder_is_known_by_its_content(tmp_path: Path, tasks: list[Task]) -> 
     assert remaining([task], [stored], PHONE.id) == (task,)
 
 
-def test_a_file_that_is_not_there_is_an_error(tasks: list[Task]) -> None:
+def test_a_file_that_is_not_there_is_an_error(tasks: list[ModelRun]) -> None:
     tasks[0].model.path.unlink()
     with pytest.raises(InputError, match=r"net\.pte: the model cannot be read: No such file"):
         remaining(tasks, [], PHONE.id)
 
 
 def test_after_a_lost_phone_the_rest_is_measured_and_nothing_twice(
-    plug: Plug, runner: Path, tmp_path: Path, tasks: list[Task]
+    plug: Plug, runner: Path, tmp_path: Path, tasks: list[ModelRun]
 ) -> None:
     """The whole way, through the real adb: partial results are kept and a second session completes them."""
     phone, store = plug(), tmp_path / "results.jsonl"

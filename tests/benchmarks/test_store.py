@@ -71,7 +71,7 @@ def test_an_unfinished_line_costs_only_itself(tmp_path: Path, caplog: pytest.Log
     os.truncate(store, size + 100)
     with caplog.at_level(logging.WARNING):
         assert [each.samples_ms for each in read(store)] == [(1.0,)]
-    assert f"{store}:2: an unfinished line was left out" in caplog.text
+    assert f"{store}:2: skipped a partial line" in caplog.text
     append(store, measurement([3.0]))
     assert [each.samples_ms for each in read(store)] == [(1.0,), (3.0,)]
 
@@ -100,12 +100,12 @@ def test_lines_that_are_no_measurement_are_refused(tmp_path: Path, change: dict[
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.jsonl: cannot be read: No such file"):
         read(tmp_path / "nothing.jsonl")
-    with pytest.raises(InputError, match="the measurement cannot be added"):
+    with pytest.raises(InputError, match="cannot append the measurement"):
         append(tmp_path, measurement())
 
 
 def test_a_disk_that_is_full_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"/dev/full: the measurement cannot be added: .*No space left on device"):
+    with pytest.raises(InputError, match=r"/dev/full: cannot append the measurement: .*No space left on device"):
         append(Path("/dev/full"), measurement())
 
 

@@ -14,6 +14,21 @@ from fbnet_zoo.spec import ArchSpec
 from tests.helpers.paths import DATA
 
 LATENCIES = DATA / "network_latencies.csv"
+TWO_LAYERS = """\
+name: two_layers
+family: fbnet
+summary: A space for tests.
+input_size: 16
+defaults: {op: ir, act: relu}
+candidates:
+  k3: {k: 3, e: 1}
+  k5: {k: 5, e: 2}
+stem: {op: conv, k: 3, c: 8, s: 2}
+stages:
+  2:
+    - {layers: 2, c: 8}
+head: {op: conv, k: 1, c: 8}
+"""
 DEVICES = ("raspi4", "pixel3", "eyeriss", "fpga")
 
 

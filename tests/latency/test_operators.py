@@ -7,7 +7,7 @@ import pytest
 
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.operator_costs import operator_cost, output_size
+from fbnet_zoo.latency.operator_costs import operator_cost
 from fbnet_zoo.latency.operators import block_operator, network_operators
 from fbnet_zoo.planner import plan
 from fbnet_zoo.plans import InvertedResidualPlan
@@ -31,7 +31,7 @@ def test_all_multiply_accumulates_are_in_an_operator(name: str) -> None:
 def test_outputs_have_the_size_of_the_next_input(name: str) -> None:
     blocks = network_operators(get_spec(name))[:-3]
     for block, following in pairwise(blocks):
-        assert (output_size(block), block.out_channels) == (following.input_size, following.in_channels)
+        assert (block.output_size, block.out_channels) == (following.input_size, following.in_channels)
 
 
 def test_bias_and_initial_values_make_no_other_operator() -> None:
@@ -73,7 +73,7 @@ def test_a_space_has_the_operators_of_its_networks(name: str) -> None:
 
 
 def test_a_resolved_network_needs_a_size() -> None:
-    with pytest.raises(InputError, match="give input_size"):
+    with pytest.raises(InputError, match="input_size is required"):
         network_operators(plan(get_spec("fbnet_a")))
 
 

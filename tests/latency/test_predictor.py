@@ -69,7 +69,7 @@ def test_equal_networks_with_equal_latencies_predict_it() -> None:
 
 @pytest.mark.parametrize(("count", "value"), [(9, 1.0), (12, 0.0), (12, float("nan"))])
 def test_too_little_is_refused(count: int, value: float) -> None:
-    with pytest.raises(InputError, match="10 networks or more, each with a latency above 0 ms"):
+    with pytest.raises(InputError, match="at least 10 networks, each with a latency above 0 ms"):
         fit_predictor(NETWORKS[:count], [value] * count)
 
 

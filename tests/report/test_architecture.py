@@ -109,7 +109,7 @@ def test_shapes_stay_in_their_cell_one_after_the_other(name: str) -> None:
 
 def test_every_kind_of_block_has_words(tiny_spec: ArchSpec) -> None:
     titles = [block.title for block in blocks_of(tiny_spec)]
-    for said in ("2 groups, shuffled", "skipped", "full 3", "squeeze-excite with", "mean over the image", "residual"):
+    for said in ("2 groups, shuffled", "skip,", "full 3", "squeeze-excite with", "global average pooling", "residual"):
         assert any(said in title for title in titles), said
     assert blocks_of(tiny_spec)[-1].heading == "linear"
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from jinja2 import UndefinedError
 
-from fbnet_zoo.report.charts.bars import Bar, Mark, Reference, bars, columns, meter, nice_ticks, strip
+from fbnet_zoo.report.charts.bars import Bar, Mark, ReferenceLine, bars, columns, meter, nice_ticks, strip
 from fbnet_zoo.report.charts.svg import element, picture
 from fbnet_zoo.report.html import render
 
@@ -42,7 +42,7 @@ def test_value_without_interval_has_no_whisker() -> None:
 
 
 def test_reference_stands_at_its_value_and_fits() -> None:
-    reference = Reference(value=20, text="before, 20 ms")
+    reference = ReferenceLine(value=20, text="before, 20 ms")
     drawn = ET.fromstring(bars([Bar(label="a", value=5, text="5 ms")], unit="ms", label="times", reference=reference))
     (bar,), (line,) = of_class(drawn, "bar"), of_class(drawn, "reference")
     assert share(line.get("x1", "")) == pytest.approx(4 * share(bar.get("width", "")), rel=1e-3)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from fbnet_zoo.report.charts.axes import Axis, axis
-from fbnet_zoo.report.charts.bars import Reference
+from fbnet_zoo.report.charts.bars import ReferenceLine
 from fbnet_zoo.report.charts.heatmap import ROW, heatmap
 from fbnet_zoo.report.charts.lines import Line, lines
 from fbnet_zoo.report.charts.scatter import Frame, Point, scatter
@@ -53,7 +53,7 @@ def test_break_and_frame_stand_where_they_are_said_to() -> None:
 
 def test_titles_of_charts_are_escaped() -> None:
     point = Point(x=1, y=1, title=HOSTILE, label=HOSTILE)
-    frame = Frame(across=HOSTILE, up=HOSTILE, limit=Reference(value=1, text=HOSTILE))
+    frame = Frame(across=HOSTILE, up=HOSTILE, limit=ReferenceLine(value=1, text=HOSTILE))
     line = Line(label=HOSTILE, values=[1.0, 2.0])
     for drawn in (
         heatmap(COURSE, label=HOSTILE, titles=(HOSTILE,) * 3),

@@ -37,16 +37,16 @@ def read(path: Path) -> "Profile":
     """
     from pydantic import ValidationError
 
-    from fbnet_zoo.benchmarks.profile import Profile, from_etdump, from_onnxruntime
+    from fbnet_zoo.benchmarks.profile import Profile, TraceContext, from_etdump, from_onnxruntime
 
     if path.suffix == TRACE_SUFFIX:
-        return from_etdump(path, model=path.stem)
+        return from_etdump(path, TraceContext(model=path.stem))
     try:
         return Profile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError:
-        return from_onnxruntime(path, model=path.stem)
+        return from_onnxruntime(path, TraceContext(model=path.stem))
 
 
 def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "Profile":
@@ -59,16 +59,16 @@ def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "
     """
     from fbnet_zoo.benchmarks.devices.apple_coreml import CoreMLDevice
     from fbnet_zoo.benchmarks.devices.host import HostDevice
-    from fbnet_zoo.benchmarks.profile import from_etdump
+    from fbnet_zoo.benchmarks.profile import TraceContext, from_etdump
 
     with device, tempfile.TemporaryDirectory() as folder:
         if isinstance(device, HostDevice | CoreMLDevice):
             return device.profile_operators(model, runs=runs, threads=threads)
         dump = Path(folder, f"trace{TRACE_SUFFIX}")
         device.profile(model, dump, runs=runs + _WARMUP, threads=threads)
-        return from_etdump(
-            dump, model=model.name, file=model.path.name, device=device.info(), threads=threads, warmup=_WARMUP
-        )
+        file, info = model.path.name, device.info()
+        context = TraceContext(model=model.name, file=file, device=info, threads=threads, warmup=_WARMUP)
+        return from_etdump(dump, context)
 
 
 def page(profile: "Profile", *, top: int | None) -> Group:

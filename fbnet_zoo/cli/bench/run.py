@@ -14,7 +14,7 @@ from fbnet_zoo.cli.bench import compare
 from fbnet_zoo.errors import DeviceError, FbnetZooError
 
 if TYPE_CHECKING:
-    from fbnet_zoo.benchmarks.fleet import Failure, Task
+    from fbnet_zoo.benchmarks.fleet import Failure, ModelRun
     from fbnet_zoo.benchmarks.measure import Device, Measurement, ModelFile
 
 SEVERAL = 5
@@ -77,13 +77,13 @@ def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", sett
     return Outcome(measurements=tuple(measured), failures=failures)
 
 
-def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[Task]":
+def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[ModelRun]":
     """Return the tasks of all rounds; every other one backwards, so that slow changes of the device meet all alike."""
-    from fbnet_zoo.benchmarks.fleet import Task
+    from fbnet_zoo.benchmarks.fleet import ModelRun
 
     rounds = settings.repeat or (SEVERAL if len(models) > 1 else 1)
     return [
-        Task(model=model, runs=settings.runs, warmup=settings.warmup, threads=settings.threads)
+        ModelRun(model=model, runs=settings.runs, warmup=settings.warmup, threads=settings.threads)
         for number in range(rounds)
         for model in (models[::-1] if number % 2 else models)
     ]
@@ -99,11 +99,11 @@ def _of_units(stored: "Sequence[Measurement]", device: str) -> "Sequence[Measure
 class _Queue:
     """What one device has to do, and what it has done before."""
 
-    left: "Sequence[Task]"
+    left: "Sequence[ModelRun]"
     done: "Sequence[Measurement]" = ()
 
 
-def _queue(device: "Device", tasks: "Sequence[Task]", stored: "Sequence[Measurement]") -> _Queue:
+def _queue(device: "Device", tasks: "Sequence[ModelRun]", stored: "Sequence[Measurement]") -> _Queue:
     from fbnet_zoo.benchmarks.session import remaining
     from fbnet_zoo.converters.manifest import FileRecord
 

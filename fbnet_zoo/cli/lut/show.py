@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.latency.merging import OperatorRatio, TableDiff
-from fbnet_zoo.latency.predictor import Evaluation
+from fbnet_zoo.latency.predictor import PredictorEvaluation
 from fbnet_zoo.latency.table import Calibration, LatencyTable, OperatorLatency
 
 _FIGURES = {
@@ -119,7 +119,7 @@ def difference(diff: TableDiff) -> dict[str, Any]:
     }
 
 
-def evaluations(results: dict[str, Evaluation]) -> Table:
+def evaluations(results: dict[str, PredictorEvaluation]) -> Table:
     """Return how well predictors do, a line for each device."""
     lines = _table("latencies", ">fitted on", ">tested on", ">rank correlation\nmean", ">\nlowest", ">error\n%")
     for column, result in results.items():
@@ -129,7 +129,7 @@ def evaluations(results: dict[str, Evaluation]) -> Table:
     return lines
 
 
-def evaluated(result: Evaluation) -> dict[str, Any]:
+def evaluated(result: PredictorEvaluation) -> dict[str, Any]:
     """Return how well a predictor does."""
     return asdict(result) | {"mean_spearman": _mean(result.spearman), "mean_mape": _mean(result.mape)}
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Importers of latency tables that others published."""

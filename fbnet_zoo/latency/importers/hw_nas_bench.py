@@ -1,8 +1,8 @@
-"""Latency tables from HW-NAS-Bench's dictionaries (Li et al., ICLR 2021): its FBNet space, one figure for each key.
+"""Latency tables from the dictionaries of HW-NAS-Bench (Li et al., ICLR 2021) for its FBNet space.
 
-The benchmark comes as a pickle, which may run code when it is opened, so this reads JSON: what the benchmark's
-`get_op_lookup_tables()` returns, written with `json.dump`, or one of the tables in it. A key says the operator and its
-shape, as in `ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1`.
+The benchmark is distributed as a pickle, which can execute code when loaded, so this module reads JSON: the result of
+the benchmark's `get_op_lookup_tables()`, written with `json.dump`, or one of its tables. Each key encodes an operator
+and its shape, as in `ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1`.
 """
 
 import json
@@ -38,13 +38,13 @@ def read_hw_nas_bench(
     """Read a table of HW-NAS-Bench.
 
     Args:
-        path: of a JSON file with figures by key, ms, or with several such tables by their metric.
-        name: of the result.
-        metric: which of several, such as `pixel3_latency`.
-        kind: whether the figures were measured on the device.
+        path: JSON file that maps keys to latencies, ms, or metrics to such tables.
+        name: name of the result.
+        metric: metric of the table to read, such as `pixel3_latency`; required if there are several.
+        kind: kind of the figures (default: `measured`).
 
     Raises:
-        InputError: the file cannot be read, the metric is not in it or no latency, or a key is none of HW-NAS-Bench's.
+        InputError: the file cannot be read, has no such latency metric, or has an unknown key.
     """
     figures = _figures(path, metric)
     entries = [
@@ -63,47 +63,45 @@ def read_hw_nas_bench(
 
 
 def operator_of_key(key: str) -> Operator:
-    """Return the operator that a key of HW-NAS-Bench means.
+    """Return the operator that a key of HW-NAS-Bench encodes.
 
     Raises:
-        InputError: it is no such key.
+        InputError: the key is not valid.
 
     >>> str(operator_of_key("ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1"))
     'ir k3 e6 16->24, 32 px, relu'
     """
     found = next((match for pattern in _KEYS if (match := re.fullmatch(pattern, key))), None)
     if found is None:
-        raise InputError(f"{key!r} is no key of HW-NAS-Bench's FBNet space, such as 'FC_Cin1504_Cout100'")
+        raise InputError(f"{key!r} is not a key of HW-NAS-Bench's FBNet space, such as 'FC_Cin1504_Cout100'")
     numbers = {letter: int(value) for letter, value in found.groupdict().items() if letter != "op"}
     if numbers.get("H") != numbers.get("W"):
-        raise InputError(f"{key!r} is not square; tables are of square images")
+        raise InputError(f"{key!r} is not square; tables support only square images")
     try:
-        return _operator(found["op"], numbers)
+        return operator_of(found["op"], **numbers)
     except ValidationError as error:
-        raise InputError(f"{key!r} says no operator that can be: {error.errors()[0]['msg']}") from error
+        raise InputError(f"{key!r} is not a valid operator: {error.errors()[0]['msg']}") from error
 
 
-def _operator(kind: str, said: Mapping[str, int]) -> Operator:
-    shape: dict[str, Any] = {
-        "input_size": said.get("H", 1),
-        "in_channels": said["Cin"],
-        "out_channels": said["Cout"],
-    }
+def operator_of(kind: str, **numbers: int) -> Operator:
+    """Return the operator of a kind, such as `ConvBlock`, and the numbers in a key of HW-NAS-Bench."""
+    before, after, stride = numbers["Cin"], numbers["Cout"], numbers.get("stride", 1)
+    shape: dict[str, Any] = {"input_size": numbers.get("H", 1), "in_channels": before, "out_channels": after}
     spread: dict[str, Any] = {
-        "kernel_size": said.get("kernel", 1),
-        "stride": said.get("stride", 1),
-        "groups": said.get("group", 1),
+        "kernel_size": numbers.get("kernel", 1),
+        "stride": stride,
+        "groups": numbers.get("group", 1),
+        "padding": same_padding(numbers.get("kernel", 1)),
     }
-    spread["padding"] = same_padding(spread["kernel_size"])
-    stays = said["Cin"] == said["Cout"] and spread["stride"] == 1
+    same_shape = before == after and stride == 1
     if kind == "FC":
         return Operator(op="linear", **shape)
     if kind == "AvgP":
         return Operator(op="pool", **shape)
     if kind == "ConvBlock":
-        middle = said["Cin"] * said["exp"]
-        return Operator(op="ir", **shape, **spread, middle_channels=middle, act="relu", residual=stays)
-    if kind == "Skip" and stays:
+        middle = before * numbers["exp"]
+        return Operator(op="ir", **shape, **spread, middle_channels=middle, act="relu", residual=same_shape)
+    if kind == "Skip" and same_shape:
         return Operator(op="skip", **shape)
     return Operator(op="conv", **shape, **spread, act="relu")
 
@@ -116,18 +114,18 @@ def _figures(path: Path, metric: str | None) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{path}: not JSON; write the benchmark's dictionary with json.dump") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path}: expected a JSON object with a figure for each key of HW-NAS-Bench")
+        raise InputError(f"{path}: expected a JSON object that maps keys of HW-NAS-Bench to latencies")
     nested = isinstance(next(iter(content.values())), dict)
     if not nested and metric is None:
         return content
     if metric is None or _NO_UNIT in metric or metric not in content:
         latencies = [each for each in content if nested and _NO_UNIT not in each]
-        hint = did_you_mean(metric or "", latencies) or f"; it has {', '.join(latencies) or 'one table only'}"
-        raise InputError(f"{path}: there is no latency {metric!r}{hint}")
+        hint = did_you_mean(metric or "", latencies) or f"; it has {', '.join(latencies) or 'only one table'}"
+        raise InputError(f"{path}: no latency metric {metric!r}{hint}")
     return content[metric]
 
 
 def _milliseconds(path: Path, key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{path}: {key}: expected milliseconds, not {value!r}")
+        raise InputError(f"{path}: {key}: expected milliseconds, got {value!r}")
     return float(value)

@@ -1,8 +1,8 @@
-"""Latency tables from the format of mobile-vision's look-up table: Caffe2 operators, microseconds, a JSON line each.
+"""Latency tables from the format of mobile-vision's lookup table: one JSON line per Caffe2 operator, in microseconds.
 
-A line has `op_type`, `op_args` (texts such as `name: "kernel" i: 3`), `input_shapes` (of the tensor, the weights and
-the bias), `input_dtypes`, `runtime_us_p0` to `runtime_us_p100` and `device`. Int8 operators have the channels last.
-Only the format is known here; the figures belong to whoever measured them.
+A line has `op_type`, `op_args` (strings such as `name: "kernel" i: 3`), `input_shapes` (of the tensor, the weights and
+the bias), `input_dtypes`, `runtime_us_p0` to `runtime_us_p100` and `device`. Int8 operators are channels-last. This
+module implements only the format; the figures belong to those who measured them.
 """
 
 import json
@@ -28,14 +28,14 @@ _FIGURES = {
     "p90_ms": "runtime_us_p90",
 }
 _SHOWN = 200
-"""Characters of a line that an error quotes."""
+"""Maximum number of characters of a line in an error."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """A line of the file: the operator in words, and its figures, ms."""
+class _OperatorLine:
+    """A line of the file: an operator as text, and its figures, ms."""
 
     op: str
     channels_last: bool
@@ -44,40 +44,40 @@ class _Line:
     figures: Mapping[str, float]
 
     def argument(self, name: str, default: int) -> int:
-        """Return a whole number among the arguments; the height stands for both sides."""
-        said = self.arguments.get(name) or self.arguments.get(f"{name}_h") or self.arguments.get(f"{name}s")
-        return default if said is None else int(said)
+        """Return an integer argument; for a pair, that of the height."""
+        value = self.arguments.get(name) or self.arguments.get(f"{name}_h") or self.arguments.get(f"{name}s")
+        return default if value is None else int(value)
 
     @property
     def size(self) -> int:
-        """Side of the image, px."""
+        """Side of the input, px."""
         shape = self.shapes[0]
         return 1 if len(shape) == 2 else shape[1] if self.channels_last else shape[2]
 
     @property
     def channels(self) -> int:
-        """Channels of the image."""
+        """Channels of the input."""
         return self.shapes[0][-1 if self.channels_last else 1]
 
 
 def read_mobile_vision(
     path: Path, *, name: str, precision: Literal["fp32", "int8"] = "int8", device: str | None = None, source: str
 ) -> LatencyTable:
-    """Read the operators of one device and precision at batch 1; a table of layers.
+    """Read the operators of one device and precision at batch size 1 as a table of layers.
 
-    Several lines of one operator are averaged, as mobile-vision's own query does. Where a convolution is there only
-    with its activation, the figure stands for the one without, too: that query does the same. What no network here
-    consists of (copies between layouts, quantization of the image) is left out, and a note says how often.
+    Like mobile-vision's own query, this averages several lines of one operator, and uses the figure of a convolution
+    with its activation also for the one without, if that is missing. Operators that do not occur in networks here
+    (layout conversions, quantization of the input) are skipped; the log lists their counts.
 
     Args:
-        path: of the JSON lines.
-        name: of the result.
-        precision: `int8` for operators whose type starts with `Int8`, else `fp32`.
-        device: as the lines say it; needed where they say several.
-        source: who measured, and how.
+        path: file of JSON lines.
+        name: name of the result.
+        precision: `int8` for operators whose type starts with `Int8`, else `fp32` (default: `int8`).
+        device: name of the device in the file; required if there are several.
+        source: who measured the figures, and how.
 
     Raises:
-        InputError: the file cannot be read, a line is none, or nothing is left.
+        InputError: the file cannot be read, a line is invalid, or no operator is left.
     """
     records = list(_records(path))
     device = device or _only_device(path, records)
@@ -88,7 +88,7 @@ def read_mobile_vision(
     ]
     entries = _by_operator(path, chosen)
     if not entries:
-        raise InputError(f"{path}: no operator of {device} in {precision} at batch 1")
+        raise InputError(f"{path}: no operator for {device} in {precision} at batch size 1")
     return build_table(
         str(path),
         name=name,
@@ -102,21 +102,21 @@ def read_mobile_vision(
     )
 
 
-def _by_operator(path: Path, records: Iterable[Mapping[str, Any]]) -> dict[Operator, list[_Line]]:
-    entries: dict[Operator, list[_Line]] = defaultdict(list)
+def _by_operator(path: Path, records: Iterable[Mapping[str, Any]]) -> dict[Operator, list[_OperatorLine]]:
+    entries: dict[Operator, list[_OperatorLine]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for record in records:
         try:
             line = _line(record)
             operator = _operator(line)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not an operator: {json.dumps(record)[:_SHOWN]}") from error
+            raise InputError(f"{path}: not a valid operator: {json.dumps(record)[:_SHOWN]}") from error
         if operator is None:
             left_out[record["op_type"]] += 1
         else:
             entries[operator].append(line)
     if left_out:
-        log.info("%s: left out %s", path, ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items())))
+        log.info("%s: skipped %s", path, ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items())))
     return entries
 
 
@@ -135,21 +135,21 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
         except (ValueError, AttributeError) as error:
             raise InputError(f"{path}:{number}: expected a JSON object on each line") from error
         if missing:
-            raise InputError(f"{path}:{number}: {missing[0]!r} is missing; each operator needs it")
+            raise InputError(f"{path}:{number}: missing key {missing[0]!r}")
         yield record
 
 
 def _only_device(path: Path, records: Sequence[Mapping[str, Any]]) -> str:
     devices = sorted({str(record["device"]) for record in records})
     if len(devices) != 1:
-        raise InputError(f"{path}: say which device is meant; it has {', '.join(devices) or 'none'}")
+        raise InputError(f"{path}: choose a device; the file has {', '.join(devices) or 'none'}")
     return devices[0]
 
 
-def _line(record: Mapping[str, Any]) -> _Line:
+def _line(record: Mapping[str, Any]) -> _OperatorLine:
     arguments = dict(match for text in record["op_args"] for match in _ARGUMENT.findall(text))
     channels_last = arguments.get("order", "NHWC" if record["op_type"].startswith("Int8") else "NCHW") == "NHWC"
-    return _Line(
+    return _OperatorLine(
         op=record["op_type"].removeprefix("Int8"),
         channels_last=channels_last,
         arguments=arguments,
@@ -158,15 +158,15 @@ def _line(record: Mapping[str, Any]) -> _Line:
     )
 
 
-def _operator(line: _Line) -> Operator | None:
-    """Return the operator of a line, or nothing where networks here have none like it."""
+def _operator(line: _OperatorLine) -> Operator | None:
+    """Return the operator of a line, or `None` if it does not occur in networks here."""
     reader = _READERS.get(line.op)
     shape = line.shapes[0] if line.shapes else ()
     square = len(shape) == 2 or (len(shape) == 4 and len(set(shape[1:3] if line.channels_last else shape[2:])) == 1)
     return reader(line) if reader and square and shape[0] == 1 else None
 
 
-def _convolution(line: _Line) -> Operator | None:
+def _convolution(line: _OperatorLine) -> Operator | None:
     weights, stride = line.shapes[1], line.argument("stride", 1)
     if stride not in {1, 2}:
         return None
@@ -184,23 +184,23 @@ def _convolution(line: _Line) -> Operator | None:
     )
 
 
-def _fully_connected(line: _Line) -> Operator:
+def _fully_connected(line: _OperatorLine) -> Operator:
     weights = line.shapes[1]
     return Operator(op="linear", input_size=1, in_channels=weights[1], out_channels=weights[0])
 
 
-def _pool(line: _Line) -> Operator | None:
+def _pool(line: _OperatorLine) -> Operator | None:
     kernel_size = line.size if line.argument("global_pooling", 0) else line.argument("kernel", 1)
     return _same("pool", line) if kernel_size == line.size else None
 
 
-def _same(op: Literal["pool", "add", "shuffle"], line: _Line) -> Operator:
+def _same(op: Literal["pool", "add", "shuffle"], line: _OperatorLine) -> Operator:
     groups = line.argument("group", 1) if op == "shuffle" else 1
     channels = line.channels
     return Operator(op=op, input_size=line.size, in_channels=channels, out_channels=channels, groups=groups)
 
 
-_READERS: dict[str, Callable[[_Line], Operator | None]] = {
+_READERS: dict[str, Callable[[_OperatorLine], Operator | None]] = {
     "Conv": _convolution,
     "ConvRelu": _convolution,
     "FC": _fully_connected,
@@ -211,12 +211,12 @@ _READERS: dict[str, Callable[[_Line], Operator | None]] = {
 }
 
 
-def _with_plain(entries: Mapping[Operator, list[_Line]]) -> dict[Operator, list[_Line]]:
+def _with_plain(entries: Mapping[Operator, list[_OperatorLine]]) -> dict[Operator, list[_OperatorLine]]:
     plain = {operator.model_copy(update={"act": None}): lines for operator, lines in entries.items()}
     return plain | dict(entries)
 
 
-def _latency(operator: Operator, lines: Sequence[_Line]) -> dict[str, Any]:
-    """Return the fields of an `OperatorLatency`; what some lines do not say is left out."""
-    said = [field for field in _FIGURES if all(field in line.figures for line in lines)]
-    return {"operator": operator} | {field: mean(line.figures[field] for line in lines) for field in said}
+def _latency(operator: Operator, lines: Sequence[_OperatorLine]) -> dict[str, Any]:
+    """Return the fields of an `OperatorLatency`, with the figures that all lines have."""
+    fields = [field for field in _FIGURES if all(field in line.figures for line in lines)]
+    return {"operator": operator} | {field: mean(line.figures[field] for line in lines) for field in fields}

@@ -1,8 +1,8 @@
-"""Write the shipped latency tables of devices that somebody else measured: `python -m … FACTS.json`.
+"""Writes the shipped latency tables of devices measured by others: `python -m … FACTS.json`.
 
-FACTS holds, for the 32 px FBNet networks of HW-NAS-Bench, the latency of the network that skips everything, and for
-every layer shape and candidate what the candidate takes beyond a skip: figures solved from the latencies that were
-published with HELP. It is not part of the repository; the tables that are made of it are.
+For the 32 px FBNet networks of HW-NAS-Bench, FACTS has the latency of the network in which every layer is a skip, and
+for every layer shape and candidate the difference to a skip: figures solved from the latencies published with HELP.
+FACTS is not part of the repository; the resulting tables are.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any, Literal
 from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.files import TABLES, save_table
+from fbnet_zoo.latency.importers.hw_nas_bench import operator_of
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, OperatorLatency
-from fbnet_zoo.plans import same_padding
 
 _DEVICES: dict[str, tuple[DeviceInfo, Literal["measured", "estimate"]]] = {
     "raspi4": (DeviceInfo(kind="published", id="raspi4", manufacturer="Raspberry Pi", model="4"), "measured"),
@@ -40,10 +40,10 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
 
     Args:
         name: `raspi4`, `pixel3`, `eyeriss` or `fpga`.
-        facts: the content of FACTS.
+        facts: content of FACTS.
 
     Raises:
-        InputError: the facts lack something.
+        InputError: a key is missing.
     """
     device, kind = _DEVICES[name]
     try:
@@ -60,41 +60,19 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
             operators=tuple(_differences(facts, about["delta_vs_skip_ms"])),
         )
     except KeyError as error:
-        raise InputError(f"the facts of {name} lack {error}") from error
+        raise InputError(f"the facts of {name} lack the key {error}") from error
 
 
 def _base(facts: Mapping[str, Any]) -> Iterator[Operator]:
-    """Yield the network that skips everything; where a skip changes the shape it is a convolution."""
+    """Yield the operators of the network of skips; a skip that changes the shape is a convolution."""
     channels, size, *_ = facts["input"]
-    stem, head = facts["stem_channels"], facts["header_channels"]
-    yield _conv(size, channels, stem, kernel_size=3)
-    for layer in facts["layers"]:
-        yield _skip(layer)
-    last = facts["layers"][-1]
+    stem, head, last = facts["stem_channels"], facts["header_channels"], facts["layers"][-1]
+    yield operator_of("ConvNorm", H=size, Cin=channels, Cout=stem, kernel=3)
+    yield from (_layer("Skip", layer) for layer in facts["layers"])
     size = last["H"] // last["stride"]
-    yield _conv(size, last["cout"], head)
-    yield Operator(op="pool", input_size=size, in_channels=head, out_channels=head)
-    yield Operator(op="linear", input_size=1, in_channels=head, out_channels=facts["classes"])
-
-
-def _conv(size: int, before: int, after: int, *, kernel_size: int = 1, stride: int = 1) -> Operator:
-    return Operator(
-        op="conv",
-        input_size=size,
-        in_channels=before,
-        out_channels=after,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=same_padding(kernel_size),
-        act="relu",
-    )
-
-
-def _skip(layer: Mapping[str, Any]) -> Operator:
-    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
-    if before == after and stride == 1:
-        return Operator(op="skip", input_size=size, in_channels=before, out_channels=after)
-    return _conv(size, before, after, stride=stride)
+    yield operator_of("ConvNorm", H=size, Cin=last["cout"], Cout=head)
+    yield operator_of("AvgP", H=size, Cin=head, Cout=head)
+    yield operator_of("FC", Cin=head, Cout=facts["classes"])
 
 
 def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> Iterator[OperatorLatency]:
@@ -104,22 +82,13 @@ def _differences(facts: Mapping[str, Any], differences: Mapping[str, Any]) -> It
 
 
 def _candidate(name: str, layer: Mapping[str, Any]) -> Operator:
-    """Return the block of a candidate such as `k3_e1_g2`; the first pointwise convolution is always there."""
+    """Return the block of a candidate such as `k3_e1_g2`; it always has the first pointwise convolution."""
     letters = {part[0]: int(part[1:]) for part in name.split("_")}
-    size, before, after, stride = (layer[key] for key in ("H", "cin", "cout", "stride"))
-    return Operator(
-        op="ir",
-        input_size=size,
-        in_channels=before,
-        out_channels=after,
-        kernel_size=letters["k"],
-        stride=stride,
-        padding=same_padding(letters["k"]),
-        groups=letters.get("g", 1),
-        middle_channels=before * letters["e"],
-        act="relu",
-        residual=before == after and stride == 1,
-    )
+    return _layer("ConvBlock", layer, kernel=letters["k"], exp=letters["e"], group=letters.get("g", 1))
+
+
+def _layer(kind: str, layer: Mapping[str, Any], **numbers: int) -> Operator:
+    return operator_of(kind, H=layer["H"], Cin=layer["cin"], Cout=layer["cout"], stride=layer["stride"], **numbers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

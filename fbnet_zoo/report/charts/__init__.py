@@ -1,1 +1,1 @@
-"""TODO."""
+"""SVG charts for pages: bars, columns, strips, lines, scatter plots and heat maps."""

@@ -1,4 +1,4 @@
-"""Axes of charts whose values need not begin at 0."""
+"""Axes of charts that need not start at 0."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,17 +10,17 @@ from fbnet_zoo.report.charts.bars import nice_ticks
 from fbnet_zoo.report.charts.svg import element, percent
 
 _ROOM = 0.08
-"""Share of the range of values that stays free at each end, so that no mark is cut."""
+"""Margin at each end, as a fraction of the range of values, so that no mark is clipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """From a lowest to a highest value.
+    """A linear axis.
 
     Attributes:
-        low: at its beginning.
-        high: at its end.
-        top: no number is written beyond it.
+        low: value at the start.
+        high: value at the end.
+        top: largest value with a tick.
     """
 
     low: float
@@ -28,11 +28,11 @@ class Axis:
     top: float = math.inf
 
     def share(self, value: float) -> float:
-        """Return where a value stands: 0 at the beginning, 1 at the end."""
+        """Return the position of a value: 0 at the start, 1 at the end."""
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, *, most: int = 5) -> list[float]:
-        """Return the round numbers of it, at most so many and one.
+        """Return the round numbers on the axis, at most `most` + 1.
 
         >>> Axis(low=0.9, high=2.2).ticks()
         [1.0, 1.5, 2.0]
@@ -43,7 +43,7 @@ class Axis:
 
 
 def axis(values: Iterable[float], *, top: float = math.inf) -> Axis:
-    """Return an axis on which some values have room.
+    """Return an axis that contains all values, with margins.
 
     >>> axis([10.0, 20.0]), axis([0.0])
     (Axis(low=9.2, high=20.8, top=inf), Axis(low=-0.08, high=1.08, top=inf))
@@ -57,7 +57,7 @@ def axis(values: Iterable[float], *, top: float = math.inf) -> Axis:
 
 
 def tick_text(value: float) -> str:
-    """Write a round number in a few characters.
+    """Return a round number in few characters.
 
     >>> tick_text(0.025), tick_text(1500), tick_text(25e4), tick_text(15e5)
     ('0.025', '1500', '250 k', '1.5 M')
@@ -69,7 +69,7 @@ def tick_text(value: float) -> str:
 
 
 def level_lines(scale: Axis, height: float) -> Iterator[Markup]:
-    """Draw the numbers of an axis that goes up, left of the chart, and a line across for each."""
+    """Draw the numbers of a vertical axis, left of the chart, and a grid line for each."""
     for tick in scale.ticks():
         at = height * (1 - scale.share(tick))
         yield element("line", x1=0, x2="100%", y1=at, y2=at, class_="grid")
@@ -77,7 +77,7 @@ def level_lines(scale: Axis, height: float) -> Iterator[Markup]:
 
 
 def numbers_below(ticks: Iterable[float], scale: Axis, height: float) -> Iterator[Markup]:
-    """Draw numbers of an axis that goes across, below the chart, and a short line for each."""
+    """Draw the numbers of a horizontal axis, below the chart, and a tick for each."""
     for tick in ticks:
         at, anchor = percent(scale.share(tick)), "end" if scale.share(tick) > 0.97 else "middle"
         yield element("line", x1=at, x2=at, y1=height, y2=height + 4, class_="grid")

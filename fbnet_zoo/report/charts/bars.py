@@ -1,6 +1,6 @@
-"""Charts as SVG that stretches with the page: lengths across are shares of the width, text keeps its size.
+"""Bar, strip and column charts as SVG that stretches with the page: widths are relative, text keeps its size.
 
-Colours are names of the style sheet's: `plain`, `strong` (the thing to look at) and `warn`.
+Colors are classes of the style sheet: `plain`, `strong` (highlighted) and `warn`.
 """
 
 import math
@@ -15,19 +15,19 @@ from fbnet_zoo.report.charts.svg import element, percent, picture
 Tone = Literal["plain", "strong", "warn"]
 
 _ROW, _BAR, _AXIS = 44, 16, 22
-"""Heights, px: of a row of a bar chart, of the bar in it, of the numbers below all."""
+"""Heights of a row of a bar chart, of the bar in it, and of the axis, px."""
 
 _ROOM = 0.78
-"""Share of the width that the longest bar gets; its value stands behind it."""
+"""Width of the longest bar, as a fraction; its value follows it."""
 
 _CHARACTER = 6.4
-"""Width of one in a label, px."""
+"""Width of a character in a label, px."""
 
 _TALL, _HEADROOM = 160, 14
-"""Heights, px: of a column chart, and of what is free above its longest column."""
+"""Heights of a column chart, and of the margin above its tallest column, px."""
 
 _NARROW, _WIDE = 330, 1000
-"""Widths that labels are tried for, px: of a phone and of a desk."""
+"""Page widths that labels must fit, px: of a phone and of a desktop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,11 @@ class Bar:
     """A row of a bar chart.
 
     Attributes:
-        label: stands above the bar.
+        label: text above the bar.
         value: length of the bar.
-        text: the value in words, behind the bar.
-        low: lower end of the value's interval, where it has one.
-        high: upper end.
+        text: value as text, after the bar.
+        low: lower end of the value's interval, if it has one.
+        high: upper end of the interval.
     """
 
     label: str
@@ -51,8 +51,8 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A dashed line across a chart."""
+class ReferenceLine:
+    """A labeled dashed line across a chart."""
 
     value: float
     text: str
@@ -60,12 +60,12 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A piece of a strip, or a column of a column chart.
+    """A segment of a strip, or a column of a column chart.
 
     Attributes:
-        value: its width or height, in a unit that all marks share.
-        title: all about it, shown under the pointer.
-        label: written into it where it fits; columns have none.
+        value: width or height, in a unit common to all marks.
+        title: tooltip.
+        label: text inside the segment, if it fits; unused for columns.
     """
 
     value: float
@@ -74,8 +74,8 @@ class Mark:
     tone: Tone = "plain"
 
 
-def bars(rows: Sequence[Bar], *, unit: str, label: str, reference: Reference | None = None) -> Markup:
-    """Draw horizontal bars from 0, with whiskers where values have intervals.
+def bars(rows: Sequence[Bar], *, unit: str, label: str, reference: ReferenceLine | None = None) -> Markup:
+    """Draw horizontal bars from 0, with whiskers for intervals.
 
     >>> chart = bars([Bar(label="fp32", value=12.0, text="12.0 ms", low=11.5, high=12.5)], unit="ms", label="latency")
     >>> chart.count('class="bar plain"'), chart.count('class="whisker"')
@@ -97,7 +97,7 @@ def bars(rows: Sequence[Bar], *, unit: str, label: str, reference: Reference | N
 
 
 def nice_ticks(largest: float, *, most: int = 5) -> list[float]:
-    """Return 0 and the round numbers below `largest`, at most so many steps.
+    """Return 0 and the round numbers up to `largest`, in at most `most` steps.
 
     >>> nice_ticks(12.3), nice_ticks(0.7)
     ([0.0, 5.0, 10.0], [0.0, 0.2, 0.4, 0.6])
@@ -135,16 +135,16 @@ def _whisker(low: float, high: float, middle: float) -> Iterator[Markup]:
         yield element("line", x1=at, x2=at, y1=middle - 5, y2=middle + 5, class_="whisker")
 
 
-def _reference_line(reference: Reference, scale: float, height: float) -> Iterator[Markup]:
+def _reference_line(reference: ReferenceLine, scale: float, height: float) -> Iterator[Markup]:
     at, anchor = percent(reference.value * scale), "end" if reference.value * scale > _ROOM / 2 else "start"
     yield element("line", x1=at, x2=at, y1=0, y2=height + 20, class_="reference")
     yield element("text", reference.text, x=at, y=height + 32, text_anchor=anchor, class_="axis")
 
 
 def strip(rows: Sequence[Sequence[Mark]], *, label: str) -> Markup:
-    """Draw rows of marks under one another, as a flame graph does: each row shares the same width.
+    """Draw rows of segments below each other, like a flame graph; all rows have the same scale.
 
-    A label is left out where it does not fit on a desk, and hidden where it does not fit on a phone.
+    A label is omitted if it does not fit on a desktop, and hidden on phones if it does not fit there.
 
     >>> drawn = strip([[Mark(label="conv", value=3, title="conv: 3 ms"), Mark(label="add", value=1, title="add")]],
     ...     label="operators")
@@ -186,7 +186,7 @@ def _fitting(mark: Mark, width: float, height: float) -> Iterator[Markup]:
 
 
 def columns(values: Sequence[Mark], *, unit: str, label: str, top: float) -> Markup:
-    """Draw vertical columns from 0, side by side; what is above `top` is cut, what is below 0 is a thin line.
+    """Draw vertical columns from 0; values above `top` are clipped, negative ones are a thin line.
 
     >>> marks = [Mark(value=20, title="a: 20 dB"), Mark(value=-3, title="b: -3 dB")]
     >>> columns(marks, unit="dB", label="SQNR", top=60).count("<rect")
@@ -220,7 +220,7 @@ def _column(mark: Mark, at: int, count: int, height: float) -> Markup:
 
 
 def meter(share: float) -> Markup:
-    """Draw a thin bar for a cell of a table, which says the number itself.
+    """Draw a thin bar for a cell of a table, next to the number.
 
     >>> meter(0.25)
     Markup('<svg width="100%" height="4" class="meter" aria-hidden="true"><rect width="25%" height="4" rx="1"/></svg>')

@@ -1,7 +1,7 @@
-"""Heat maps of probabilities: rows are options, columns are moments, and the colour tells how probable.
+"""Heat maps of probabilities: rows are options, columns are moments such as epochs.
 
-There is one hue, on the colour of the panel; how opaque it is says the probability, which is right in both themes.
-Cells of equal colour that touch in a row are one shape, so that a page can hold many maps.
+The opacity of a single hue shows the probability, which works in light and dark themes. Adjacent cells of equal
+color are one shape, so that a page can contain many maps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,16 @@ from markupsafe import Markup
 from fbnet_zoo.report.charts.svg import element, percent, picture
 
 ROW = 15
-"""Height of a row, px; the names beside the map have the same in the style sheet."""
+"""Height of a row, px; the same as that of the row names in the style sheet."""
 
 _GAP = 2
-"""Between two rows, px."""
+"""Gap between two rows, px."""
 
 _LEVELS = 20
-"""Shades, without the panel's own."""
+"""Number of shades above 0."""
 
 _GAMMA = 0.6
-"""Power of the probability that is shown: among ten options the even chance must differ from none."""
+"""Exponent of the probability, so that 1/10, the uniform probability of ten options, is visible."""
 
 _KEYS = (0, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
 _KEY_WIDTH = 38
@@ -35,14 +35,14 @@ def heatmap(
     chosen: int | None = None,
     after: int = 0,
 ) -> Markup:
-    """Draw a map that stretches with what it stands in; names of the rows stand beside it.
+    """Draw a map that fills the width of its container, without the names of the rows.
 
     Args:
-        columns: at each moment, the probability of each option.
-        label: what the map says, in words.
-        titles: of each row, shown under the pointer.
-        chosen: the row that gets a frame.
-        after: a dashed line stands behind so many columns; 0 for none.
+        columns: probabilities of all options at each moment.
+        label: description for screen readers.
+        titles: tooltips of the rows.
+        chosen: row with a frame (default: none).
+        after: number of columns before a dashed line (default: no line).
 
     >>> drawn = heatmap([[0.5, 0.5], [1, 0]], label="theta", titles=("a", "b"), chosen=0)
     >>> drawn.count('class="row"'), drawn.count("<path")
@@ -69,7 +69,7 @@ def heatmap(
 
 
 def shade(probability: float) -> int:
-    """Return which of the shades a probability has.
+    """Return the shade of a probability.
 
     >>> shade(0.0), shade(0.1), shade(1.0)
     (0, 5, 20)
@@ -78,7 +78,7 @@ def shade(probability: float) -> int:
 
 
 def _shades(columns: Sequence[Sequence[float]]) -> Iterator[Markup]:
-    """Draw all cells, one path for each shade."""
+    """Draw all cells, with one path per shade."""
     paths: dict[int, list[str]] = {}
     for row, shares in enumerate(zip(*columns, strict=True)):
         start = 0
@@ -104,14 +104,14 @@ def _frame(row: int) -> Iterator[Markup]:
 
 
 def key() -> Markup:
-    """Draw what the shades mean.
+    """Draw the legend of the shades.
 
     >>> key().count("<rect")
     14
     """
     return picture(
         *(part for at, probability in enumerate(_KEYS) for part in _key(probability, at * _KEY_WIDTH)),
-        label="the more opaque, the more probable",
+        label="higher opacity means higher probability",
         width=len(_KEYS) * _KEY_WIDTH,
         height=28,
         class_="heat",

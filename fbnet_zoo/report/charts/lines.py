@@ -1,4 +1,4 @@
-"""Line charts of what changes from epoch to epoch; they stretch with the page as the other charts do."""
+"""Line charts of values over epochs, which stretch with the page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from fbnet_zoo.report.charts.bars import Tone
 from fbnet_zoo.report.charts.svg import element, percent, picture
 
 _TALL, _WIDE, _AXIS = 150, 1000, 20
-"""Of the chart, px, of the grid that lines are drawn on before they are stretched, and of the numbers below, px."""
+"""Height of the chart, px, width of the grid before it is stretched, and height of the axis, px."""
 
 _MOST_TITLES = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One of a chart.
+    """A line of a chart.
 
     Attributes:
-        label: names it.
-        values: at each moment; `None` where there is none.
-        tone: its colour.
+        label: name of the line.
+        values: values at all moments; `None` if missing.
+        tone: color.
     """
 
     label: str
@@ -45,14 +45,14 @@ def lines(
     """Draw lines over moments.
 
     Args:
-        drawn: at least one has a value.
-        moments: such as epochs, rising.
-        noun: what a moment is.
-        write: takes a value and returns its words, for what is shown under the pointer.
-        label: what the chart says, in words.
-        reference: value of a dashed line across.
-        washed: moments at the beginning behind which the ground is shaded.
-        top: the highest number of the axis.
+        drawn: lines, of which at least one has a value.
+        moments: numbers in ascending order, such as epochs.
+        noun: name of a moment, such as `epoch`.
+        write: function that formats a value for tooltips.
+        label: description for screen readers.
+        reference: value of a dashed horizontal line (default: no line).
+        washed: number of moments at the start with a shaded background (default: 0).
+        top: largest value with a tick (default: no limit).
 
     >>> chart = lines([Line(label="a", values=[None, 1.0, 2.0])], moments=[1, 2, 3], noun="epoch", write=str, label="a")
     >>> chart.count("<polyline"), "epoch 3: a 2.0" in chart
@@ -89,7 +89,7 @@ def _reference(reference: float, up: Axis) -> Markup:
 
 
 def _plot(drawn: Sequence[Line], moments: Sequence[int], across: Axis, up: Axis) -> Markup:
-    """Draw the lines on a grid that is stretched, while their width is not."""
+    """Draw the lines on a stretched grid, without stretching their stroke width."""
     paths = (
         element("polyline", points=" ".join(_corners(run, across, up)), class_=f"line {line.tone}")
         for line in drawn
@@ -101,7 +101,7 @@ def _plot(drawn: Sequence[Line], moments: Sequence[int], across: Axis, up: Axis)
 
 
 def _runs(line: Line, moments: Sequence[int]) -> Iterator[list[tuple[int, float]]]:
-    """Yield the pieces of a line between moments that have no value."""
+    """Yield the segments of a line between missing values."""
     pairs = zip(moments, line.values, strict=True)
     for there, piece in groupby(pairs, key=lambda pair: pair[1] is not None):
         if there:
@@ -114,7 +114,7 @@ def _corners(run: Sequence[tuple[int, float]], across: Axis, up: Axis) -> Iterat
 
 
 def _dots(line: Line, moments: Sequence[int], across: Axis, up: Axis) -> Iterator[Markup]:
-    """Draw the values that have none beside them, which no line would show."""
+    """Draw isolated values, which no line would show."""
     for run in _runs(line, moments):
         if len(run) == 1:
             x, y = percent(across.share(run[0][0])), _TALL * (1 - up.share(run[0][1]))
@@ -127,8 +127,8 @@ def _titles(
     every = -(-len(moments) // _MOST_TITLES)
     width = every / max(1, len(moments) - 1)
     for at in range(len(moments) - 1, -1, -every):
-        said = ((line.label, line.values[at]) for line in drawn)
-        words = ", ".join(f"{label} {write(value)}" for label, value in said if value is not None)
+        values = ((line.label, line.values[at]) for line in drawn)
+        words = ", ".join(f"{label} {write(value)}" for label, value in values if value is not None)
         left, right = (across.share(moments[at]) + side * width / 2 for side in (-1, 1))
         left, right = max(0.0, left), min(1.0, right)
         title = element("title", f"{noun} {moments[at]}: {words or 'no value'}")

@@ -1,4 +1,4 @@
-"""Scatter charts: a point for each network, with both axes in numbers."""
+"""Scatter charts with a point for each network."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from fbnet_zoo.report.charts.axes import Axis, axis, level_lines, numbers_below
-from fbnet_zoo.report.charts.bars import Reference, Tone
+from fbnet_zoo.report.charts.bars import ReferenceLine, Tone
 from fbnet_zoo.report.charts.svg import element, percent, picture
 
 _TALL, _BELOW = 280, 36
-"""Heights, px: of the chart, and of the numbers and the title below it."""
+"""Heights of the chart, and of the axis and its title, px."""
 
 _FAR = 0.85
-"""Share of the width from which on a text in the middle might be cut."""
+"""Position, as a fraction of the width, beyond which centered text might be clipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One of a chart.
+    """A point of a chart.
 
     Attributes:
-        x: across.
-        y: up.
-        title: all about it, shown under the pointer.
-        label: written beside it.
-        low: lower end of the interval of `y`, where it has one.
-        high: upper end.
-        tone: `strong` is the one to look at and larger, `warn` is hollow.
+        x: horizontal value.
+        y: vertical value.
+        title: tooltip.
+        label: text next to the point.
+        low: lower end of the interval of `y`, if it has one.
+        high: upper end of the interval.
+        tone: style; `strong` is highlighted and larger, `warn` is hollow.
     """
 
     x: float
@@ -42,19 +42,19 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What stands around the points.
+    """Axes and reference lines of a chart.
 
     Attributes:
-        across: title of the axis that goes across, with its unit.
-        up: of the other one.
-        limit: a dashed line at a value across.
-        diagonal: whether both axes have the same numbers, and a line joins equal ones.
-        top: the highest number of the axis that goes up.
+        across: title of the horizontal axis, with its unit.
+        up: title of the vertical axis, with its unit.
+        limit: dashed vertical line.
+        diagonal: whether both axes have the same scale, with a line at y = x.
+        top: largest value with a tick on the vertical axis.
     """
 
     across: str
     up: str
-    limit: Reference | None = None
+    limit: ReferenceLine | None = None
     diagonal: bool = False
     top: float = float("inf")
 
@@ -63,10 +63,10 @@ def scatter(points: Sequence[Point], frame: Frame, *, label: str, front: Sequenc
     """Draw points.
 
     Args:
-        points: at least one.
-        frame: what stands around them.
-        label: what the chart says, in words.
-        front: points that a line joins, in this order.
+        points: points, at least one.
+        frame: axes and reference lines.
+        label: description for screen readers.
+        front: points to join by a line, in this order.
 
     >>> chart = scatter([Point(x=1, y=2, title="a")], Frame(across="ms", up="%"), label="networks")
     >>> chart.count("<circle")
@@ -98,7 +98,7 @@ def _axes(points: Sequence[Point], frame: Frame) -> tuple[Axis, Axis]:
     return axis(widths), axis(heights, top=frame.top)
 
 
-def _limit(limit: Reference, across: Axis) -> Iterator[Markup]:
+def _limit(limit: ReferenceLine, across: Axis) -> Iterator[Markup]:
     share = across.share(limit.value)
     anchor = "end" if share > _FAR else "start" if share < 1 - _FAR else "middle"
     yield element("line", x1=percent(share), x2=percent(share), y1=0, y2=_TALL, class_="reference")
@@ -131,6 +131,6 @@ def _interval(low: float, high: float, x: str, up: Axis) -> Iterator[Markup]:
 
 
 def _beside(point: Point, x: str, y: float, across: Axis) -> Iterator[Markup]:
-    """Write a label above and to the left, where no point of a front and no line between them can be."""
+    """Draw a label above the point, where no other point or line of a front can be."""
     anchor, aside = ("start", 6) if across.share(point.x) < 1 - _FAR else ("end", -6)
     yield element("text", point.label, x=x, dx=aside, y=y - 12, text_anchor=anchor, class_="value")

@@ -1,4 +1,4 @@
-"""SVG as text: one function that writes an element, escaped and with short numbers."""
+"""Writing SVG elements, escaped and with short numbers."""
 
 from markupsafe import Markup, escape
 
@@ -6,34 +6,35 @@ Attribute = str | float | None
 
 
 def element(name: str, *children: str, **attributes: Attribute) -> Markup:
-    """Return an element; text among the children is escaped, and attributes that are `None` are left out.
+    """Return an element; children of type `str` are escaped, and attributes that are `None` are omitted.
 
-    An underscore in an attribute's name stands for a hyphen, one at its end for nothing.
+    Underscores in attribute names become hyphens; trailing ones are removed.
 
     >>> element("text", "a < b", x=1.0, text_anchor="end", class_="label")
     Markup('<text x="1" text-anchor="end" class="label">a &lt; b</text>')
     """
-    said = "".join(
+    attributes_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     inside = Markup("").join(children)
-    return Markup(f"<{name}{said}>{inside}</{name}>" if children else f"<{name}{said}/>")  # noqa: S704  escaped above
+    start = f"<{name}{attributes_text}"
+    return Markup(f"{start}>{inside}</{name}>" if children else f"{start}/>")  # noqa: S704  escaped above
 
 
 def picture(
     *children: str, label: str, height: float, width: float | None = None, class_: str = "", title: str | None = None
 ) -> Markup:
-    """Return a picture that a screen reader announces as `label`.
+    """Return an SVG picture.
 
     Args:
-        children: what is drawn.
-        label: what the picture says, in words.
-        height: px.
-        width: px; `None` fills what it stands in, so that sizes inside in percent stretch while text does not.
-        class_: for the style sheet.
-        title: shown under the pointer.
+        children: elements of the picture.
+        label: description for screen readers.
+        height: height, px.
+        width: width, px (default: that of the container, so that sizes in percent stretch while text does not).
+        class_: CSS class.
+        title: tooltip.
     """
     tip = (element("title", title),) if title else ()
     across = "100%" if width is None else width
@@ -43,7 +44,7 @@ def picture(
 
 
 def percent(share: float) -> str:
-    """Write a share as a length of SVG.
+    """Return a fraction as an SVG length.
 
     >>> percent(1 / 3)
     '33.333%'

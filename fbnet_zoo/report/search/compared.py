@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from fbnet_zoo.report.charts.bars import Reference, Tone
+from fbnet_zoo.report.charts.bars import ReferenceLine, Tone
 from fbnet_zoo.report.charts.scatter import Frame, Point, scatter
 from fbnet_zoo.report.html import Table, columns, span
 from fbnet_zoo.report.search.metrics import axis_title, exceeded, metric_title
@@ -23,7 +23,7 @@ def chart(record: SearchRecord) -> Markup:
         Frame(
             across=axis_title(metric),
             up=f"top-1 {record.judged}, %",
-            limit=Reference(value=limit, text=f"limit {amount(limit, metric.unit)}") if limit is not None else None,
+            limit=ReferenceLine(value=limit, text=f"limit {amount(limit, metric.unit)}") if limit is not None else None,
             top=100.0,
         ),
         label=f"{counted(len(points), 'network')} by {metric_title(metric.name)} and top-1, chosen: {points[0].title}",

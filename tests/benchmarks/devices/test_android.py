@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.devices.adb_link import Link
 from fbnet_zoo.benchmarks.devices.android import AndroidDevice
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.benchmarks.store import append, read
 from fbnet_zoo.errors import (
@@ -114,14 +114,14 @@ def test_runners_that_tell_only_totals_run_twice(phone: Phone, device: AndroidDe
     assert measurement.runs_per_sample == 7
     assert (measurement.first_ms, measurement.warmup_ms) == (None, ())
     phone.replay("x86_64/fb_10", executions=3, without="Iteration")
-    with pytest.raises(RunnerError, match="tells of 10 runs where 3 were asked for"):
+    with pytest.raises(RunnerError, match="reports 10 runs, expected 3"):
         device.run(model_file, runs=7, warmup=3)
 
 
 def test_totals_that_say_nothing_are_refused(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
     phone.replay("x86_64_etdump/small_xnnpack", executions=3, without="Iteration")
     phone.replay("x86_64/fb_inputs_outfile", executions=1, without="Iteration")
-    with pytest.raises(RunnerError, match="3 runs took no longer than 1, so nothing can be said"):
+    with pytest.raises(RunnerError, match="3 runs took no longer than 1, so a run cannot be timed"):
         device.run(model_file, runs=2, warmup=1)
 
 
@@ -157,7 +157,7 @@ def test_a_warm_device_is_let_cool(phone: Phone, device: AndroidDevice, model_fi
 
 def test_a_device_that_stays_warm_is_not_measured(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
     phone.write("warmth", "421\n")
-    with pytest.raises(DeviceTimeoutError, match=r"still has 42.1 C after 0.3 s, more than 37 C: let it cool"):
+    with pytest.raises(DeviceTimeoutError, match=r"still at 42.1 C after 0.3 s, above the limit of 37 C: let it cool"):
         device.run(model_file)
     assert phone.lines("runs") == []
     assert phone.files == []
@@ -208,7 +208,7 @@ def test_several_phones_work_at_the_same_time(plug: Plug, runner: Path, model_fi
         phone.replay("x86_64/fb_10")
         phone.write("meanwhile", f'while ! [ -e "{other.root}/runs" ]; do sleep 0.02; done')
     store = tmp_path / "results.jsonl"
-    tasks = [Task(model=model_file, runs=9, warmup=1, threads=threads) for threads in (1, 2)]
+    tasks = [ModelRun(model=model_file, runs=9, warmup=1, threads=threads) for threads in (1, 2)]
     devices = {phone.serial: device_of(phone, runner) for phone in phones}
     assert measure_all(devices, tasks, lambda measurement: append(store, measurement)) == ()
     measurements = read(store)
@@ -227,7 +227,7 @@ def test_a_lost_phone_does_not_stop_the_others(plug: Plug, runner: Path, model_f
         for name, phone in (("good", good), ("lost", lost))
     }
     kept: list[Measurement] = []
-    failures = measure_all(devices, [Task(model=model_file, runs=9, warmup=1)] * 3, kept.append)
+    failures = measure_all(devices, [ModelRun(model=model_file, runs=9, warmup=1)] * 3, kept.append)
     assert len(kept) == 3
     assert [failure.device for failure in failures] == ["lost"] * 3
     assert all(isinstance(failure.error, DeviceLostError) for failure in failures)

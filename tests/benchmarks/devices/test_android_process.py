@@ -129,4 +129,4 @@ def test_times_are_kept_when_memory_cannot_be_told(
         measurement = device.run(model_file, runs=9, warmup=1)
     assert measurement.samples_ms == iterations("x86_64/fb_10")[1:]
     assert measurement.peak_rss_mb is None
-    assert "fbnet_c: exit code 134 where memory was measured" in caplog.text
+    assert "fbnet_c: exit code 134 while memory was measured" in caplog.text

@@ -42,22 +42,27 @@ def left(tmp_path: Path) -> list[str]:
 @pytest.mark.skipif(platform.system() == "Darwin", reason="this is a Mac")
 @pytest.mark.parametrize("find", [MacDevice.find, IPhoneDevice.find])
 def test_elsewhere_one_line_says_that_a_mac_is_needed(find: Callable[[], Device]) -> None:
-    with pytest.raises(DeviceUnavailableError, match=r"^Core ML runs on a Mac only, and an iPhone is .* \(sw_vers is"):
+    with pytest.raises(DeviceUnavailableError, match=r"^Core ML and iPhones require a Mac \(sw_vers is"):
         find()
 
 
 def test_without_xcode(mac: Mac) -> None:
     complaint = "xcode-select: error: tool 'xcodebuild' requires Xcode, but active developer directory is another"
     mac.write("bin/xcodebuild", f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n')
-    with pytest.raises(DeviceUnavailableError, match=r"with Xcode itself, not with its command line tools.*requires"):
+    with pytest.raises(
+        DeviceUnavailableError, match=r"require Xcode itself, not only its command line tools.*requires"
+    ):
         IPhoneDevice.find(team=TEAM)
     (mac.programs / "xcodebuild").unlink()
-    with pytest.raises(DeviceUnavailableError, match=r"App Store.*xcode-select -s .* \(xcodebuild is not there\)"):
+    with pytest.raises(DeviceUnavailableError, match=r"App Store.*xcode-select -s .* \(xcodebuild is missing\)"):
         IPhoneDevice.find(team=TEAM)
 
 
 def test_without_a_team(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceUnavailableError, match=r"must be signed: name your team .* or in FBNET_ZOO_APPLE_TEAM"):
+    with pytest.raises(
+        DeviceUnavailableError,
+        match=r"must be signed: pass the ID of your development team .* or set FBNET_ZOO_APPLE_TEAM",
+    ):
         IPhoneDevice.find()
     monkeypatch.setenv("FBNET_ZOO_APPLE_TEAM", TEAM)
     assert IPhoneDevice.find().info().model == "iPhone 15 Pro"
@@ -72,11 +77,11 @@ def test_without_devicectl_on_the_path(mac: Mac) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tunnelState": "unavailable"}, "no iPhone is connected: plug one in"),
+        ({"tunnelState": "unavailable"}, "no iPhone is connected: connect one"),
         ({"deviceType": "iPad"}, "no iPhone is connected"),
         ({"reality": "simulated"}, "no iPhone is connected"),
         ({"pairingState": "unpaired"}, "Ada's iPhone does not trust this Mac: unlock it and tap Trust"),
-        ({"developerModeStatus": "disabled"}, "Ada's iPhone lets no developers in: switch on Developer Mode"),
+        ({"developerModeStatus": "disabled"}, "Developer Mode is off on Ada's iPhone: enable it"),
     ],
 )
 def test_phones_in_no_state_to_be_used(mac: Mac, changes: dict[str, str], message: str) -> None:
@@ -87,16 +92,18 @@ def test_phones_in_no_state_to_be_used(mac: Mac, changes: dict[str, str], messag
 
 def test_a_locked_phone(mac: Mac) -> None:
     mac.write("locked", "")
-    with pytest.raises(DeviceUnavailableError, match=r"^Ada's iPhone is locked: unlock it, and keep it so"):
+    with pytest.raises(DeviceUnavailableError, match=r"^Ada's iPhone is locked: unlock it, and keep it unlocked"):
         IPhoneDevice.find(team=TEAM)
     mac.write("silent", "")
-    with pytest.raises(DeviceUnavailableError, match=r"^Ada's iPhone does not answer: unlock it .*could not be"):
+    with pytest.raises(
+        DeviceUnavailableError, match=r"^Ada's iPhone does not respond: keep it unlocked .*could not be"
+    ):
         IPhoneDevice.find(team=TEAM)
 
 
 def test_several_phones(mac: Mac) -> None:
     mac.connect(iphone(), iphone("Bob's iPhone", "other"))
-    with pytest.raises(DeviceUnavailableError, match=r"several .* \(Ada's iPhone, Bob's iPhone\): leave one of them"):
+    with pytest.raises(DeviceUnavailableError, match=r"several .* \(Ada's iPhone, Bob's iPhone\): leave only one"):
         IPhoneDevice.find(team=TEAM)
     first, second = (IPhoneDevice.find(team=TEAM, udid=udid).info() for udid in (UDID, "other"))
     assert first.id != second.id
@@ -107,7 +114,7 @@ def test_several_phones(mac: Mac) -> None:
 @pytest.mark.parametrize("answer", ["no JSON", "{}"])
 def test_answers_of_devicectl_that_cannot_be_read(mac: Mac, answer: str) -> None:
     mac.write("bin/devicectl", f'#!/bin/sh\nfor last; do :; done\necho "{answer}" > "$last"\n').chmod(0o755)
-    with pytest.raises(DeviceUnavailableError, match=r"devicectl list devices: its answer cannot be read"):
+    with pytest.raises(DeviceUnavailableError, match=r"devicectl list devices: cannot read its output"):
         IPhoneDevice.find(team=TEAM)
 
 
@@ -115,7 +122,7 @@ def test_programs_that_hang_are_given_up(mac: Mac) -> None:
     def slow(command: object, timeout_s: float) -> None:
         raise TimeoutError
 
-    with pytest.raises(DeviceTimeoutError, match="sw_vers did not end within 60 s"):
+    with pytest.raises(DeviceTimeoutError, match="sw_vers did not finish within 60 s"):
         MacDevice.find(run=slow)  # type: ignore[arg-type]
 
 
@@ -194,14 +201,14 @@ def test_a_phone_that_is_unplugged_is_lost(
     mac.write("unplugs", "")
     real_sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(0))  # coremltools tries twenty times
-    with pytest.raises(DeviceLostError, match=r"Ada's iPhone went away meanwhile .*interrupted.*plug it in again"):
+    with pytest.raises(DeviceLostError, match=r"Ada's iPhone was disconnected .*interrupted.*; reconnect it"):
         IPhoneDevice.find(team=TEAM, run=run_here).run(tiny_package, runs=1, warmup=1)
     assert left(tmp_path) == []
 
 
 def test_an_app_that_cannot_be_removed_is_named(mac: Mac, tiny_package: ModelFile) -> None:
     device = IPhoneDevice.find(team=TEAM)
-    device.phone_job()
+    device.phone_target()
     with pytest.raises(DeviceUnavailableError, match=r"com.coremltools.modelrunnerd may stay on Ada's iPhone: delete"):
         device.cleanup()
     device.cleanup()
@@ -218,9 +225,9 @@ def test_the_process_of_core_ml_says_why_it_cannot_run_here(mac: Mac, tiny_packa
 @pytest.mark.parametrize(
     ("script", "error", "message"),
     [
-        ("import sys; sys.exit('Abort trap: 6')", RunnerError, "ended with 1: Abort trap: 6"),
+        ("import sys; sys.exit('Abort trap: 6')", RunnerError, "exited with code 1: Abort trap: 6"),
         ("import os; os.abort()", RunnerError, "ended with -6: it said nothing"),
-        ("import time; time.sleep(60)", DeviceTimeoutError, "2 runs did not end within 0.5 s; Core ML hangs"),
+        ("import time; time.sleep(60)", DeviceTimeoutError, "2 runs did not finish within 0.5 s; Core ML hangs"),
     ],
 )
 def test_processes_that_leave_no_answer(
@@ -239,7 +246,7 @@ def test_processes_that_leave_no_answer(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threads": 4}, "threads cannot be 4: Core ML decides itself how many threads work"),
+        ({"threads": 4}, "threads cannot be 4; expected 1, as Core ML chooses the number of threads itself"),
         ({"runs": 0}, "runs cannot be 0"),
         ({"warmup": 0}, "warmup cannot be 0"),
     ],

@@ -168,7 +168,7 @@ def test_inputs_are_given_and_always_the_same(core_ml: CoreML, tiny_package: Mod
     assert (noise.shape, noise.dtype) == ((1, 4), np.float32)
     np.testing.assert_array_equal(noise, again)
     np.testing.assert_array_equal(given, mine)
-    with pytest.raises(InputError, match=r"^net.mlpackage: 2 inputs are given, the model takes 1"):
+    with pytest.raises(InputError, match=r"^net.mlpackage: got 2 inputs, the model expects 1"):
         device.run(tiny_package, [mine, mine], runs=1, warmup=1)
 
 
@@ -191,7 +191,7 @@ def test_a_mac_that_slows_down_is_let_cool_and_flagged(mac: Mac, core_ml: CoreML
     measurement = MacDevice(info, run=run_here, poll_s=0.01).run(tiny_package, runs=1, warmup=1)
     assert (measurement.before.thermal_status, measurement.after.thermal_status) == (0, 1)
     assert measurement.throttled
-    with pytest.raises(DeviceTimeoutError, match=r"macOS still slows this Mac down after 0.05 s"):
+    with pytest.raises(DeviceTimeoutError, match=r"macOS still throttles this Mac after 0.05 s"):
         MacDevice(info, run=run_here, poll_s=0.01, cooldown_s=0.05).run(tiny_package, runs=1, warmup=1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from fbnet_zoo.benchmarks.devices.android import AndroidDevice
 from fbnet_zoo.benchmarks.devices.discovery import open_device, open_devices, survey
 from fbnet_zoo.benchmarks.devices.host import HostDevice
-from fbnet_zoo.benchmarks.fleet import Task, measure_all
+from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.errors import DeviceUnavailableError, InputError, UnknownNameError
 from tests.helpers.phone import Phone, Plug
@@ -34,7 +34,7 @@ def test_all_phones_measure_at_the_same_time(plug: Plug, runner: Path, model_fil
     devices = open_devices("android:all", runner=runner)
     assert sorted(devices) == sorted(f"android:{phone.serial}" for phone in phones)
     found: list[Measurement] = []
-    failures = measure_all(devices, [Task(model=model_file, runs=8, warmup=2)], found.append)
+    failures = measure_all(devices, [ModelRun(model=model_file, runs=8, warmup=2)], found.append)
     assert [str(failure.error) for failure in failures] == []
     assert len({measurement.device.id for measurement in found}) == 2
 
@@ -63,7 +63,7 @@ def test_only_android_takes_a_runner(runner: Path) -> None:
 
 @pytest.mark.parametrize("name", ["android", "android:all"])
 def test_no_phone(name: str, adb_server: None, runner: Path) -> None:
-    with pytest.raises(DeviceUnavailableError, match="no device is connected: plug in a phone and switch USB debug"):
+    with pytest.raises(DeviceUnavailableError, match="no device is connected; connect a phone and enable USB debug"):
         open_devices(name, runner=runner)
 
 
@@ -89,10 +89,12 @@ def test_survey_tells_each_phone(plug: Plug, runner: Path) -> None:
     assert found[f"android:{ready.serial}"].usable
     assert found[f"android:{ready.serial}"].about == "Sandbox Phone 9, SX-1, 8 cores, Android 14, API 34"
     assert not found[f"android:{locked.serial}"].usable
-    assert "accept its question about USB debugging" in found[f"android:{locked.serial}"].about
+    assert "unlock the phone and allow USB debugging" in found[f"android:{locked.serial}"].about
 
 
 def test_survey_misses_the_runner(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FBNET_ZOO_RUNNER", raising=False)
     found = {finding.name: finding for finding in survey()}
-    assert "name the executor_runner of ExecuTorch" in found[f"android:{phone.serial}"].about
+    assert (
+        "an executor_runner of ExecuTorch, built for the device, is required" in found[f"android:{phone.serial}"].about
+    )

@@ -41,26 +41,12 @@ from fbnet_zoo.registry import get_spec
 from fbnet_zoo.space import load_space
 from fbnet_zoo.space.operators import space_operators
 from fbnet_zoo.stats import spearman
+from tests.helpers.latency_tables import TWO_LAYERS
 from tests.helpers.tflite_reference import compute
 
 pytestmark = pytest.mark.ethosu
 
 SHIPPED, CIFAR = "ethosu55_128_digits_tiny", "ethosu55_128_fbnet_cifar"
-SPACE = """\
-name: two_layers
-family: fbnet
-summary: A space for tests.
-input_size: 16
-defaults: {op: ir, act: relu}
-candidates:
-  k3: {k: 3, e: 1}
-  k5: {k: 5, e: 2}
-stem: {op: conv, k: 3, c: 8, s: 2}
-stages:
-  2:
-    - {layers: 2, c: 8}
-head: {op: conv, k: 1, c: 8}
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -199,7 +185,7 @@ def run(*words: object) -> Result:
 class TestTable:
     def test_measure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         space, out = tmp_path / "two_layers.yaml", tmp_path / "u55.json"
-        space.write_text(SPACE)
+        space.write_text(TWO_LAYERS)
         words = ("--space", space, "--out", out, "--device", "ethosu", "--classes", 3, "--validate", 3)
         compile_, left = EthosUDevice.run, iter(range(4))
 

@@ -87,7 +87,7 @@ def test_cores(laptop: Path, threads: int, cores: tuple[int, ...]) -> None:
 
 def test_only_allowed_cores_are_chosen(laptop: Path) -> None:
     assert choose_cores(1, allowed={0}, root=laptop) == (0,)
-    with pytest.raises(InputError, match="threads cannot be 3: this process may use 2 cores; give at most that"):
+    with pytest.raises(InputError, match="threads cannot be 3; expected at most 2, the cores of this process"):
         choose_cores(3, allowed={0, 2}, root=laptop)
 
 

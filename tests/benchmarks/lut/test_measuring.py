@@ -31,23 +31,8 @@ from fbnet_zoo.layers import walk_blocks
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.space import Space, list_spaces, load_space
 from fbnet_zoo.space.operators import space_operators
+from tests.helpers.latency_tables import TWO_LAYERS
 from tests.helpers.measurements import PHONE, measurement
-
-TWO_LAYERS = """\
-name: two_layers
-family: fbnet
-summary: A space for tests.
-input_size: 16
-defaults: {op: ir, act: relu}
-candidates:
-  k3: {k: 3, e: 1}
-  k5: {k: 5, e: 2}
-stem: {op: conv, k: 3, c: 8, s: 2}
-stages:
-  2:
-    - {layers: 2, c: 8}
-head: {op: conv, k: 1, c: 8}
-"""
 
 Files = dict[str, ModelFile]
 
@@ -137,7 +122,9 @@ class TestOperators:
 
     def test_two_inputs(self) -> None:
         add = Operator(op="add", input_size=7, in_channels=24, out_channels=24)
-        with pytest.raises(InputError, match=r"^add 24->24, 7 px.* is no convolution and no block"):
+        with pytest.raises(
+            InputError, match=r"^add 24->24, 7 px.* cannot be built alone; expected a convolution or a block"
+        ):
             operator_module(add)
 
 

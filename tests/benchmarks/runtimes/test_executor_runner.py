@@ -26,39 +26,39 @@ CASES: dict[str, dict[str, Any]] = {
 ERRORS: dict[str, tuple[type[RunnerError], str]] = {
     "x86_64/bad_data_path": (RunnerInputError, "/nonexistent.ptd cannot be opened: No such file or directory"),
     "x86_64/bad_inputs_path": (RunnerInputError, "input /nonexistent.bin cannot be opened"),
-    "x86_64/bad_inputs_size": (RunnerInputError, "an input has 40 bytes where the model takes 602112"),
+    "x86_64/bad_inputs_size": (RunnerInputError, "an input has 40 bytes, the model expects 602112"),
     "x86_64/bad_method": (RunnerInputError, "no method 'nosuch'"),
-    "x86_64/bad_print_output": (RunnerInputError, "refuses its command line: Unknown --print_output mode 'json'"),
-    "x86_64/corrupt_badmagic": (ModelFileError, "starts with 'XXXX' where 'ET12' is expected"),
+    "x86_64/bad_print_output": (RunnerInputError, "rejects its command line: Unknown --print_output mode 'json'"),
+    "x86_64/corrupt_badmagic": (ModelFileError, "starts with 'XXXX', expected 'ET12'"),
     "x86_64/corrupt_empty": (ModelFileError, "only 0 bytes"),
-    "x86_64/corrupt_oldmagic": (ModelFileError, "starts with 'ET11' where 'ET12' is expected"),
-    "x86_64/corrupt_onnx_as": (ModelFileError, "starts with 'pyto' where 'ET12' is expected"),
-    "x86_64/corrupt_random": (ModelFileError, "where 'ET12' is expected"),
-    "x86_64/corrupt_small_trunc5000": (ModelFileError, "has 5000 bytes where 6824 are expected"),
+    "x86_64/corrupt_oldmagic": (ModelFileError, "starts with 'ET11', expected 'ET12'"),
+    "x86_64/corrupt_onnx_as": (ModelFileError, "starts with 'pyto', expected 'ET12'"),
+    "x86_64/corrupt_random": (ModelFileError, "expected 'ET12'"),
+    "x86_64/corrupt_small_trunc5000": (ModelFileError, "has 5000 bytes, expected 6824"),
     "x86_64/corrupt_text": (ModelFileError, "only 12 bytes"),
-    "x86_64/corrupt_trunc_1k": (ModelFileError, "has 1000 bytes where 22181792 are expected"),
+    "x86_64/corrupt_trunc_1k": (ModelFileError, "has 1000 bytes, expected 22181792"),
     "x86_64/corrupt_trunc_32b": (ModelFileError, "only 32 bytes"),
     "x86_64/corrupt_trunc_4b": (ModelFileError, "only 4 bytes"),
-    "x86_64/corrupt_trunc_half": (ModelFileError, "has 11000000 bytes where 22181792 are expected"),
-    "x86_64/corrupt_trunc_tail100k": (ModelFileError, "has 22081792 bytes where 22181792 are expected"),
-    "x86_64/corrupt_zero_delegate_head": (ModelFileError, r"XnnpackBackend refuses its part of the file \(0x30\)"),
-    "x86_64/corrupt_zero_flatbuffer": (ModelFileError, r"XnnpackBackend refuses its part of the file \(0x12\)"),
+    "x86_64/corrupt_trunc_half": (ModelFileError, "has 11000000 bytes, expected 22181792"),
+    "x86_64/corrupt_trunc_tail100k": (ModelFileError, "has 22081792 bytes, expected 22181792"),
+    "x86_64/corrupt_zero_delegate_head": (ModelFileError, r"XnnpackBackend rejects its part of the file \(0x30\)"),
+    "x86_64/corrupt_zero_flatbuffer": (ModelFileError, r"XnnpackBackend rejects its part of the file \(0x12\)"),
     "x86_64/default_path": (RunnerInputError, "model.pte cannot be opened: No such file"),
     "x86_64/dir_path": (ModelFileError, "Is a directory"),
-    "x86_64/etdump_flag": (RunnerUnusableError, "does not know the option --etdump_path"),
+    "x86_64/etdump_flag": (RunnerUnusableError, "does not support the option --etdump_path"),
     "x86_64/missing_backend_vulkan": (MissingBackendError, "lacks the backend VulkanBackend"),
     "x86_64/missing_kernel": (MissingKernelError, "lacks the kernel mylib::foo.out"),
     "x86_64/negative_executions": (RunnerInputError, "illegal value '-5'"),
     "x86_64/positional_arg": (RunnerInputError, "Extra commandline args: /data/local/tmp/fbnet/fb.pte"),
     "x86_64/version": (RunnerUnusableError, "logged nothing"),
-    "x86_64/wrong_flag": (RunnerUnusableError, "does not know the option --bogus_flag"),
+    "x86_64/wrong_flag": (RunnerUnusableError, "does not support the option --bogus_flag"),
     "x86_64/wrong_flag_value": (RunnerInputError, "illegal value 'ten'"),
     "x86_64/wrong_path": (RunnerInputError, "/nonexistent/model.pte cannot be opened"),
     "x86_64_nolog/corrupt": (RunnerUnusableError, "exit code 1 and logged nothing, so the cause is unknown"),
     "x86_64_nolog/fb_10_none": (RunnerUnusableError, "logged nothing, so there are no timings"),
     "x86_64_nolog/missing_kernel": (RunnerUnusableError, "exit code 134 and logged nothing"),
     "x86_64_nolog/small_xnnpack": (RunnerUnusableError, "logged nothing, so there are no timings"),
-    "x86_64_nolog/wrong_flag": (RunnerUnusableError, "does not know the option --bogus"),
+    "x86_64_nolog/wrong_flag": (RunnerUnusableError, "does not support the option --bogus"),
     "x86_64_nolog/wrong_path": (RunnerUnusableError, "exit code 134 and logged nothing"),
     "x86_64_portable/missing_backend_xnnpack": (MissingBackendError, "lacks the backend XnnpackBackend"),
     "x86_64_portable/missing_backend_xnnpack_small": (MissingBackendError, "lacks the backend XnnpackBackend"),
@@ -163,14 +163,14 @@ def test_lost_or_foreign_iterations_are_refused() -> None:
     lost = [line for line in lines if "Iteration 4 of" not in line]
     iterations = [line for line in lines if "Iteration" in line]
     for wrong in (lost, iterations + lines, lines[:6] + iterations[::-1] + lines[16:]):
-        with pytest.raises(RunnerError, match="some are lost, or another program's are among them"):
+        with pytest.raises(RunnerError, match="lines are lost, or belong to another program"):
             parse("\n".join(wrong), 0)
 
 
 def test_a_log_that_ends_early_is_no_result() -> None:
     lines = text_of("x86_64/fb_10").splitlines()
     end = next(number for number, line in enumerate(lines) if "executed successfully" in line)
-    with pytest.raises(RunnerError, match="without saying how long it took; its last line is 'Iteration 10 of 10"):
+    with pytest.raises(RunnerError, match="logged no time; its last line is 'Iteration 10 of 10"):
         parse("\n".join(lines[:end]), 0)
 
 
