@@ -117,7 +117,7 @@ class QuantizationRecord(Record):
         top1_agreement: share of images with the same top-1 class as the float network.
         threshold: minimum agreement of a file that is not degraded.
         fp32_top1: top-1 accuracy of the float network, percent, if the images have labels.
-        top1: top-1 accuracy of the file, percent, likewise.
+        top1: top-1 accuracy of the file, percent, if the images have labels.
         degraded: whether the agreement is below the threshold.
     """
 

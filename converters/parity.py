@@ -1,4 +1,4 @@
-"""Whether a converted file computes what the PyTorch model computes."""
+"""Parity check: whether a converted file computes what the PyTorch model computes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,9 @@ class Runner(Protocol):
         """Return the logits of normalized images: float32 `(N, C, S, S)` to float32 `(N, classes)`."""
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield name and value of every intermediate tensor, in order; nothing if the runtime cannot expose them."""
+        """Yield name and value of every intermediate tensor, in order (default: none, if the runtime exposes none)."""
+        del images
+        return iter(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from fbnet_zoo._require import require
 from fbnet_zoo.converters.artifact import ConvertOptions, Precision
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
+
+EntryT = TypeVar("EntryT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +114,19 @@ def find(names: Iterable[str]) -> tuple[Target, ...]:
         UnknownNameError: a name is not a target.
         InputError: there are no names.
     """
-    asked = list(dict.fromkeys(names))
-    for name in asked:
-        if name not in TARGETS:
-            hint = did_you_mean(name, TARGETS) or f"; expected {', '.join(TARGETS)}"
+    return look_up(names, TARGETS)
+
+
+def look_up(names: Iterable[str], table: Mapping[str, EntryT]) -> tuple[EntryT, ...]:
+    """Return the entries of a table of targets, like `find`."""
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        if name not in table:
+            hint = did_you_mean(name, table) or f"; expected {', '.join(table)}"
             raise UnknownNameError(f"there is no target {name!r}{hint}")
-    if not asked:
-        raise InputError(f"no target given; expected one or more of {', '.join(TARGETS)}")
-    return tuple(TARGETS[name] for name in asked)
+    if not unique:
+        raise InputError(f"no target given; expected one or more of {', '.join(table)}")
+    return tuple(table[name] for name in unique)
 
 
 def make_options(targets: Iterable[Target], values: Mapping[str, Any]) -> ConvertOptions:

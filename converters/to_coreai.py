@@ -14,7 +14,7 @@ import hashlib
 import platform
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from torch import nn
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Written
+from fbnet_zoo.converters.parity import Runner
 from fbnet_zoo.converters.program import FullPrecision, Program, of_network
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError
@@ -138,9 +139,9 @@ def _dynamic_shapes(program: Program) -> Any:
     return ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if program.dynamic_batch else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
-class CoreAIRunner:
-    """An asset in Core AI's runtime.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoreAIRunner(Runner):
+    """An asset in Core AI's runtime, which exposes values only with debug information, and that contains local paths.
 
     Attributes:
         function: coroutine function from inputs to outputs, both by name.
@@ -164,11 +165,6 @@ class CoreAIRunner:
     async def _run(self, images: Any) -> np.ndarray:
         outputs = await self.function({self.input_name: images})
         return outputs[self.output_name].numpy().copy()
-
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield nothing: the runtime exposes values only of assets with debug information, which has local paths."""
-        del images
-        return iter(())
 
 
 def load(path: Path) -> CoreAIRunner:

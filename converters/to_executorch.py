@@ -8,7 +8,7 @@ weights of convolutions in float32 and rounds them at load time, so its fp16 fil
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
-from fbnet_zoo.converters.parity import Tolerances
+from fbnet_zoo.converters.parity import Runner, Tolerances
 from fbnet_zoo.converters.program import Program, Quantization
 from fbnet_zoo.converters.quantization.quantize_executorch import SCHEME, int8_program
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
@@ -209,8 +209,8 @@ def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> Non
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExecuTorchRunner:
-    """An ExecuTorch file in the library's runtime.
+class ExecuTorchRunner(Runner):
+    """An ExecuTorch file in the library's runtime, which does not expose the values inside a delegate.
 
     Attributes:
         program: the loaded program, which owns the memory of `method`.
@@ -229,11 +229,6 @@ class ExecuTorchRunner:
         packed = np.ascontiguousarray(images)  # the runtime ignores strides
         (logits,) = self.method.execute([torch.from_numpy(packed)])
         return logits.numpy().copy()  # the next call overwrites this memory
-
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield nothing: the runtime does not expose values inside a delegate."""
-        del images
-        return iter(())
 
 
 def load(path: Path) -> ExecuTorchRunner:

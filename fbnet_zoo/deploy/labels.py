@@ -32,17 +32,17 @@ def choose(given: tuple[str, ...] | str | None, num_classes: int) -> Labels:
         InputError: the number of labels differs from that of the classes, or a label is repeated or not a single line.
 
     >>> choose(None, 2)
-    Labels(names=('class 0', 'class 1'), source='the numbers of the classes, since no names were given')
+    Labels(names=('class 0', 'class 1'), source='class numbers, since no names were given')
     """
     if isinstance(given, tuple):
-        return Labels(names=_checked(given, num_classes), source="given by whoever made this bundle")
+        return Labels(names=_checked(given, num_classes), source="provided by the creator of this bundle")
     if given == IMAGENET:
         return Labels(names=_checked(imagenet_labels(), num_classes), source="ImageNet-1k, as torchvision spells it")
     if num_classes == _IMAGENET_CLASSES:
-        source = "ImageNet-1k, as torchvision spells it, since there are 1000 classes and no names were given"
+        source = "ImageNet-1k, as torchvision spells it, assumed for 1000 classes, since no names were given"
         return Labels(names=imagenet_labels(), source=source)
     names = tuple(f"class {number}" for number in range(num_classes))
-    return Labels(names=names, source="the numbers of the classes, since no names were given")
+    return Labels(names=names, source="class numbers, since no names were given")
 
 
 def _checked(names: tuple[str, ...], num_classes: int) -> tuple[str, ...]:

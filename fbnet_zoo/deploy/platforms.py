@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
+from fbnet_zoo.converters.targets import look_up
+from fbnet_zoo.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +82,8 @@ def find(names: Iterable[str]) -> tuple[Platform, ...]:
         UnknownNameError: a name is not a platform.
         InputError: there are no names.
     """
-    asked = list(names)
-    for name in asked:
-        if name not in PLATFORMS:
-            hint = did_you_mean(name, PLATFORMS) or f"; expected {', '.join(PLATFORMS)}"
-            raise UnknownNameError(f"there is no target {name!r} to deploy to{hint}")
-    if not asked:
-        raise InputError(f"no target given; expected one or more of {', '.join(PLATFORMS)}")
-    return tuple(platform for platform in _TABLE if platform.name in asked)
+    chosen = look_up(names, PLATFORMS)
+    return tuple(platform for platform in _TABLE if platform in chosen)
 
 
 def of_target(target: str) -> Platform:

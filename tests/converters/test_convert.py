@@ -211,7 +211,7 @@ from pathlib import Path
 from fbnet_zoo import arch_file
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.weights import randomize
+from fbnet_zoo.weights.loading import randomize
 
 def progress(step):
     if step == sys.argv[3]:

@@ -79,7 +79,7 @@ def test_a_layer_that_the_rewriting_does_not_expect_is_caught(tiny_model: FBNet)
             return super().forward(x) * 0.99
 
     tiny_model.stages["8"][0].se.gate = Scaled()
-    with pytest.raises(ConversionError, match="dB from the model"):
+    with pytest.raises(ConversionError, match="the deploy form agrees with the model to"):
         deploy_form(tiny_model)
 
 

@@ -359,7 +359,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
-            (("--target", "andriod"), "there is no target 'andriod' to deploy to; did you mean 'android'?"),
+            (("--target", "andriod"), "there is no target 'andriod'; did you mean 'android'?"),
             (("--target", "onnx", "--precision", "int9"), "Invalid value for '--precision': 'int9' is not one of"),
             (("--target", "onnx", "--precision", "palette4"), "onnx does not support palette4; expected fp32 or fp16"),
             (

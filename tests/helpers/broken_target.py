@@ -1,13 +1,14 @@
 """A faulty target for tests: ONNX files in which one layer is wrong, in a runtime that exposes no values."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 
 from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_onnx
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
+from fbnet_zoo.converters.parity import Runner
 from fbnet_zoo.converters.program import Program
 
 
@@ -24,17 +25,13 @@ def write(program: Program, path: Path, options: ConvertOptions) -> Written:
 
 
 @dataclass(frozen=True)
-class Runner:
+class ClosedRunner(Runner):
     whole: to_onnx.OnnxRunner
     runtime: str = "a closed runtime"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self.whole(images)
 
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        del images
-        return iter(())
 
-
-def load(path: Path) -> Runner:
-    return Runner(to_onnx.load(path))
+def load(path: Path) -> ClosedRunner:
+    return ClosedRunner(to_onnx.load(path))

@@ -110,7 +110,7 @@ class TestFolder:
     def test_without_two_images(self, tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             load(str(tmp_path), PREPROCESS, 3)
-        assert str(caught.value) == f"{tmp_path}: 0 images are too few to quantize with; expected two or more {KINDS}"
+        assert str(caught.value) == f"{tmp_path}: 0 images are too few for calibration; expected two or more {KINDS}"
 
     def test_with_a_broken_image_names_it(self, tmp_path: Path) -> None:
         picture(tmp_path / "a.png", 1)

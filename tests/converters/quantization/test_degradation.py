@@ -30,7 +30,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class ChangedNetwork:
+class ChangedNetwork(Runner):
     """A file that computes what a network does, and then something else with the logits."""
 
     network: nn.Module
@@ -39,9 +39,6 @@ class ChangedNetwork:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self.change(logits(self.network, images))
-
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        return iter(())
 
 
 def swapped(count: int) -> Change:
