@@ -1,1 +1,1 @@
-"""Model -> file: one module per format, and the checks that each file computes what the model computes."""
+"""Converters: one module per target format, and the checks that each file computes what the model computes."""

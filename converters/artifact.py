@@ -1,17 +1,21 @@
-"""What goes into a conversion and what comes out of it: options and artifact.
+"""Input and output of a conversion: its options, what a target's writer returns, and the finished artifact.
 
-The command line reads this module, and the table of targets, on every call: neither imports torch.
+The command line imports this module and the table of targets on every call, so neither imports torch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fbnet_zoo.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from fbnet_zoo.converters.manifest import Manifest
-    from fbnet_zoo.converters.parity import Tolerances
+    from fbnet_zoo.converters.manifest import Manifest, TensorRecord
+    from fbnet_zoo.converters.parity import Runner, Tolerances
+
+Progress = Callable[[str], None]
+"""Called with the name of each step as it begins."""
 
 Precision = Literal["fp32", "fp16", "int8", "mixed", "w8a16", "palette6", "palette4"]
 Backend = Literal["xnnpack", "coreml", "vulkan"]
@@ -25,7 +29,7 @@ SUMMARIES: dict[Precision, str] = {
     "palette6": "weights from tables of 64 values, arithmetic in fp16",
     "palette4": "weights from tables of 16 values, arithmetic in fp16",
 }
-"""What each precision is."""
+"""One line about each precision."""
 
 LARGEST_BATCH = 64
 FLOATING: tuple[Precision, ...] = ("fp32", "fp16")
@@ -37,33 +41,33 @@ _RANGES = {"batch": (1, LARGEST_BATCH), "input_size": (8, 4096), "opset": (1, 99
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertOptions:
-    """How a network shall be converted; `fbnet_zoo.converters.targets` says which target takes which.
+    """Conversion options; `fbnet_zoo.converters.targets` lists which target accepts which.
 
     Attributes:
-        precision: of the weights and of the arithmetic; inputs and outputs stay float32. `int8` is 8-bit weights per
+        precision: precision of weights and arithmetic; inputs and outputs stay float32. `int8` is 8-bit weights per
             channel and 8-bit activations, `mixed` the same with some layers in a higher precision; `w8a16` (8-bit
             weights), `palette6` and `palette4` (weights from a table of 64 or 16 values) compute in fp16.
-        batch: images per run, when it is not dynamic.
-        dynamic_batch: let the file take 1 to 64 images.
-        input_size: side of the square image, px; `None` is the definition's.
-        labels: names of the classes, written into the file.
-        image_input: let the file take 8-bit images and normalise them itself.
-        deployment_target: oldest system that shall run the file, such as `iOS16`.
-        opset: version of the ONNX operators.
-        bundled: also write a file that carries its own test.
-        backend: what ExecuTorch delegates to.
-        calibration: of the ranges of activations: a folder of images or `digits`; `None` is crops and flips of the
-            shipped photographs.
-        keep: layers that `mixed` leaves in a higher precision; none lets it find them.
-        allow_degraded: keep a quantized file that has lost the network's answers.
-        min_snr_db: smallest signal-to-noise ratio of the logits; `None` is the precision's default.
-        max_error: largest error of a logit, as a share of the largest; `None` is the precision's default.
-        min_top1_agreement: smallest share of images with the same best class; `None` is the precision's default.
-        allow_unchecked: write files that no runtime of this machine can check.
-        verbose: let the libraries print.
+        batch: images per run, unless `dynamic_batch`.
+        dynamic_batch: accept any batch of 1 to 64 images.
+        input_size: side of the square image, px (default: the definition's).
+        labels: class names, written into the file.
+        image_input: accept 8-bit images and normalize them inside the file.
+        deployment_target: oldest system version to support, such as `iOS16`.
+        opset: ONNX opset version.
+        bundled: also write a file that contains its own test.
+        backend: ExecuTorch backend to delegate to.
+        calibration: calibration images for activation ranges: a folder or `digits` (default: crops and flips of the
+            sample photographs).
+        keep: layers that `mixed` leaves in a higher precision (default: the most sensitive ones).
+        allow_degraded: keep a quantized file whose predictions differ too much from the network's.
+        min_snr_db: minimum signal-to-noise ratio of the logits, dB (default: depends on the precision).
+        max_error: maximum error of a logit, relative to the largest (default: depends on the precision).
+        min_top1_agreement: minimum share of images with the same top-1 class (default: depends on the precision).
+        allow_unchecked: write files that no runtime on this machine can check.
+        verbose: show library output.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of range, or two options exclude each other.
     """
 
     precision: Precision = "fp32"
@@ -93,22 +97,22 @@ class ConvertOptions:
         if isinstance(self.labels, str):
             raise InputError(f"labels cannot be the text {self.labels!r}; expected a sequence of names")
         if self.dynamic_batch and self.batch != 1:
-            raise InputError(f"batch {self.batch} and dynamic_batch exclude each other; give one of them")
+            raise InputError(f"batch {self.batch} and dynamic_batch are mutually exclusive")
         if self.calibration is not None and not self.is_quantized:
-            raise InputError(f"{self.precision} is not quantized; leave out calibration, or say another precision")
+            raise InputError(f"calibration requires a quantized precision, not {self.precision}; leave it out")
         if isinstance(self.keep, str):
             raise InputError(f"keep cannot be the text {self.keep!r}; expected a sequence")
         if self.keep and self.precision != "mixed":
-            raise InputError(f"{self.precision} keeps no layers; leave out keep, or say mixed")
+            raise InputError(f"keep requires precision mixed, not {self.precision}; leave it out")
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the file has fewer than 16 bits somewhere."""
+        """Whether any values have fewer than 16 bits."""
         return self.precision not in FLOATING
 
     @property
     def tolerances(self) -> "Tolerances":
-        """What a file of this precision must keep."""
+        """Tolerances of the parity check."""
         from fbnet_zoo.converters.parity import Tolerances
 
         return Tolerances.of(
@@ -131,15 +135,37 @@ def _check_range(field: str, value: object, limits: tuple[int, int]) -> None:
         raise InputError(f"{field} cannot be {value!r}; expected a whole number from {smallest} to {largest}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """A converted file that lies at its final name, with its manifest beside it.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Written:
+    """What a target's `write` returns about the file that it has written.
+
+    A target is a module `to_<target>.py` with two functions: `write(program, path, options)` writes a `Program` to
+    `path` and returns this record; `load(path)` returns a `Runner`, which the parity check calls.
 
     Attributes:
-        path: of the file; a folder for Core ML.
-        manifest_path: `<path>.json`.
-        target: name of the format.
-        manifest: what `manifest_path` holds.
+        facts: target-specific entries of the manifest's `facts`; JSON values.
+        inputs: inputs of the file, if they differ from the program's.
+        outputs: outputs of the file, if they differ from the program's.
+        scheme: how activations were quantized, in words (default: the summary of the precision).
+        simulation: what a quantized file should compute, in floating point, if the writer can provide it.
+    """
+
+    facts: dict[str, Any]
+    inputs: tuple["TensorRecord", ...] = ()
+    outputs: tuple["TensorRecord", ...] = ()
+    scheme: str | None = None
+    simulation: "Runner | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A converted file at its final path, with its manifest beside it.
+
+    Attributes:
+        path: path of the file; a folder for Core ML and Core AI.
+        manifest_path: path of the manifest, `<path>.json`.
+        target: name of the target.
+        manifest: contents of the manifest.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The images on which converted files are compared with the model."""
+"""Images on which converted files are compared with the model."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from fbnet_zoo.spec import PreprocessSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
-    """Images that go through the network together: float32 `(N, C, S, S)`, normalised."""
+    """One batch of images: float32 `(N, C, S, S)`, normalized."""
 
     name: str
     images: np.ndarray
 
 
 def photograph_batch(preprocess: PreprocessSpec, channels: int) -> Tensor:
-    """Return the shipped photographs, prepared: float32 `(2, channels, S, S)`.
+    """Return the sample photographs, preprocessed: float32 `(2, channels, S, S)`.
 
-    One channel is the mean of the colours; where there are neither one nor three, the images are seeded noise.
+    One channel is the mean of RGB; for any number of channels other than 1 and 3, the images are seeded noise.
     """
     if channels not in {1, 3}:
         shape = (len(photographs()), channels, preprocess.crop, preprocess.crop)
@@ -38,24 +38,24 @@ def make_cases(
     dynamic_batch: bool = False,
     image_input: bool = False,
 ) -> list[Case]:
-    """Return the shipped photographs and edge inputs, in batches that a file takes.
+    """Return the sample photographs and edge inputs, in batches that a file accepts.
 
-    The edge inputs are zeros and the normalised black and white image. A dynamic batch is tried with one image and with
-    three; a fixed one is filled up by repeating images.
+    The edge inputs are zeros and the normalized black and white images. A dynamic batch is tested with one image and
+    with three; a fixed one is filled by repeating images.
 
     Args:
-        preprocess: how an image becomes the input.
-        channels: of the network's input.
+        preprocess: preprocessing of the network.
+        channels: input channels of the network.
         batch: images per run.
-        dynamic_batch: the file takes any number of images.
-        image_input: the file takes 8-bit images, so that only their values can be tried.
+        dynamic_batch: whether the file accepts any number of images.
+        image_input: whether the file accepts 8-bit images, which limits the inputs to their 256 levels.
 
     >>> [case.name for case in make_cases(PreprocessSpec(resize=32, crop=32), batch=4)]
     ['coffee.jpg, rocket.jpg, zeros, black', 'white']
     """
     images = _images(preprocess, channels)
     if image_input:
-        images = {name: _rounded(image, preprocess) for name, image in images.items()}
+        images = {name: _to_8_bits(image, preprocess) for name, image in images.items()}
     names = list(images)
     groups = [names[start : start + batch] for start in range(0, len(names), batch)]
     if dynamic_batch:
@@ -73,17 +73,17 @@ def _images(preprocess: PreprocessSpec, channels: int) -> dict[str, np.ndarray]:
     images = {path.name: image for path, image in zip(photographs(), prepared, strict=True)}
     images["zeros"] = np.zeros_like(prepared[0])
     for name, pixel in (("black", 0.0), ("white", 1.0)):
-        images[name] = np.broadcast_to(_normalised(pixel, preprocess, channels), prepared[0].shape)
+        images[name] = np.broadcast_to(_normalize(pixel, preprocess, channels), prepared[0].shape)
     return images
 
 
-def _normalised(pixel: float | np.ndarray, preprocess: PreprocessSpec, channels: int) -> np.ndarray:
+def _normalize(pixel: float | np.ndarray, preprocess: PreprocessSpec, channels: int) -> np.ndarray:
     mean, std = _statistics(preprocess, channels)
     return ((pixel - mean) / std).astype(np.float32)
 
 
 def _statistics(preprocess: PreprocessSpec, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and std of the normalisation, `(C, 1, 1)`; where there are not three channels, the colours' mean."""
+    """Return mean and std for normalization, `(C, 1, 1)`; unless there are three channels, averaged over RGB."""
     mean, std = (np.array(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
     if channels == 3:
         return mean, std
@@ -91,8 +91,8 @@ def _statistics(preprocess: PreprocessSpec, channels: int) -> tuple[np.ndarray, 
     return np.broadcast_to(mean.mean(), shape), np.broadcast_to(std.mean(), shape)
 
 
-def _rounded(image: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-    """Return the normalised image that the nearest 8-bit image gives."""
+def _to_8_bits(image: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+    """Round a normalized image to the nearest 8-bit image, normalized again."""
     mean, std = _statistics(preprocess, len(image))
     pixels = np.rint((image * std + mean) * 255).clip(0, 255)
-    return _normalised(pixels / 255, preprocess, len(image))
+    return _normalize(pixels / 255, preprocess, len(image))

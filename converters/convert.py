@@ -1,4 +1,4 @@
-"""From a model to checked files: the one function that the command line and Python call."""
+"""From a model to checked files: `convert`, the entry point of the command line and of Python."""
 
 import copy
 import functools
@@ -7,7 +7,7 @@ import itertools
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from fbnet_zoo.converters import targets
-from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision
+from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision, Progress, Written
 from fbnet_zoo.converters.cases import Case, make_cases
 from fbnet_zoo.converters.describe import describe
 from fbnet_zoo.converters.manifest import ParityRecord, QuantizationRecord
@@ -34,8 +34,6 @@ from fbnet_zoo.model import FBNet
 _QUANTIZED_CASES = 2
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
 
 
 @overload
@@ -61,29 +59,29 @@ def convert(
     progress: Progress | None = None,
     **options: Any,
 ) -> Artifact | list[Artifact]:
-    """Convert a network, run every file again, and keep those that compute what the network computes.
+    """Convert a network, run each file, and keep the files that match the network.
 
-    A file is at its final name, `<out>/<name>.<suffix>`, only if it passed; its manifest lies beside it as
-    `<name>.<suffix>.json`. Targets share one `torch.export`. Where one fails, the files of those before it stay.
+    A file appears at its final path, `<out>/<name>.<suffix>`, only after it has passed the check, with its manifest
+    beside it, `<name>.<suffix>.json`. Targets share one `torch.export`. If a target fails, earlier files stay.
 
     Args:
-        model: the network; it is not changed.
-        to: a target of `fbnet_zoo.converters.targets.TARGETS`, or several.
-        out: folder of the files; it is made where needed.
-        name: of the files; the definition's by default.
-        progress: is told what happens next: `fp32: export`, for `int8` also `int8: calibrate`, then `onnx: write`,
-            `onnx: check` and `onnx: done`.
+        model: the network; not modified.
+        to: one or several targets of `fbnet_zoo.converters.targets.TARGETS`.
+        out: output folder; created if missing.
+        name: file name without suffix (default: the name of the definition).
+        progress: called with each step as it begins: `fp32: export`, for `int8` also `int8: calibrate`, then
+            `onnx: write`, `onnx: check` and `onnx: done`.
         options: fields of `fbnet_zoo.converters.artifact.ConvertOptions`.
 
     Returns:
-        The artifact of the target, or a list of them if `to` is no plain text.
+        The artifact if `to` is a string, else a list of artifacts.
 
     Raises:
-        InputError: a target, an option or the folder is wrong.
+        InputError: a target, an option or the folder is invalid.
         MissingExtraError: a target's libraries are not installed.
         ConversionError: the network cannot be written in a format.
-        ParityError: a file does not compute what the network computes, and the first layer that differs is named; or
-            a quantized one has lost too many of its answers.
+        ParityError: a file does not compute what the network computes (the message names the first layer that
+            differs), or a quantized file agrees with the network on too few images.
     """
     names, artifacts = [to] if isinstance(to, str) else to, []
     for target in targets.find(names):
@@ -105,18 +103,18 @@ def convert_each(
     progress: Progress | None = None,
     **options: Any,
 ) -> Generator[Artifact | Exception]:
-    """Convert like `convert`, and go on where a target fails.
+    """Convert like `convert`, but continue when a target fails.
 
     Yields:
         For each target in order, its artifact or the error that `convert` would raise.
 
     Raises:
-        InputError: a target, an option or the folder is wrong.
+        InputError: a target, an option or the folder is invalid.
     """
     chosen = targets.find(to)
     asked = targets.make_options(chosen, options)
     with workplace(Path(out)) as folder:
-        job = _Job(
+        conversion = _Conversion(
             reference=copy.deepcopy(model).cpu().float(),
             options=asked,
             name=_file_name(name or model.spec.name),
@@ -125,26 +123,26 @@ def convert_each(
             progress=progress or log.debug,
         )
         for target in chosen:
-            yield _attempt(job, target)
+            yield _attempt(conversion, target)
 
 
-def _attempt(job: "_Job", target: Target) -> Artifact | Exception:
+def _attempt(conversion: "_Conversion", target: Target) -> Artifact | Exception:
     try:
         targets.require_libraries(target)
-        return job.run(target)
-    except Exception as error:  # also what libraries raise: the next target uses another one
+        return conversion.run(target)
+    except Exception as error:  # including errors of the libraries: the next target uses a different one
         return error
 
 
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"name cannot be {name!r}; expected letters, digits, '_', '-' and '.', and no folder")
+        raise InputError(f"name cannot be {name!r}; expected letters, digits, '_', '-' and '.', without a folder")
     return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One call: what all its targets share."""
+class _Conversion:
+    """One call of `convert`: the state that its targets share."""
 
     reference: FBNet
     options: ConvertOptions
@@ -158,13 +156,13 @@ class _Job:
         program = self.program(target)
         path = _own_folder(self.folder) / f"{self.name}.{target.suffix}"
         self.progress(f"{target.name}: write")
-        facts = _module(target).write(program, path, self.options)
+        written: Written = _module(target).write(program, path, self.options)
         self.progress(f"{target.name}: check")
-        parity, quantized = self.check(target, program, path, facts)
+        parity, quantized = self.check(target, program, path, written)
         manifest_path = path.with_name(f"{path.name}.json")
         files = [path, *companions(path, manifest_path)]
         precision = self.options.precision
-        record = describe(program, target, precision, files, parity=parity, quantization=quantized, facts=facts)
+        record = describe(program, target, precision, files, written, parity=parity, quantization=quantized)
         record.save(manifest_path)
         final, final_manifest = publish(path, manifest_path, self.out)
         self.progress(f"{target.name}: done")
@@ -175,35 +173,33 @@ class _Job:
         if precision not in self.programs:
             self.progress(f"{precision}: export")
             plain = replace(self.options, precision=precision, calibration=None, keep=())
-            self.programs[precision] = self.quantized(export(self.reference, plain))
+            self.programs[precision] = self.calibrate(export(self.reference, plain))
         return self.programs[precision]
 
-    def quantized(self, program: Program) -> Program:
+    def calibrate(self, program: Program) -> Program:
         if not self.options.is_quantized:
             return program
         self.progress(f"{self.options.precision}: calibrate")
         return replace(program, quantization=quantization(program, self.options))
 
     def check(
-        self, target: Target, program: Program, path: Path, facts: dict[str, Any]
+        self, target: Target, program: Program, path: Path, written: Written
     ) -> tuple[ParityRecord, QuantizationRecord | None]:
-        """Run a file, and take out of the facts what only serves to check it."""
-        extra = {key: facts.pop(key, None) for key in ("scheme", "simulation")}
         reason = targets.unchecked_reason(target, self.options)
         if reason:
             return ParityRecord(checked=False, reason=reason), None
         runner, quantized = _module(target).load(path), None
         if program.quantization is not None:
-            file = QuantizedFile(path.name, runner, self.reference, program, program.quantization, **extra)
+            file = QuantizedFile(path.name, runner, self.reference, program, program.quantization, written)
             quantized = judge(file, self.options)
-        # A quantized file that is what it was made to be may be noise, if `judge` passes it and nobody asks for more.
-        asked = self.options.min_snr_db is not None or self.options.max_error is not None
-        binding = quantized is None or extra["simulation"] is None or asked
+        # A quantized file that matches its simulation may still be noise: allowed unless the user sets a limit.
+        limited = self.options.min_snr_db is not None or self.options.max_error is not None
+        binding = quantized is None or written.simulation is None or limited
         return self.parity(target, program, runner, path.name, binding=binding), quantized
 
     def parity(self, target: Target, program: Program, runner: Runner, name: str, *, binding: bool) -> ParityRecord:
         tolerances = self.options.tolerances
-        if self.options.is_quantized:  # of which `judge` looks at the best classes, on more images
+        if self.options.is_quantized:  # `judge` has checked the top-1 classes, on more images
             tolerances = replace(tolerances, min_top1_agreement=0.0)
         cases = self.cases(target, program)
         report = check(self.reference, runner, cases, tolerances)
@@ -214,10 +210,10 @@ class _Job:
         return ParityRecord.of(report)
 
     def cases(self, target: Target, program: Program) -> list[Case]:
-        if program.quantization is not None:  # images like those whose ranges it knows
+        if program.quantization is not None:  # images within the calibrated ranges
             batches = program.quantization.calibration.evaluate.batches(program.batch)
-            judging = itertools.islice(batches, _QUANTIZED_CASES)
-            return [Case(name=f"evaluation {number}", images=images) for number, images in enumerate(judging, start=1)]
+            chosen = itertools.islice(batches, _QUANTIZED_CASES)
+            return [Case(name=f"evaluation {number}", images=images) for number, images in enumerate(chosen, start=1)]
         return make_cases(
             program.preprocess,
             channels=program.in_channels,
@@ -227,14 +223,14 @@ class _Job:
         )
 
     def divergence(self, target: Target, program: Program, runner: Runner, images: np.ndarray) -> str:
-        """Say which layer departs first, by what the runtime shows or else by converting parts of the network."""
+        """Name the first diverging layer, from the runtime's trace or else by converting parts of the network."""
         self.progress(f"{target.name}: locate")
         network, min_snr_db = deploy_form(self.reference), self.options.tolerances.min_snr_db
         if traced := list(runner.trace(images)):
             name = first_divergence(network, traced, images, min_snr_db)
         else:
             name = first_divergent_part(network, functools.partial(self.lower, target, program), images, min_snr_db)
-        return f"the first diverging layer is {name}" if name else f"no layer by itself falls below {min_snr_db:.1f} dB"
+        return f"the first diverging layer is {name}" if name else f"no single layer is below {min_snr_db:.1f} dB"
 
     def lower(self, target: Target, program: Program, network: nn.Module, outputs: int) -> Runner:
         path = _own_folder(self.folder) / f"part.{target.suffix}"
@@ -244,7 +240,7 @@ class _Job:
 
 
 def _own_folder(folder: Path) -> Path:
-    """Make a folder for one file, so that nothing of another one is taken for its companion."""
+    """Create a folder for one file, so that no other file is mistaken for its companion."""
     return Path(tempfile.mkdtemp(dir=folder))
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fbnet_zoo.converters import manifest
-from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.artifact import Precision, Written
 from fbnet_zoo.converters.manifest import FileRecord, Manifest, ParityRecord, QuantizationRecord, TensorRecord
 from fbnet_zoo.converters.program import Program
 from fbnet_zoo.converters.targets import Target
@@ -16,24 +15,23 @@ def describe(
     target: Target,
     precision: Precision,
     files: Sequence[Path],
+    written: Written,
     *,
     parity: ParityRecord,
     quantization: QuantizationRecord | None,
-    facts: dict[str, Any],
 ) -> Manifest:
     """Return the manifest of a file.
 
     Args:
-        program: that it was made of.
-        target: its format.
-        precision: of the file.
-        files: the file itself, and those written along with it.
-        parity: how it compares with the model.
-        quantization: of a quantized file.
-        facts: what its writer tells; `inputs` and `outputs` stand for those of the program.
+        program: the program that was written.
+        target: target of the file.
+        precision: precision of the file.
+        files: the file itself, then its companions.
+        written: what the writer returned.
+        parity: result of the parity check.
+        quantization: result for a quantized file, else `None`.
     """
     main, *others = (FileRecord.of(path) for path in files)
-    told = {name: fact for name, fact in facts.items() if name not in {"inputs", "outputs"}}
     return Manifest(
         model=program.spec.name,
         target=target.name,
@@ -43,12 +41,12 @@ def describe(
         created=manifest.now(),
         file=main,
         companions=tuple(others),
-        inputs=facts.get("inputs") or (_input(program),),
-        outputs=facts.get("outputs") or (_output(program),),
+        inputs=written.inputs or (_input(program),),
+        outputs=written.outputs or (_output(program),),
         preprocess=program.preprocess,
         parity=parity,
         quantization=quantization,
-        facts=told,
+        facts=written.facts,
         versions=manifest.versions(target.libraries),
     )
 

@@ -1,4 +1,4 @@
-"""The record that lies beside every converted file."""
+"""The manifest that is written beside every converted file."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,16 +17,14 @@ from fbnet_zoo.converters.parity import CaseResult, ParityReport, Tolerances
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec, Record
 
-_CHUNK = 1 << 20
-
 
 class FileRecord(Record):
-    """A file, or a folder taken as one.
+    """Name, size and digest of a file, or of a folder as a whole.
 
     Attributes:
-        file: its name, without the folder.
-        size: bytes.
-        sha256: of the file; of a folder, of the lines `<sha256>  <relative path>` of its files in sorted order.
+        file: file name, without the folder.
+        size: size, bytes.
+        sha256: digest of the file; for a folder, of the sorted lines `<sha256>  <relative path>` of its files.
     """
 
     file: str
@@ -35,29 +33,28 @@ class FileRecord(Record):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Measure a file or folder."""
+        """Return the record of a file or folder."""
         if not path.is_dir():
-            return cls(file=path.name, size=path.stat().st_size, sha256=_digest(path))
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        lines = sorted(f"{_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+            return cls(file=path.name, size=path.stat().st_size, sha256=file_digest(path))
+        files = [file for file in path.rglob("*") if file.is_file()]
+        lines = sorted(f"{file_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
         total = sum(file.stat().st_size for file in files)
         return cls(file=path.name, size=total, sha256=hashlib.sha256("".join(lines).encode()).hexdigest())
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file, hexadecimal."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class TensorRecord(Record):
-    """An input or output of the file; a size that is free has a name.
+    """An input or output of the file.
 
     Attributes:
-        layout: letters of the axes, or `image` for an input that takes 8-bit images.
-        channel_order: of an image; a tensor says it too.
+        shape: size of each axis; a name, such as `batch`, where the size is dynamic.
+        layout: letters of the axes, or `image` for an input that accepts 8-bit images.
+        channel_order: order of the color channels, of images and of tensors.
     """
 
     name: str
@@ -68,15 +65,15 @@ class TensorRecord(Record):
 
 
 class ParityRecord(Record):
-    """How the file compares with the model, or why that was not tried.
+    """Result of the parity check, or why there was none.
 
     Attributes:
-        checked: whether the file was run and compared.
-        reason: why not.
-        runtime: what ran it.
-        tolerances: what was demanded.
-        worst: the worst figure of each kind.
-        cases: all of them.
+        checked: whether the file was run and compared with the model.
+        reason: reason if not checked.
+        runtime: name and version of the runtime.
+        tolerances: tolerances applied.
+        worst: worst value of each metric over all cases.
+        cases: result of each case.
     """
 
     checked: bool
@@ -88,7 +85,7 @@ class ParityRecord(Record):
 
     @classmethod
     def of(cls, report: ParityReport) -> Self:
-        """Write a report down."""
+        """Return the record of a report."""
         return cls(
             checked=True,
             runtime=report.runtime,
@@ -99,29 +96,29 @@ class ParityRecord(Record):
 
 
 class LayerSqnr(Record):
-    """How far a layer's output in a quantized network is from the original's, dB."""
+    """Signal-to-quantization-noise ratio of a layer's output, dB."""
 
     name: str
     sqnr_db: float
 
 
 class QuantizationRecord(Record):
-    """How a file was quantized, and what that did to its answers on real images.
+    """How a file was quantized, and the effect on its predictions for real images.
 
     Attributes:
-        scheme: what was quantized and how, in words.
-        calibration: where the images for the ranges are from, in words.
-        images: how many these were.
+        scheme: quantization scheme, in words.
+        calibration: source of the calibration images, in words.
+        images: number of calibration images.
         kept: layers in a higher precision.
-        layers: outputs of the layers compared with the float network's, in order.
-        layers_from: what computed them: the file itself in its runtime, or a simulation.
-        evaluated: images of the comparison below.
-        sqnr_db: of all logits together.
-        top1_agreement: share of the images with the same best class.
-        threshold: smallest share that is not called degraded.
-        fp32_top1: accuracy of the float network, percent, where the images have labels.
-        top1: likewise of the file.
-        degraded: the agreement is below the threshold.
+        layers: error of each layer's output relative to the float network, in order.
+        layers_from: runtime that computed the layers' outputs: the file's own, or a simulation.
+        evaluated: number of evaluation images, to which the values below refer.
+        sqnr_db: signal-to-quantization-noise ratio of all logits together, dB.
+        top1_agreement: share of images with the same top-1 class as the float network.
+        threshold: minimum agreement of a file that is not degraded.
+        fp32_top1: top-1 accuracy of the float network, percent, if the images have labels.
+        top1: top-1 accuracy of the file, percent, if the images have labels.
+        degraded: whether the agreement is below the threshold.
     """
 
     scheme: str
@@ -140,20 +137,20 @@ class QuantizationRecord(Record):
 
 
 class Manifest(Record):
-    """All that is known about one converted file.
+    """The manifest of a converted file.
 
     Attributes:
-        format: version of this record.
+        format: version of the manifest format.
         model: name of the definition.
-        weights: where the parameters come from: a tag, a path or a seed.
-        license: of the weights.
-        created: UTC, ISO 8601.
+        weights: source of the weights: a tag, a path or a seed.
+        license: license of the weights.
+        created: date and time of creation, UTC, ISO 8601.
         file: the file itself.
         companions: files written along with it.
-        preprocess: how an image becomes the input.
-        quantization: of a file with fewer than 16 bits.
-        facts: what the target's writer tells of the file.
-        versions: of Python and of the libraries that made it.
+        preprocess: preprocessing of the input.
+        quantization: quantization of a file with fewer than 16 bits, else `None`.
+        facts: target-specific entries, as returned by the target's writer.
+        versions: package name to version, for Python and every library used.
     """
 
     format: Literal[1] = 1
@@ -174,15 +171,15 @@ class Manifest(Record):
     versions: dict[str, str]
 
     def save(self, path: Path) -> None:
-        """Write the record as JSON."""
+        """Write the manifest as JSON."""
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a record back.
+        """Read a manifest.
 
         Raises:
-            InputError: it cannot be read, or is no manifest.
+            InputError: it cannot be read, or is not a manifest.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -191,7 +188,7 @@ class Manifest(Record):
 
 
 def now() -> str:
-    """Return the time as manifests say it."""
+    """Return the current time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

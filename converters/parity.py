@@ -1,4 +1,4 @@
-"""Whether a converted file computes what the PyTorch model computes."""
+"""Parity check: whether a converted file computes what the PyTorch model computes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from fbnet_zoo.converters.cases import Case
 
 _DEFAULTS = {"fp32": (100.0, 1e-4, 1.0), "fp16": (40.0, 3e-2, 1.0)}
 _QUANTIZED = (0.0, 1.0, 0.9)
-"""Of fewer bits. Only noise is refused outright: how much of the answers must be left is the agreement's business."""
+"""Tolerances of quantized files: only the top-1 agreement limits the loss."""
 
 FLAT_LENIENCY_DB = 10.0
-"""How much less is asked of an image of one colour. All its pixels carry the same rounding error, which sums keep and
-photographs average out: XNNPACK's mean of 3,136 equal values is off by 1e-5 of them."""
+"""Reduction of the minimum SNR for images of one color. All their pixels have the same rounding error, which does not
+average out as in photographs: XNNPACK's mean of 3,136 equal values has a relative error of 1e-5."""
 
 LIMIT_DB = 300.0
-"""Beyond what float64 can tell; finite, so that JSON can say it."""
+"""Bound of a ratio, dB: beyond the resolution of float64, but finite, for JSON."""
 
 
 class Runner(Protocol):
@@ -27,23 +27,25 @@ class Runner(Protocol):
 
     @property
     def runtime(self) -> str:
-        """Name and version of what runs the file."""
+        """Name and version of the runtime."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits of normalised images: float32 `(N, C, S, S)` to float32 `(N, classes)`."""
+        """Return the logits of normalized images: float32 `(N, C, S, S)` to float32 `(N, classes)`."""
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield name and value of every tensor that the file computes, in order; nothing if the runtime cannot."""
+        """Yield name and value of every intermediate tensor, in order (default: none, if the runtime exposes none)."""
+        del images
+        return iter(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerances:
-    """What a file must keep to pass.
+    """Tolerances of the parity check.
 
     Attributes:
-        min_snr_db: smallest signal-to-noise ratio of the logits of an image, dB; of one colour, 10 dB less will do.
-        max_error: largest error of a logit, as a share of the image's largest.
-        min_top1_agreement: smallest share of images with the same best class.
+        min_snr_db: minimum signal-to-noise ratio of an image's logits, dB; 10 dB less for images of one color.
+        max_error: maximum error of a logit, relative to the image's largest logit.
+        min_top1_agreement: minimum share of images with the same top-1 class.
     """
 
     min_snr_db: float
@@ -59,7 +61,7 @@ class Tolerances:
         max_error: float | None = None,
         min_top1_agreement: float | None = None,
     ) -> Self:
-        """Return the tolerances of a precision, with what is given in place of its defaults.
+        """Return the default tolerances of a precision, with the given values replaced.
 
         >>> Tolerances.of("fp16", max_error=0.1)
         Tolerances(min_snr_db=40.0, max_error=0.1, min_top1_agreement=1.0)
@@ -74,15 +76,15 @@ class Tolerances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """How far the logits of a case are from the model's; each figure is that of the worst image.
+    """Error of the logits of a case relative to the model's; each metric is that of the worst image.
 
     Attributes:
         snr_db: signal-to-noise ratio, dB.
-        max_abs_error: largest error of a logit.
-        max_error: the same as a share of the image's largest logit.
-        top1_agreement: share of images with the same best class; near ties may swap.
-        near_ties: images whose best class differs, but by less than the noise that is tolerated.
-        flat: whether one of the images has one colour.
+        max_abs_error: maximum error of a logit.
+        max_error: maximum error of a logit, relative to the image's largest logit.
+        top1_agreement: share of images with the same top-1 class, near ties included.
+        near_ties: number of images whose top-1 class differs, but by less than the tolerated noise.
+        flat: whether one of the images has a single color.
     """
 
     name: str
@@ -96,7 +98,7 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
-    """All cases of a file, and the worst figures over them."""
+    """Parity of a file in all cases."""
 
     runtime: str
     tolerances: Tolerances
@@ -104,7 +106,7 @@ class ParityReport:
 
     @property
     def worst(self) -> CaseResult:
-        """The worst figure of each kind over all cases."""
+        """The worst value of each metric over all cases."""
         cases = self.cases
         return CaseResult(
             name="worst",
@@ -121,7 +123,7 @@ class ParityReport:
         return not self.failures()
 
     def failures(self) -> list[str]:
-        """Return one phrase for each case and figure that is out of tolerance."""
+        """Return one phrase for each metric of each case that is out of tolerance."""
         return [phrase for case in self.cases for phrase in _failures(case, self.tolerances)]
 
 
@@ -134,17 +136,17 @@ def _failures(case: CaseResult, tolerances: Tolerances) -> Iterator[str]:
         yield f"an error of {case.max_error:.2g} of the largest logit on {case.name}, {wanted}"
     if case.top1_agreement < tolerances.min_top1_agreement:
         wanted = f"expected at least {tolerances.min_top1_agreement:.0%}"
-        yield f"the same best class for {case.top1_agreement:.0%} of {case.name}, {wanted}"
+        yield f"the same top-1 class for {case.top1_agreement:.0%} of {case.name}, {wanted}"
 
 
 def check(model: nn.Module, runner: Runner, cases: Sequence[Case], tolerances: Tolerances) -> ParityReport:
     """Compare a file with the model, case by case.
 
     Args:
-        model: the reference, in float32, as it was before any folding; its mode is not changed.
-        runner: the file.
-        cases: batches that the file takes.
-        tolerances: kept in the report, which says whether the file passed.
+        model: the original float32 model; its training mode is restored.
+        runner: the file, loaded into a runtime.
+        cases: batches that the file accepts.
+        tolerances: tolerances of the report.
     """
     results = []
     for case in cases:
@@ -155,13 +157,13 @@ def check(model: nn.Module, runner: Runner, cases: Sequence[Case], tolerances: T
 
 
 def _has_flat_image(images: np.ndarray) -> bool:
-    """Tell whether one of the images `(N, C, H, W)` has one colour."""
+    """Return whether one of the images `(N, C, H, W)` has a single color."""
     return bool((images == images[..., :1, :1]).all((1, 2, 3)).any())
 
 
 @torch.no_grad()
 def logits(model: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Return what a network in evaluation mode answers; its mode is not changed."""
+    """Return the logits of a network in evaluation mode; its training mode is restored."""
     training = model.training
     try:
         return model.eval()(torch.from_numpy(images)).numpy()
@@ -172,8 +174,8 @@ def logits(model: nn.Module, images: np.ndarray) -> np.ndarray:
 def compare(name: str, expected: np.ndarray, got: np.ndarray, tolerated_db: float) -> CaseResult:
     """Compare logits `(N, classes)` with the reference's.
 
-    Two classes whose reference logits are closer than the noise at `tolerated_db` may change places: each of the two
-    may be off by that noise (root mean square), so that their order says nothing.
+    Two classes whose reference logits are closer than the RMS noise at `tolerated_db` are a near tie: either may be off
+    by that much, so their order is not significant.
     """
     if got.shape != expected.shape:
         return CaseResult(
@@ -199,22 +201,23 @@ def compare(name: str, expected: np.ndarray, got: np.ndarray, tolerated_db: floa
 
 
 def _gaps(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """Return how much lower the reference holds the file's best class than its own, per image: 0 where they agree."""
+    """Return, per image, the reference logit of its own top-1 class minus that of the file's: 0 where they agree."""
     rows = np.arange(len(expected))
     return expected.max(1) - expected[rows, got.argmax(1)]
 
 
 def snr_db(expected: np.ndarray | Tensor, got: np.ndarray | Tensor) -> float:
-    """Return the signal-to-noise ratio: energy of `expected` over that of the difference, within +-300 dB.
-
-    Equal values give 300; an infinite or undefined value, and any difference from nothing but zeros, -300.
+    """Return the signal-to-noise ratio: energy of `expected` over that of the difference, as in `ratio_db`.
 
     >>> round(snr_db(np.array([3.0, 4.0]), np.array([3.0, 4.05])))
     40
     """
     reference, values = np.asarray(expected, np.float64), np.asarray(got, np.float64)
-    noise = float(np.square(reference - values).sum())
-    signal = float(np.square(reference).sum())
+    return ratio_db(float(np.square(reference).sum()), float(np.square(reference - values).sum()))
+
+
+def ratio_db(signal: float, noise: float) -> float:
+    """Return the ratio of two energies within +-300 dB: 300 without noise, -300 if it is NaN or infinite."""
     if noise == 0:
         return LIMIT_DB
     if not np.isfinite(noise) or signal == 0:
@@ -227,15 +230,15 @@ def first_divergence(
 ) -> str | None:
     """Return the name of the first module whose output a file does not compute; `None` if it computes the last one.
 
-    Names in files are the exporters' own, and a converter may merge a module into its neighbour. So every module's
-    output is looked for among all tensors of the file by shape and value, and a module that is not found counts only
-    when none after it is found either.
+    Exporters name tensors in their own ways, and may merge a module into its neighbor. So every module's output is
+    looked up by shape and value among all tensors of the file, and a missing one counts only if all later ones are
+    missing too.
 
     Args:
-        network: the deploy form that the file was made of, in float32.
+        network: the deploy form that was converted, in float32.
         traced: names and values of the file's tensors for `images`.
-        images: one batch that the file takes.
-        min_snr_db: how close a tensor must be to count as found.
+        images: one batch that the file accepts.
+        min_snr_db: minimum signal-to-noise ratio of a match, dB.
     """
     tensors: dict[tuple[int, ...], list[np.ndarray]] = {}
     for _, value in traced:
@@ -250,13 +253,13 @@ def first_divergence(
 
 
 def shape_of(value: np.ndarray) -> tuple[int, ...]:
-    """Return the shape without axes of size 1, which converters add and drop."""
+    """Return the shape without axes of size 1, which converters add and remove."""
     return tuple(size for size in value.shape if size != 1)
 
 
 @torch.no_grad()
 def outputs(network: nn.Module, images: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Return what every module below `network` puts out, in the order in which they finish."""
+    """Return name and output of every submodule of `network`, in the order in which they finish."""
     outputs: list[tuple[str, np.ndarray]] = []
     hooks = []
     for name, module in network.named_modules():

@@ -1,4 +1,4 @@
-"""Where a format departs from the network, for runtimes that do not show what happens inside."""
+"""Find the first part that a format computes differently, for runtimes that expose no intermediate tensors."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from fbnet_zoo.converters.parity import Runner, snr_db
 from fbnet_zoo.model import FBNet
 
 Lower = Callable[[nn.Module, int], Runner]
-"""Converts a network with so many outputs in the way that is in question, and loads the result."""
+"""Converts a network with the given number of outputs, and loads the result."""
 
 
 class Prefix(nn.Module):
-    """The first parts of a network, their output as rows: `(N, C, S, S)` to `(N, values)`."""
+    """The first parts of a network, with flattened output: `(N, C, S, S)` to `(N, values)`."""
 
     def __init__(self, parts: Sequence[nn.Module], values: int) -> None:
         super().__init__()
@@ -26,23 +26,23 @@ class Prefix(nn.Module):
 
 
 def first_divergent_part(network: FBNet, lower: Lower, images: np.ndarray, min_snr_db: float) -> str | None:
-    """Return the name of the first part after which the format departs from the network; `None` if after none.
+    """Return the name of the first part whose output the converted network gets wrong; `None` if there is none.
 
-    The network is converted again up to half of its parts, and so on by halves: some five conversions.
+    Prefixes of the network are converted in a binary search over its parts: about five conversions.
 
     Args:
         network: the deploy form, in float32.
         lower: the conversion.
-        images: a batch that the file takes.
-        min_snr_db: how close the output of a part must be.
+        images: a batch that the file accepts.
+        min_snr_db: minimum signal-to-noise ratio of a part's output, dB.
     """
     named = _parts(network)
-    sound, unsound = 0, len(named) + 1
-    while unsound - sound > 1:
-        middle = (sound + unsound) // 2
+    good, bad = 0, len(named) + 1
+    while bad - good > 1:
+        middle = (good + bad) // 2
         snr = _snr_of_prefix([part for _, part in named[:middle]], lower, images)
-        sound, unsound = (middle, unsound) if snr >= min_snr_db else (sound, middle)
-    return named[sound][0] if sound < len(named) else None
+        good, bad = (middle, bad) if snr >= min_snr_db else (good, middle)
+    return named[good][0] if good < len(named) else None
 
 
 def _parts(network: FBNet) -> list[tuple[str, nn.Module]]:

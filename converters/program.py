@@ -1,22 +1,24 @@
 """From a model to the exported program that every converter starts from.
 
-The deploy form is the one graph that all formats are made of:
+The deploy form is the graph that all formats are converted from:
 
-- batch norm is folded into the convolutions, dropout and drop-path are gone;
-- activations are single functions out of place: `aten.relu`, `aten.hardtanh` (ReLU6), `aten.hardswish`, `aten.silu`,
+- batch norm is folded into the convolutions; dropout and drop-path are removed;
+- activations are single out-of-place functions: `aten.relu`, `aten.hardtanh` (ReLU6), `aten.hardswish`, `aten.silu`,
   `aten.sigmoid`;
-- the hard-sigmoid gate is a clamp to 0..1 whose `x / 6 + 1 / 2` is folded into the convolution before it: XNNPACK knows
-  no hard-sigmoid, and in fp16 the scalars of its parts would stay outside the delegate;
-- views give the batch as -1, since a symbol would keep them outside the delegate when the batch is dynamic;
-- the head stays 4-D: pool, the classifier as a 1x1 convolution, and one flatten at the very end;
-- pooling is `aten.adaptive_avg_pool2d` to 1x1, once: not again behind a head that has pooled.
+- the hard-sigmoid gate is a clamp to 0..1 whose `x / 6 + 1 / 2` is folded into the preceding convolution: XNNPACK has
+  no hard-sigmoid, and in fp16 the scalars of its parts would not be delegated;
+- views give the batch as -1, since with a symbol they would not be delegated when the batch is dynamic;
+- the head stays 4-D: pool, the classifier as a 1x1 convolution, and a single flatten at the end;
+- pooling is `aten.adaptive_avg_pool2d` to 1x1, and is omitted after a head that pools.
 
-A target that prefers another spelling of one of these replaces it while it lowers.
+A target that needs a different form of one of these replaces it while lowering.
 """
 
 import copy
+import json
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +29,7 @@ from fbnet_zoo._require import quiet
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
-from fbnet_zoo.converters.quantization.calibration import Calibration
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages
 from fbnet_zoo.converters.respell import respell
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.layers import walk
@@ -36,7 +38,10 @@ from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 MODULE_PREFIX = "network."
-"""Before the names of the deploy form's modules and parameters, in exported programs."""
+"""Prefix of the deploy form's modules and parameters in exported programs."""
+
+PREPROCESS = "fbnet_zoo.preprocess"
+"""Metadata key of the preprocessing, as JSON."""
 
 LAST_OF_BLOCK = "project"
 _MINIMUM_SNR_DB = 110.0
@@ -44,20 +49,20 @@ _MINIMUM_SNR_DB = 110.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Quantization:
-    """How a program shall be quantized.
+    """How to quantize a program.
 
     Attributes:
         calibration: images for the ranges of activations, and others for the comparison.
-        kept: modules that stay in a higher precision, with all below them, by their names in the deploy form.
+        kept: modules that stay in a higher precision, submodules included, by their names in the deploy form.
     """
 
-    calibration: Calibration
+    calibration: CalibrationImages
     kept: frozenset[str] = frozenset()
 
     def keeps(self, name: str) -> bool:
-        """Tell whether the operators of a module itself stay in a higher precision.
+        """Return whether the operators of a module itself stay in a higher precision.
 
-        The sum at the end of a residual block goes with its last layer: rounding it would undo what that keeps.
+        The sum of a residual block has the precision of the block's last layer.
         """
         parts = name.split(".")
         above = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
@@ -66,19 +71,19 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
-    """An exported network with all that a converter needs to know about it.
+    """An exported network with everything that a converter needs to know about it.
 
     Attributes:
-        exported: takes `(batch, in_channels, input_size, input_size)`, gives `(batch, num_classes)`, both float32.
-        module: what was exported; fp16 inside if `precision` is.
-        num_classes: outputs; of a network without classes, its features.
-        preprocess: how an image becomes the input, at `input_size`.
-        labels: names of the classes, `num_classes` of them.
-        license: of the weights.
-        weights: where the parameters come from: a tag, an address, the name of a file or a seed.
-        quantization: how a writer shall quantize it; `None` for 16 and 32 bits.
-        input_name: of the graph's input.
-        output_name: of the graph's output.
+        exported: graph from `(batch, in_channels, input_size, input_size)` to `(batch, num_classes)`, both float32.
+        module: the exported module; computes in `precision`.
+        num_classes: number of outputs; without a classifier, of features.
+        preprocess: preprocessing for `input_size`.
+        labels: names of the `num_classes` classes, if known.
+        license: license of the weights.
+        weights: source of the weights: a tag, a URL, a file name or a seed.
+        quantization: how to quantize the program; `None` for 16 and 32 bits.
+        input_name: name of the graph's input.
+        output_name: name of the graph's output.
     """
 
     exported: torch.export.ExportedProgram
@@ -98,9 +103,26 @@ class Program:
     input_name: str = INPUT_NAME
     output_name: str = OUTPUT_NAME
 
+    @property
+    def description(self) -> str:
+        """Name, summary and paper of the network, for the metadata of a file."""
+        paper = f" {self.spec.paper.title} (arXiv:{self.spec.paper.arxiv})." if self.spec.paper else ""
+        return f"{self.spec.name}: {self.spec.summary}{paper}"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Custom metadata of a file: name, weights, preprocessing and, if known, labels."""
+        labels = {"fbnet_zoo.labels": json.dumps(self.labels, ensure_ascii=False)} if self.labels else {}
+        return {
+            "fbnet_zoo.name": self.spec.name,
+            "fbnet_zoo.weights": self.weights or "not stated",
+            PREPROCESS: self.preprocess.model_dump_json(),
+            **labels,
+        }
+
 
 class Flatten(nn.Module):
-    """What stands for the classifier of a network without classes: `(N, C, 1, 1)` to `(N, C)`."""
+    """Replaces the classifier of a network without classes: `(N, C, 1, 1)` to `(N, C)`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -111,7 +133,7 @@ class Flatten(nn.Module):
 
 
 class FullPrecision(nn.Module):
-    """A network in float32, its input named as in the files."""
+    """A float32 network whose input has the name used in files."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -122,7 +144,7 @@ class FullPrecision(nn.Module):
 
 
 class HalfPrecision(nn.Module):
-    """A network in float16 whose images and logits are float32."""
+    """A float16 network with float32 input and output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -133,17 +155,17 @@ class HalfPrecision(nn.Module):
 
 
 WRAPPERS = {"fp32": FullPrecision, "fp16": HalfPrecision}
-"""What is exported of a network, by the precision inside."""
+"""Wrapper of an exported network by its precision."""
 
 
 def deploy_form(model: FBNet) -> FBNet:
-    """Return a copy of a network, spelled as the converters need it.
+    """Return a copy of a network in the form that converters need.
 
-    It is made and checked in float64, where neither the order of the sums shows nor the rounding of folded weights,
-    and a wrong rewrite does; then it gets the precision of the model.
+    The rewrite is done and checked in float64, which shows a wrong rewrite but not the order of sums or the rounding of
+    folded weights. The result has the precision of the model.
 
     Raises:
-        ConversionError: in float64, the copy is less than 110 dB from the model.
+        ConversionError: in float64, the copy agrees with the model to less than 110 dB.
     """
     exact = copy.deepcopy(model).eval().double()
     network = exact.fuse()
@@ -162,7 +184,7 @@ def _check(model: FBNet, network: FBNet) -> None:
     snr = snr_db(model(images), network(images))
     if not snr >= _MINIMUM_SNR_DB:
         raise ConversionError(
-            f"{model.spec.name}: the form for deployment is {snr:.1f} dB from the model, expected at least "
+            f"{model.spec.name}: the deploy form agrees with the model to {snr:.1f} dB, expected at least "
             f"{_MINIMUM_SNR_DB:.0f} dB; are all weights finite?"
         )
 
@@ -171,16 +193,17 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
     """Export the deploy form of a network.
 
     Args:
-        model: the network; it is not changed.
-        options: precision, batch, input size and labels are read.
+        model: the network; not modified.
+        options: `precision`, `batch`, `dynamic_batch`, `input_size` and `labels` are used.
 
     Raises:
         InputError: the labels or the input size do not fit the network.
         ConversionError: PyTorch cannot export it, or the deploy form does not compute what the model computes.
     """
-    _check_labels(options.labels, model.plan.num_classes)
+    if options.labels is not None:
+        check_labels(options.labels, model.plan.num_classes)
     preprocess = _preprocess(model, options.input_size)
-    deque(walk(model.plan, preprocess.crop), maxlen=0)  # refuses images that are too small
+    deque(walk(model.plan, preprocess.crop), maxlen=0)  # rejects images that are too small
     module = WRAPPERS[options.precision](deploy_form(model))
     batch = None if options.dynamic_batch else options.batch
     return Program(
@@ -201,7 +224,12 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
 
 
 def of_network(program: Program, network: nn.Module, outputs: int) -> Program:
-    """Export another network as a program was: of the same input, without labels, with so many outputs.
+    """Export another network with the input and settings of a program, but without labels.
+
+    Args:
+        program: the program to take settings from.
+        network: the network to export.
+        outputs: number of outputs of the network.
 
     Raises:
         ConversionError: PyTorch cannot export it.
@@ -220,7 +248,7 @@ def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) ->
     """
     batch, *image = shape
     dynamic = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if batch is None else None
-    # Of the largest batch: PyTorch picks a convolution for fewer than 16 images or for more, and would bound N by it.
+    # With the largest batch: PyTorch specializes convolutions to fewer than 16 images or more, which would bound N.
     example = torch.randn(batch or LARGEST_BATCH, *image, generator=torch.Generator().manual_seed(0))
     try:
         with quiet():
@@ -229,14 +257,15 @@ def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) ->
         raise ConversionError(f"PyTorch cannot export the network: {error}") from error
 
 
-def _check_labels(labels: tuple[str, ...] | None, num_classes: int) -> None:
-    if labels is not None and len(labels) != num_classes:
-        raise InputError(f"there are {len(labels)} labels for {num_classes} classes; give one per class")
+def check_labels(labels: Sequence[str], num_classes: int) -> None:
+    """Raise `InputError` unless there is one label per class."""
+    if len(labels) != num_classes:
+        raise InputError(f"{len(labels)} labels for {num_classes} classes; expected one per class")
 
 
 def _preprocess(model: FBNet, input_size: int | None) -> PreprocessSpec:
-    """Return the preprocessing of the weights, its sizes in proportion where another input size is asked for."""
-    asked = model.spec.eval_preprocess(model.weights)
-    if input_size in {None, asked.crop}:
-        return asked
-    return asked.model_copy(update={"crop": input_size, "resize": math.ceil(asked.resize * input_size / asked.crop)})
+    """Return the preprocessing of the weights, scaled to `input_size` if given."""
+    usual = model.spec.eval_preprocess(model.weights)
+    if input_size in {None, usual.crop}:
+        return usual
+    return usual.model_copy(update={"crop": input_size, "resize": math.ceil(usual.resize * input_size / usual.crop)})

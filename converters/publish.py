@@ -1,4 +1,4 @@
-"""Putting finished files at their final names, so that a kill at any moment leaves the old ones or the new ones."""
+"""Move finished files to their final paths, so that a kill at any time leaves the old files or the new ones."""
 
 import shutil
 import tempfile
@@ -16,19 +16,19 @@ _PREFIX, _LOCK, _REPLACED = ".fbnet_zoo-", "lock", "replaced"
 
 @contextmanager
 def workplace(out: Path) -> Iterator[Path]:
-    """Make `out`, and in it a folder of this process for what is not finished; it goes at the end.
+    """Create `out`, and in it a temporary folder for unfinished files, which is removed at the end.
 
-    Such folders of runs that were killed are removed. A lock that ends with its process tells them from those in use.
+    Temporary folders left by killed runs are removed; those in use are locked by their processes.
 
     Raises:
-        InputError: `out` cannot be a folder.
+        InputError: `out` cannot be used as a folder.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         _clear(out)
         folder, lock = _make(out)
     except OSError as error:
-        raise InputError(f"{out}: cannot be used as a folder ({error.strerror}); give another one") from error
+        raise InputError(f"{out}: cannot be used as a folder ({error.strerror}); choose another one") from error
     try:
         yield folder
     finally:
@@ -41,7 +41,7 @@ def _make(out: Path) -> tuple[Path, FileLock]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out))
         lock = FileLock(folder / _LOCK)
         lock.acquire()
-        if folder.exists():  # else another run took it for a leftover, before the lock
+        if folder.exists():  # else another run has removed it before it was locked
             return folder, lock
         lock.release()
 
@@ -59,21 +59,21 @@ def _clear(out: Path) -> None:
 
 
 def _put_back(folder: Path, out: Path) -> None:
-    """Restore a folder that was taken away and not replaced."""
+    """Restore folders that were moved aside but not replaced."""
     for old in folder.glob(f"*/{_REPLACED}/*"):
         if not (out / old.name).exists():
             old.rename(out / old.name)
 
 
 def publish(path: Path, manifest: Path, out: Path) -> tuple[Path, Path]:
-    """Move a finished file, the files written along with it, and its manifest to `out`; return where two of them are.
+    """Move a finished file, its companions and its manifest to `out`; return the new paths of file and manifest.
 
-    The old manifest goes first and the new one comes last: a manifest is never beside a file that it does not describe.
+    The old manifest is removed first and the new one moved last, so that a manifest never describes a different file.
 
     Args:
-        path: of the file or folder, in a folder of its own in a workplace inside `out`.
-        manifest: likewise.
-        out: the folder.
+        path: path of the file or folder, in a folder of its own in a workplace inside `out`.
+        manifest: path of its manifest, in the same folder.
+        out: the output folder.
     """
     final = out / manifest.name
     final.unlink(missing_ok=True)
@@ -85,16 +85,16 @@ def publish(path: Path, manifest: Path, out: Path) -> tuple[Path, Path]:
 
 
 def companions(path: Path, manifest: Path) -> list[Path]:
-    """Return the files written along with `path`: those of the same stem."""
+    """Return the files written along with `path`: those with the same stem."""
     return sorted(other for other in path.parent.glob(f"{path.stem}.*") if other not in {path, manifest})
 
 
 def replace_path(new: Path, final: Path) -> None:
-    """Replace a file in one step, a folder (which cannot be) in two.
+    """Replace a file in one step, or a folder in two, since folders cannot be replaced atomically.
 
     Args:
-        new: in a folder of its own in a workplace beside `final`, which puts the old one back after a kill.
-        final: what it becomes.
+        new: path in a folder of its own in a workplace beside `final`; after a kill, the next run restores the old one.
+        final: the path to replace.
     """
     if final.exists() and (new.is_dir() or final.is_dir()):
         aside = new.parent / _REPLACED / final.name

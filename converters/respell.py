@@ -1,4 +1,4 @@
-"""How the layers of a network are spelled in its deploy form; `fbnet_zoo.converters.program` tells why."""
+"""Rewrite the layers of a network into the deploy form, which `fbnet_zoo.converters.program` explains."""
 
 from typing import cast
 
@@ -8,35 +8,35 @@ from torch import Tensor, nn
 from fbnet_zoo import blocks
 
 
-class ChannelShuffle(blocks.ChannelShuffle):
-    """The same shuffle without asking for the batch."""
+class StaticChannelShuffle(blocks.ChannelShuffle):
+    """A channel shuffle that does not read the batch size."""
 
     def forward(self, x: Tensor) -> Tensor:
         _, c, h, w = x.shape
         return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
 
 
-class ConvClassifier(blocks.ConvClassifier):
-    """The same classifier without asking for the batch."""
+class StaticConvClassifier(blocks.ConvClassifier):
+    """A classifier that does not read the batch size."""
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.Conv2d.forward(self, x).view(-1, self.out_channels)
 
 
 def respell(network: nn.Module) -> None:
-    """Spell the layers inside a network, or a part of one, as the converters need them; batch norm is folded before."""
+    """Rewrite the layers inside a network, or a part of one, as converters need them; batch norm must be folded."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             setattr(parent, name, _deployed(child))
         if isinstance(parent, blocks.SqueezeExcitation) and isinstance(parent.gate, nn.Hardsigmoid):
             _fold_gate(parent)
-    _lay_out_plainly(network)
+    _make_contiguous(network)
 
 
-def _lay_out_plainly(network: nn.Module) -> None:
-    """Undo the channels-last layout of fused weights: XNNPACK refuses it, and pooling would be exported as a gather.
+def _make_contiguous(network: nn.Module) -> None:
+    """Undo the channels-last layout of fused weights: XNNPACK rejects it, and pooling would be exported as a gather.
 
-    Copies, since a 1x1 kernel counts as contiguous in either layout and would keep its strides.
+    Weights are cloned, since a 1x1 kernel counts as contiguous in either layout and would keep its strides.
     """
     for parameter in network.parameters():
         parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
@@ -49,7 +49,7 @@ def _deployed(module: nn.Module) -> nn.Module:
         case nn.Dropout() | blocks.DropPath():
             return nn.Identity()
         case blocks.ChannelShuffle():
-            return ChannelShuffle(module.groups)
+            return StaticChannelShuffle(module.groups)
         case blocks.LinearClassifier() | blocks.ConvClassifier():
             return _as_convolution(module)
         case _:
@@ -58,7 +58,7 @@ def _deployed(module: nn.Module) -> nn.Module:
 
 def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> nn.Module:
     weight = classifier.weight.detach()
-    conv = ConvClassifier(weight.shape[1], weight.shape[0])
+    conv = StaticConvClassifier(weight.shape[1], weight.shape[0])
     conv.weight = nn.Parameter(weight.reshape(*weight.shape[:2], 1, 1), requires_grad=False)
     conv.bias = classifier.bias
     return conv
@@ -66,7 +66,7 @@ def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> nn.Module:
 
 @torch.no_grad()
 def _fold_gate(se: blocks.SqueezeExcitation) -> None:
-    """Turn `hard_sigmoid(expand(x))` into a clamp of a scaled `expand`; computed in float64."""
+    """Replace `hard_sigmoid(expand(x))` by a clamp of a scaled `expand`, computed in float64."""
     dtype = se.expand.weight.dtype
     for parameter in se.expand.double().parameters():
         parameter.div_(6)

@@ -1,31 +1,33 @@
-"""The formats that networks leave in: one table for the command line, the checks of options, the docs and the tests."""
+"""The conversion targets: one table for the command line, option checks, docs and tests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from fbnet_zoo._require import require
 from fbnet_zoo.converters.artifact import ConvertOptions, Precision
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
 
+EntryT = TypeVar("EntryT")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A format.
+    """A conversion target.
 
     Attributes:
-        name: as the user says it.
-        summary: what it is, for lists.
-        suffix: of its files, without the dot.
-        module: has `write(program, path, options)`, which returns facts for the manifest, and `load(path)`.
-        extra: of the distribution, that brings its libraries.
-        libraries: importable names; the manifest tells their versions.
-        precisions: that it can be written in.
-        fp16_from: precision of the program that its fp16 files are made of.
-        options: of `ConvertOptions` that mean something to it, beside those that do to every target.
-        checked_by: what runs its files for the comparison with the model.
-        unchecked: backends whose files no runtime here can run, and why.
+        name: name on the command line.
+        summary: short description, for lists.
+        suffix: file name suffix, without the dot.
+        module: module with `write` and `load`, as described in `fbnet_zoo.converters.artifact.Written`.
+        extra: extra of this distribution that installs its libraries.
+        libraries: importable names of its libraries; their versions are recorded in the manifest.
+        precisions: supported precisions.
+        fp16_from: precision of the program that fp16 files are converted from.
+        options: supported fields of `ConvertOptions`, besides those that every target supports.
+        checked_by: runtime that runs its files in the parity check.
+        unchecked: backends whose files cannot be run here, and why.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Target:
     unchecked: Mapping[str, str] = field(default_factory=dict)
 
     def program_precision(self, precision: Precision) -> Precision:
-        """Return the precision of the program that a file of `precision` is made of: 16 or 32 bits."""
+        """Return the precision of the program that a file of `precision` is converted from: `fp16` or `fp32`."""
         return self.fp16_from if precision == "fp16" else "fp32"
 
 
@@ -102,33 +104,38 @@ TARGETS: dict[str, Target] = {target.name: target for target in _TABLE}
 """Every target by its name."""
 
 RUNTIME_TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": "torch"}
-"""What each runtime that is measured takes: files of a target, or PyTorch's own."""
+"""Target of each benchmarked runtime; `torch` runs PyTorch's own files."""
 
 
 def find(names: Iterable[str]) -> tuple[Target, ...]:
-    """Return the targets of these names, each once.
+    """Return the targets with these names, without duplicates.
 
     Raises:
-        UnknownNameError: there is no such target.
-        InputError: there is no name at all.
+        UnknownNameError: a name is not a target.
+        InputError: there are no names.
     """
-    asked = list(dict.fromkeys(names))
-    for name in asked:
-        if name not in TARGETS:
-            hint = did_you_mean(name, TARGETS) or f"; expected {', '.join(TARGETS)}"
+    return look_up(names, TARGETS)
+
+
+def look_up(names: Iterable[str], table: Mapping[str, EntryT]) -> tuple[EntryT, ...]:
+    """Return the entries of a table of targets, like `find`."""
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        if name not in table:
+            hint = did_you_mean(name, table) or f"; expected {', '.join(table)}"
             raise UnknownNameError(f"there is no target {name!r}{hint}")
-    if not asked:
-        raise InputError(f"there is no target to convert to; expected one or more of {', '.join(TARGETS)}")
-    return tuple(TARGETS[name] for name in asked)
+    if not unique:
+        raise InputError(f"no target given; expected one or more of {', '.join(table)}")
+    return tuple(table[name] for name in unique)
 
 
 def make_options(targets: Iterable[Target], values: Mapping[str, Any]) -> ConvertOptions:
     """Return the options, after checking them against the targets.
 
-    An option passes when one of the targets takes it; the others do not see a difference.
+    An option is valid if one of the targets supports it; the others ignore it.
 
     Raises:
-        InputError: an option does not exist, has a wrong value, or none of the targets takes it.
+        InputError: an option is unknown, has an invalid value, or none of the targets supports it.
     """
     targets = tuple(targets)
     known = [option.name for option in fields(ConvertOptions)]
@@ -136,44 +143,42 @@ def make_options(targets: Iterable[Target], values: Mapping[str, Any]) -> Conver
         if name not in known:
             raise InputError(f"there is no option {name!r}{did_you_mean(name, known)}")
     options = ConvertOptions(**values)
-    _check_taken(targets, options)
+    _check_supported(targets, options)
     for target in targets:
         _check_target(target, options)
     return options
 
 
-def _check_taken(targets: tuple[Target, ...], options: ConvertOptions) -> None:
-    taken = frozenset[str]().union(*(target.options for target in targets))
+def _check_supported(targets: tuple[Target, ...], options: ConvertOptions) -> None:
+    supported = frozenset[str]().union(*(target.options for target in targets))
     for option in fields(ConvertOptions):
-        takers = [target.name for target in TARGETS.values() if option.name in target.options]
+        supporting = [target.name for target in TARGETS.values() if option.name in target.options]
         given = getattr(options, option.name) != option.default
-        if given and takers and option.name not in taken:
+        if given and supporting and option.name not in supported:
             chosen = ", ".join(target.name for target in targets)
-            raise InputError(f"{chosen} takes no {option.name}; only {' and '.join(takers)} does, so leave it out")
+            raise InputError(f"{option.name} requires {' or '.join(supporting)}, not {chosen}; leave it out")
 
 
 def _check_target(target: Target, options: ConvertOptions) -> None:
     if options.precision not in target.precisions:
-        raise InputError(f"{target.name} has no {options.precision}; expected {' or '.join(target.precisions)}")
+        raise InputError(
+            f"{target.name} does not support {options.precision}; expected {' or '.join(target.precisions)}"
+        )
     reason = unchecked_reason(target, options)
     if reason and not options.allow_unchecked:
         raise InputError(
-            f"a file for {target.name} with backend {options.backend} cannot be checked ({reason}); allow_unchecked "
-            f"(--allow-unchecked) writes it all the same"
+            f"{target.name} files for the backend {options.backend} cannot be checked here ({reason}); allow_unchecked "
+            f"(--allow-unchecked) writes them anyway"
         )
 
 
 def unchecked_reason(target: Target, options: ConvertOptions) -> str | None:
-    """Return why no runtime here can run the file; `None` where one can."""
+    """Return why the file cannot be run here; `None` if it can."""
     return target.unchecked.get(options.backend) if "backend" in target.options else None
 
 
 def require_libraries(target: Target) -> None:
-    """Make sure that a target's libraries are installed, before any work is done for it.
-
-    Raises:
-        MissingExtraError: one is not.
-    """
+    """Raise `MissingExtraError` unless a target's libraries are installed."""
     for library in target.libraries:
         if find_spec(library) is None:
             require(library, extra=target.extra)

@@ -1,21 +1,20 @@
-"""From an exported program to a Core AI asset, the format that follows Core ML, and back into Core AI's runtime.
+"""Write an exported program as an asset of Core AI, the successor of Core ML, and run it in Core AI's runtime.
 
-The library runs assets on Linux, too, slowly, which is enough to check them. On macOS it uses the system's framework
-where there is one.
+The library also runs assets on Linux: slowly, but well enough to check them. On macOS it uses the system's framework
+if available.
 
-Its runtime is made of coroutines. They run in one thread of the process that does nothing else, so that a caller with
-an event loop of its own, such as a notebook, is not in their way.
+Its runtime consists of coroutines. They run in a dedicated thread, so that callers may have an event loop of their own,
+as notebooks do.
 """
 
 import asyncio
 import copy
 import functools
 import hashlib
-import json
 import platform
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -27,7 +26,8 @@ import torch
 from torch import nn
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions
+from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Written
+from fbnet_zoo.converters.parity import Runner
 from fbnet_zoo.converters.program import FullPrecision, Program, of_network
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError
@@ -40,19 +40,18 @@ _DYNAMIC_BATCH = 16
 ResultT = TypeVar("ResultT")
 
 
-def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
-    """Write a program as an asset, its description, licence, labels and preprocessing in the metadata.
+def write(program: Program, path: Path, options: ConvertOptions) -> Written:
+    """Write a program as an asset, with description, license, labels and preprocessing in its metadata.
 
-    Files of 8 bits compute in fp16 what is not 8-bit, since the Neural Engine has no float32.
+    The parts of 8-bit files that are not 8-bit compute in fp16, since the Neural Engine has no float32.
 
     Args:
         program: the network; in float16 for `fp16`, else in float32.
-        path: of the asset, a folder that ends in `.aimodel`.
-        options: `precision` and `verbose` are read.
+        path: path of the asset, a folder with suffix `.aimodel`.
+        options: `precision` and `verbose` are used.
 
     Returns:
-        The oldest system that runs the file, and how often each operator occurs in it; of 8 bits also `simulation`,
-        which computes what the file shall compute, and `scheme`, how activations were quantized.
+        Facts: the minimum system version and the number of operators by type.
 
     Raises:
         ConversionError: Core AI cannot convert the network.
@@ -61,7 +60,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     torch_side, authoring = require("coreai_torch", extra="coreai"), require("coreai.authoring.asset", extra="coreai")
     try:
         with quiet(verbose=options.verbose or None):
-            source, told = _quantized(program, options) if options.is_quantized else (program, {})
+            source, simulation = _quantized(program, options) if options.is_quantized else (program, None)
             converter = torch_side.TorchConverter(mode=torch_side.TorchConverter.Mode.RELEASE)  # no local paths
             converter.add_exported_program(
                 source.exported.run_decompositions(torch_side.get_decomp_table()),
@@ -74,26 +73,25 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
             operators = dict(asset.summary().operation_distribution)
     except Exception as error:  # whatever its passes raise
         raise ConversionError(f"{program.spec.name} cannot be converted to Core AI: {error}") from error
-    return {"minimum_os": oldest.value, "operators": dict(sorted(operators.items())), **told}
+    return Written(
+        facts={"minimum_os": oldest.value, "operators": dict(sorted(operators.items()))},
+        scheme=SCHEME if options.precision in {"int8", "mixed"} else None,
+        simulation=simulation,
+    )
 
 
 def _metadata(program: Program) -> Any:
-    spec = program.spec
-    paper = f" {spec.paper.title} (arXiv:{spec.paper.arxiv})." if spec.paper else ""
     metadata = require("coreai.runtime", extra="coreai").AIModelAssetMetadata()
     metadata.author = "fbnet_zoo"
     metadata.license = program.license or "not stated"
-    metadata.model_description = f"{spec.name}: {spec.summary}{paper}"
-    metadata.set_custom("fbnet_zoo.name", spec.name)
-    metadata.set_custom("fbnet_zoo.weights", program.weights or "not stated")
-    metadata.set_custom("fbnet_zoo.preprocess", program.preprocess.model_dump_json())
-    if program.labels:
-        metadata.set_custom("fbnet_zoo.labels", json.dumps(program.labels, ensure_ascii=False))
+    metadata.model_description = program.description
+    for key, value in program.metadata.items():
+        metadata.set_custom(key, value)
     return metadata
 
 
-def _quantized(program: Program, options: ConvertOptions) -> tuple[Program, dict[str, Any]]:
-    """Return the program of the same network with 8-bit weights and, unless it is `w8a16`, activations."""
+def _quantized(program: Program, options: ConvertOptions) -> tuple[Program, GraphSimulation]:
+    """Return the program with 8-bit weights and, except for `w8a16`, 8-bit activations, and its simulation."""
     quantization = require("coreai_opt.quantization", extra="coreai")
     network = copy.deepcopy(program.module.get_submodule("network"))
     quantizer = quantization.Quantizer(network, _configuration(program, options))
@@ -104,10 +102,8 @@ def _quantized(program: Program, options: ConvertOptions) -> tuple[Program, dict
             for batch in (example, *batches):
                 observed(batch)
         finished: nn.Module = quantizer.finalize()
-    told: dict[str, Any] = {"simulation": GraphSimulation(module=FullPrecision(copy.deepcopy(finished)))}
-    if options.precision != "w8a16":
-        told["scheme"] = SCHEME
-    return of_network(replace(program, precision="fp16"), finished, program.num_classes), told
+    simulation = GraphSimulation(module=FullPrecision(copy.deepcopy(finished)))
+    return of_network(replace(program, precision="fp16"), finished, program.num_classes), simulation
 
 
 def _configuration(program: Program, options: ConvertOptions) -> Any:
@@ -118,8 +114,8 @@ def _configuration(program: Program, options: ConvertOptions) -> Any:
     )
     values = None
     if options.precision != "w8a16":
-        # Ranges over all images, with a zero point: what coremltools is told too. The default, a moving average of
-        # symmetric ranges, is 14 dB worse on a network with hard-swish.
+        # Ranges over all images, with a zero point, as for coremltools. The default, a moving average of symmetric
+        # ranges, is 14 dB worse on a network with hard-swish.
         eight_bits = spec.QuantizationSpec(
             dtype=torch.int8, qscheme="asymmetric", qparam_calculator_cls="global_minmax"
         )
@@ -132,7 +128,7 @@ def _configuration(program: Program, options: ConvertOptions) -> Any:
 
 
 def _batches(program: Program, options: ConvertOptions) -> list[torch.Tensor]:
-    """Return the calibration images in batches that the program takes; where none are needed, one of zeros."""
+    """Return the calibration images in batches that the program accepts; if not needed, one batch of zeros."""
     size = _DYNAMIC_BATCH if program.dynamic_batch else program.batch
     if program.quantization is None or options.precision == "w8a16":
         return [torch.zeros(size, program.in_channels, program.input_size, program.input_size)]
@@ -143,14 +139,14 @@ def _dynamic_shapes(program: Program) -> Any:
     return ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},) if program.dynamic_batch else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
-class CoreAIRunner:
-    """An asset in Core AI's runtime.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoreAIRunner(Runner):
+    """An asset in Core AI's runtime, which exposes values only with debug information, and that contains local paths.
 
     Attributes:
-        function: the coroutine function that runs it, from inputs to outputs by name.
-        input_name: of its input.
-        output_name: of its output.
+        function: coroutine function from inputs to outputs, both by name.
+        input_name: name of the input.
+        output_name: name of the output.
     """
 
     function: Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
@@ -159,7 +155,7 @@ class CoreAIRunner:
 
     @property
     def runtime(self) -> str:
-        """Name and version of what runs the file."""
+        """Name and version of the runtime."""
         return f"coreai-core {version('coreai-core')} on {platform.system()}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -170,18 +166,13 @@ class CoreAIRunner:
         outputs = await self.function({self.input_name: images})
         return outputs[self.output_name].numpy().copy()
 
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield nothing: the runtime tells values only of assets with debug information, which has local paths."""
-        del images
-        return iter(())
-
 
 def load(path: Path) -> CoreAIRunner:
-    """Read an asset into Core AI's runtime.
+    """Load an asset into Core AI's runtime.
 
     Raises:
         InputError: there is no asset at `path`.
-        ConversionError: it is damaged, or the runtime refuses it.
+        ConversionError: the asset is damaged, or the runtime cannot load it.
         MissingExtraError: coreai-core is not installed.
     """
     assets = require("coreai.authoring.asset", extra="coreai").AIModelAsset
@@ -201,12 +192,12 @@ def load(path: Path) -> CoreAIRunner:
 
 
 def _check_digest(path: Path) -> None:
-    """Compare the bytecode with the digest beside it: the runtime ends the whole process over a damaged one."""
+    """Compare the bytecode with the digest beside it: damaged bytecode would crash the process."""
     bytecode, digest = path / _BYTECODE, path / _DIGEST
     if not (bytecode.is_file() and digest.is_file()):
-        raise ConversionError(f"{path.name} is damaged: it lacks {_BYTECODE} or {_DIGEST}; convert it again")
+        raise ConversionError(f"{path.name} is damaged: {_BYTECODE} or {_DIGEST} is missing; convert it again")
     if hashlib.sha256(bytecode.read_bytes()).digest() != digest.read_bytes():
-        raise ConversionError(f"{path.name} is damaged: {_BYTECODE} does not have the digest in {_DIGEST}")
+        raise ConversionError(f"{path.name} is damaged: {_BYTECODE} does not match the digest in {_DIGEST}")
 
 
 async def _open(asset: Any, opened: AsyncExitStack) -> Any:

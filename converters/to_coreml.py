@@ -1,14 +1,13 @@
-"""From an exported program to a Core ML package, and back into Core ML or, off macOS, into the reference interpreter.
+"""Write an exported program as a Core ML package, and run it in Core ML or, off macOS, in the reference interpreter.
 
-coremltools lowers the precision itself, so files of all precisions are made of the float32 program. Hard-swish is
-spelled `x * hard_sigmoid(x)`: coremltools' own spelling puts a threshold before it that changes nothing.
+coremltools lowers the precision itself, so files of all precisions are converted from the float32 program. Hard-swish
+is written as `x * hard_sigmoid(x)`: coremltools' own form puts a redundant threshold before it.
 
-Two options add something around the network. With `image_input` the file takes 8-bit images: Core ML scales by 1/255,
-subtracts the mean, and a multiplication by 1/std follows. With labels, and a batch of one, it is a classifier: beside
-`logits` it puts out `classLabel` and `classLabel_probs`, a dictionary from label to softmax probability.
+Two options extend the network. With `image_input` the file accepts 8-bit images: Core ML scales by 1/255 and subtracts
+the mean, and a multiplication by 1/std follows. With labels and a batch of one, it is a classifier: besides `logits`
+it outputs `classLabel` and `classLabel_probs`, a dictionary from label to softmax probability.
 """
 
-import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +21,11 @@ from PIL import Image
 
 import fbnet_zoo
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
+from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision, Written
 from fbnet_zoo.converters.manifest import TensorRecord
 from fbnet_zoo.converters.mil import interpreter, passes
 from fbnet_zoo.converters.mil.interpreter import MilModel
-from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.program import PREPROCESS, Program
 from fbnet_zoo.converters.quantization import compress_coreml
 from fbnet_zoo.errors import ConversionError, InputError, did_you_mean
 from fbnet_zoo.spec import PreprocessSpec
@@ -35,35 +34,30 @@ DEFAULT_TARGET, OLDEST_TARGET = "iOS16", "iOS15"
 LABEL, PROBABILITIES = "classLabel", "classLabel_probs"
 
 _DEBUG_FILE = "executorch_debug_handle_mapping.json"
-"""Written into every package, for another way to Core ML."""
-
-_PREPROCESS = "fbnet_zoo.preprocess"
-"""Key in the file's metadata: how an image becomes the normalised input, as JSON."""
+"""Written into every package for ExecuTorch's Core ML backend; not needed."""
 
 
-def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+def write(program: Program, path: Path, options: ConvertOptions) -> Written:
     """Write a program as an ML Program, with its model card filled in.
 
     Args:
         program: the network, in float32.
-        path: of the package, a folder that ends in `.mlpackage`.
-        options: `precision`, `image_input`, `deployment_target` and `verbose` are read. The default target, iOS 16, is
-            the oldest one that newer features of a file build on (fp16 arrays, compressed weights); 8-bit activations
-            raise it.
+        path: path of the package, a folder with suffix `.mlpackage`.
+        options: `precision`, `image_input`, `deployment_target` and `verbose` are used. The default target is iOS 16,
+            which has fp16 arrays and compressed weights, or iOS 17 for 8-bit activations.
 
     Returns:
-        The deployment target, the version of the specification, how often each operator occurs; inputs and outputs
-        where they are not the program's; and of a file with 8-bit activations `scheme`, how it was quantized.
+        Facts: the deployment target, the version of the specification and the number of operators by type.
 
     Raises:
-        InputError: there is no such deployment target, it is too old for the precision, the network does not take one
-            colour image at a time, or a label occurs twice.
+        InputError: the deployment target is unknown or too old for the precision, the network does not accept a single
+            color image, or a label occurs twice.
         ConversionError: coremltools cannot convert the network.
         MissingExtraError: coremltools is not installed.
     """
     tools = require("coremltools", extra="coreml")
-    asked = options.deployment_target or _default_target(options.precision)
-    target = _target(tools, asked, options.precision)
+    target_name = options.deployment_target or _default_target(options.precision)
+    target = _target(tools, target_name, options.precision)
     _check(program, options)
     try:
         with quiet(verbose=options.verbose or None):
@@ -88,8 +82,12 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
             (path / _DEBUG_FILE).unlink(missing_ok=True)
     except Exception as error:  # coremltools raises whatever its passes raise
         raise ConversionError(f"{program.spec.name} cannot be converted to Core ML: {error}") from error
-    scheme = {"scheme": compress_coreml.SCHEME} if options.precision in {"int8", "mixed"} else {}
-    return _facts(package.get_spec(), asked) | _interface(program, image_input=options.image_input) | scheme
+    return Written(
+        facts=_facts(package.get_spec(), target_name),
+        inputs=_inputs(program) if options.image_input else (),
+        outputs=_outputs(program) if _is_classifier(program) else (),
+        scheme=compress_coreml.SCHEME if options.precision in {"int8", "mixed"} else None,
+    )
 
 
 def _default_target(precision: Precision) -> str:
@@ -105,18 +103,18 @@ def _target(tools: Any, name: str, precision: Precision) -> Any:
     oldest, feature = compress_coreml.OLDEST_TARGET.get(precision, (OLDEST_TARGET, ""))
     if members[name] < members[oldest]:
         raise InputError(
-            f"{precision} needs {feature}, which {name} lacks; leave deployment_target at {oldest} or newer"
+            f"{precision} needs {feature}, which {name} lacks; expected deployment_target {oldest} or newer"
         )
     return members[name]
 
 
 def _check(program: Program, options: ConvertOptions) -> None:
     if options.image_input and (program.dynamic_batch or program.batch > 1):
-        raise InputError("image_input takes one image at a time; leave out batch and dynamic_batch")
+        raise InputError("image_input requires a batch of one; leave out batch and dynamic_batch")
     if options.image_input and program.in_channels != len(program.preprocess.mean):
-        raise InputError(f"image_input needs 3 channels, the network has {program.in_channels}; leave it out")
+        raise InputError(f"image_input requires 3 channels, the network has {program.in_channels}; leave it out")
     if _is_classifier(program) and (repeated := Counter(program.labels).most_common(1)[0])[1] > 1:
-        raise InputError(f"the label {repeated[0]!r} occurs {repeated[1]} times, but Core ML needs distinct ones")
+        raise InputError(f"the label {repeated[0]!r} occurs {repeated[1]} times, but Core ML needs distinct labels")
 
 
 def _is_classifier(program: Program) -> bool:
@@ -124,7 +122,7 @@ def _is_classifier(program: Program) -> bool:
 
 
 def respelled(program: Program) -> torch.export.ExportedProgram:
-    """Return the exported graph as coremltools takes it, hard-swish as `x * hard_sigmoid(x)`."""
+    """Return the exported graph in the form for coremltools, hard-swish as `x * hard_sigmoid(x)`."""
     aten = torch.ops.aten
     return program.exported.run_decompositions({aten.hardswish.default: lambda x: x * aten.hardsigmoid.default(x)})
 
@@ -156,33 +154,20 @@ def _classifier(tools: Any, program: Program) -> Any:
 
 
 def _fill_card(package: Any, program: Program, *, image_input: bool) -> None:
-    spec, preprocess = program.spec, program.preprocess
-    paper = f" {spec.paper.title} (arXiv:{spec.paper.arxiv})." if spec.paper else ""
-    package.short_description = f"{spec.name}: {spec.summary}{paper}"
+    package.short_description = program.description
     package.author = "fbnet_zoo"
     package.license = program.license or "not stated"
     package.version = fbnet_zoo.__version__
-    order, size = preprocess.order.upper(), program.input_size
-    normalised = f"({order} / 255 - {list(preprocess.mean)}) / {list(preprocess.std)}"
+    preprocess, size = program.preprocess, program.input_size
+    normalized = f"({preprocess.order.upper()} / 255 - {list(preprocess.mean)}) / {list(preprocess.std)}"
     package.input_description[program.input_name] = (
-        f"An image of {size} x {size} pixels{'' if image_input else f', normalised: {normalised}'}."
+        f"An image of {size} x {size} pixels{'' if image_input else f', normalized: {normalized}'}."
     )
     package.output_description[program.output_name] = "One score per class, before softmax."
     if _is_classifier(program):
-        package.output_description[LABEL] = "The most likely class."
+        package.output_description[LABEL] = "The most probable class."
         package.output_description[PROBABILITIES] = "Probability of each class."
-    package.user_defined_metadata.update(_metadata(program))
-
-
-def _metadata(program: Program) -> dict[str, str]:
-    metadata = {
-        "fbnet_zoo.name": program.spec.name,
-        "fbnet_zoo.weights": program.weights or "not stated",
-        _PREPROCESS: program.preprocess.model_dump_json(),
-    }
-    if program.labels:
-        metadata["fbnet_zoo.labels"] = json.dumps(program.labels, ensure_ascii=False)
-    return metadata
+    package.user_defined_metadata.update(program.metadata)
 
 
 def _facts(spec: Any, target: str) -> dict[str, Any]:
@@ -195,23 +180,18 @@ def _facts(spec: Any, target: str) -> dict[str, Any]:
     }
 
 
-def _interface(program: Program, *, image_input: bool) -> dict[str, Any]:
-    """Describe inputs and outputs for the manifest, as far as they differ from the program's."""
-    size, classes = program.input_size, program.num_classes
-    records: dict[str, Any] = {}
-    if image_input:
-        order = program.preprocess.order
-        image = TensorRecord(
-            name=program.input_name, shape=(size, size, 3), dtype="uint8", layout="image", channel_order=order
-        )
-        records["inputs"] = (image,)
-    if _is_classifier(program):
-        records["outputs"] = (
-            TensorRecord(name=LABEL, shape=(), dtype="string", layout=""),
-            TensorRecord(name=PROBABILITIES, shape=(classes,), dtype="float32", layout="C"),
-            TensorRecord(name=program.output_name, shape=(1, classes), dtype="float32", layout="NC"),
-        )
-    return records
+def _inputs(program: Program) -> tuple[TensorRecord, ...]:
+    name, shape, order = program.input_name, (program.input_size, program.input_size, 3), program.preprocess.order
+    return (TensorRecord(name=name, shape=shape, dtype="uint8", layout="image", channel_order=order),)
+
+
+def _outputs(program: Program) -> tuple[TensorRecord, ...]:
+    classes = program.num_classes
+    return (
+        TensorRecord(name=LABEL, shape=(), dtype="string", layout=""),
+        TensorRecord(name=PROBABILITIES, shape=(classes,), dtype="float32", layout="C"),
+        TensorRecord(name=program.output_name, shape=(1, classes), dtype="float32", layout="NC"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,10 +199,10 @@ class CoreMLRunner:
     """A package in Core ML, or off macOS in the reference interpreter.
 
     Attributes:
-        model: the package as the interpreter reads it.
-        predict: from inputs to outputs, by name.
-        preprocess: how the images were normalised; undone where the file takes 8-bit images.
-        runtime: name and version of what runs the file.
+        model: the package in the interpreter.
+        predict: function from inputs to outputs, both by name.
+        preprocess: normalization of the images, which is undone for files that accept 8-bit images.
+        runtime: name and version of the runtime.
     """
 
     model: MilModel
@@ -244,34 +224,34 @@ class CoreMLRunner:
 
 
 def _pixels(images: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
-    """Undo the normalisation of one image: `(1, 3, S, S)` to uint8 RGB `(S, S, 3)`."""
+    """Undo the normalization of one image: `(1, 3, S, S)` to uint8 RGB `(S, S, 3)`."""
     pixels = np.rint((images[0].transpose(1, 2, 0) * preprocess.std + preprocess.mean) * 255).clip(0, 255)
     return np.ascontiguousarray(pixels[..., ::-1] if preprocess.order == "bgr" else pixels, np.uint8)
 
 
 def load(path: Path) -> CoreMLRunner:
-    """Read a package that `write` wrote from disk.
+    """Load a package written by `write`.
 
     Raises:
         InputError: there is no package at `path`.
-        ConversionError: the package cannot be read, holds what the interpreter does not know, or is somebody else's.
+        ConversionError: the package is unreadable, not supported by the interpreter, or was not written by fbnet_zoo.
         MissingExtraError: coremltools is not installed.
     """
     tools = require("coremltools", extra="coreml")
     model = interpreter.load(path)
     metadata = tools.utils.load_spec(str(path)).description.metadata.userDefined
-    if _PREPROCESS not in metadata:
-        raise ConversionError(f"{path.name} does not say how its images are prepared; it was not written by fbnet_zoo")
+    if PREPROCESS not in metadata:
+        raise ConversionError(f"{path.name} has no {PREPROCESS} in its metadata; it was not written by fbnet_zoo")
     on_apple = platform.system() == "Darwin"
     return CoreMLRunner(
         model=model,
-        predict=_apples_predict(tools, path) if on_apple else model.predict,
-        preprocess=PreprocessSpec.model_validate_json(metadata[_PREPROCESS]),
+        predict=_coreml_predict(tools, path) if on_apple else model.predict,
+        preprocess=PreprocessSpec.model_validate_json(metadata[PREPROCESS]),
         runtime=f"Core ML of macOS {platform.mac_ver()[0]}" if on_apple else "fbnet_zoo's interpreter of ML Programs",
     )
 
 
-def _apples_predict(tools: Any, path: Path) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]:
+def _coreml_predict(tools: Any, path: Path) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]:
     with quiet():
         package = tools.models.MLModel(str(path))
     return lambda inputs: package.predict(

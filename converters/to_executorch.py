@@ -1,15 +1,14 @@
-"""From an exported program to an ExecuTorch file, and back into its runtime.
+"""Write an exported program as an ExecuTorch file, and run the file in ExecuTorch's runtime.
 
-Whatever a backend does not take runs on portable kernels, which are slow: the whole network on them takes hundreds of
-times as long, and ExecuTorch says nothing. So the facts of a file tell what was left, and a file of which the backend
-took nothing is refused. Every entry of the zoo is taken whole; in fp16 only the two casts between float32 and float16,
-at the ends of the file, stay outside, in int8 nothing. XNNPACK keeps the weights of convolutions in float32 in the file
-and rounds them when it loads it, so its fp16 files are as large as its fp32 ones.
+Operators that the backend does not delegate run on portable kernels, hundreds of times slower, without a warning. So
+the facts of a file list them, and a file without any delegated operator is an error. Every network of the zoo is fully
+delegated, except that in fp16 the casts from and to float32, at the ends of the file, are not. XNNPACK stores the
+weights of convolutions in float32 and rounds them at load time, so its fp16 files are as large as its fp32 ones.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +19,11 @@ import torch
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_coreml
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
-from fbnet_zoo.converters.parity import Tolerances
-from fbnet_zoo.converters.program import Program
+from fbnet_zoo.converters.parity import Runner, Tolerances
+from fbnet_zoo.converters.program import Program, Quantization
 from fbnet_zoo.converters.quantization.quantize_executorch import SCHEME, int8_program
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError, ParityError
@@ -38,46 +37,48 @@ _PLUMBING = ("executorch_call_delegate", "getitem")
 log = logging.getLogger(__name__)
 
 
-def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+def write(program: Program, path: Path, options: ConvertOptions) -> Written:
     """Lower a program to a backend and write it as one file.
 
-    Beside `forward` the file has constant methods, which a device calls without arguments: `input_size` (px), `mean`
-    and `std` (three values each, on the 0-1 scale), `channel_order` (`rgb` or `bgr`) and, where there are labels,
-    `labels` (one text, a label per line).
+    Besides `forward`, the file has constant methods, to be called without arguments: `input_size` (px), `mean` and
+    `std` (three values each, on the 0-1 scale), `channel_order` (`rgb` or `bgr`) and, if there are labels, `labels`
+    (one string with a label per line).
 
     Args:
-        program: the network, in float32; with `quantization`, the file is in int8.
-        path: of the file; with `bundled`, a second one of the same stem ends in `.bpte`.
-        options: `backend`, `bundled`, `precision`, the tolerances and `verbose` are read.
+        program: the network, in float32; the file is int8 if it has a `quantization`.
+        path: path of the file; with `bundled`, a second file has the suffix `.bpte`.
+        options: `backend`, `bundled`, `precision`, the tolerances and `verbose` are used.
 
     Returns:
-        The backend; how many subgraphs and operators it took; how often each operator was left outside; the constant
-        methods; of a bundle, its cases and the tolerance that they were found to keep; and of an int8 file `scheme`
-        and `simulation`, which computes in float32 what the file computes.
+        Facts: the backend, the numbers of delegated subgraphs and operators, the number of undelegated operators by
+        name, the constant methods and, for a bundle, its number of cases and its tolerance.
 
     Raises:
-        InputError: a label has several lines, or the backend does not take a dynamic batch or int8.
-        ConversionError: ExecuTorch cannot lower the network, or the backend took nothing of it.
-        ParityError: the bundle does not pass its own test.
+        InputError: a label has several lines, or the backend does not support a dynamic batch or int8.
+        ConversionError: ExecuTorch cannot lower the network, or no operator is delegated.
+        ParityError: the bundle fails its own test.
         MissingExtraError: a library is missing.
     """
     constants = _constants(program)
-    program, facts = _quantized(program, options)
+    if program.quantization is not None:
+        program = _quantized(program, program.quantization, options)
     lowered = _lower(program, constants, options)
-    facts |= {"backend": options.backend, **_delegation(lowered, program, options), "constant_methods": [*constants]}
+    facts = {"backend": options.backend, **_delegation(lowered, program, options), "constant_methods": [*constants]}
     with quiet(verbose=options.verbose or None):
         finished = lowered.to_executorch()
         with path.open("wb") as file:
             finished.write_to_file(file)
     if options.bundled:
         facts["bundled"] = _write_bundle(finished, program, path, options)
-    return facts
+    if program.quantization is None:
+        return Written(facts=facts)
+    return Written(facts=facts, scheme=SCHEME, simulation=GraphSimulation(module=program.module))
 
 
 def _constants(program: Program) -> dict[str, Any]:
     labels, preprocess = program.labels or (), program.preprocess
     if split := [label for label in labels if "\n" in label]:
-        raise InputError(f"the label {split[0]!r} is not one line of text, as ExecuTorch files need it; change it")
+        raise InputError(f"the label {split[0]!r} is not a single line of text, as ExecuTorch files require; change it")
     constants = {
         "input_size": program.input_size,
         "mean": list(preprocess.mean),
@@ -87,19 +88,16 @@ def _constants(program: Program) -> dict[str, Any]:
     return constants | ({"labels": "\n".join(labels)} if labels else {})
 
 
-def _quantized(program: Program, options: ConvertOptions) -> tuple[Program, dict[str, Any]]:
-    if program.quantization is None:
-        return program, {}
+def _quantized(program: Program, quantization: Quantization, options: ConvertOptions) -> Program:
     if options.backend != "xnnpack":
-        raise InputError(f"the backend {options.backend} takes no {options.precision}; only xnnpack does")
-    quantized = int8_program(program, program.quantization, verbose=options.verbose)
-    return quantized, {"scheme": SCHEME, "simulation": GraphSimulation(module=quantized.module)}
+        raise InputError(f"{options.precision} requires the backend xnnpack, not {options.backend}")
+    return int8_program(program, quantization, verbose=options.verbose)
 
 
 def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions) -> Any:
     exir = require("executorch.exir", extra="executorch")
     if options.backend == "vulkan" and program.dynamic_batch:
-        raise InputError("the backend vulkan takes no dynamic_batch: it would leave every convolution; give a batch")
+        raise InputError("the backend vulkan delegates no convolution of dynamic_batch; give a fixed batch")
     partitioner = _PARTITIONERS[options.backend](options)
     try:
         with quiet(verbose=options.verbose or None):
@@ -107,15 +105,15 @@ def _lower(program: Program, constants: dict[str, Any], options: ConvertOptions)
                 _exported(program, options),
                 partitioner=[partitioner],
                 constant_methods=constants,
-                # The check knows none of the operators that int8 is exported with.
+                # The check does not know the operators of int8 programs.
                 compile_config=exir.EdgeCompileConfig(_check_ir_validity=program.quantization is None),
             )
-    except Exception as error:  # a backend raises whatever its passes raise
+    except Exception as error:  # whatever the backend's passes raise
         raise ConversionError(f"{program.spec.name} cannot be lowered to {options.backend}: {error}") from error
 
 
 def _exported(program: Program, options: ConvertOptions) -> torch.export.ExportedProgram:
-    if options.backend == "coreml":  # which lowers the precision itself
+    if options.backend == "coreml":  # lowers the precision itself
         return to_coreml.respelled(program)
     if options.precision != "fp16":
         return program.exported
@@ -146,19 +144,19 @@ _PARTITIONERS = {"xnnpack": _xnnpack, "coreml": _coreml, "vulkan": _vulkan}
 
 
 def _delegation(lowered: Any, program: Program, options: ConvertOptions) -> dict[str, Any]:
-    """Count what the backend took and what it left."""
+    """Count the operators that are delegated and those that are not."""
     modules = require("executorch.exir.lowered_backend_module", extra="executorch")
     graph_module = lowered.exported_program().graph_module
-    taken = [module.original_module.graph for _, module, _ in modules.get_lowered_submodules(graph_module)]
-    operators = sum((_operators(graph) for graph in taken), Counter())
+    subgraphs = [module.original_module.graph for _, module, _ in modules.get_lowered_submodules(graph_module)]
+    delegated = sum((_operators(graph) for graph in subgraphs), Counter())
     left = _operators(graph_module.graph)
-    if not operators:
+    if not delegated:
         raise ConversionError(
-            f"{options.backend} took no part of {program.spec.name}, which would run many times slower without it"
+            f"no operator of {program.spec.name} was delegated to {options.backend}; it would run many times slower"
         )
     if unexpected := sorted(left.keys() - ({_CAST} if options.precision == "fp16" else set())):
-        log.warning("%s: %s leaves %s to slow kernels", program.spec.name, options.backend, ", ".join(unexpected))
-    return {"subgraphs": len(taken), "delegated": operators.total(), "left": dict(sorted(left.items()))}
+        log.warning("%s: not delegated to %s: %s", program.spec.name, options.backend, ", ".join(unexpected))
+    return {"subgraphs": len(subgraphs), "delegated": delegated.total(), "left": dict(sorted(left.items()))}
 
 
 def _operators(graph: torch.fx.Graph) -> Counter[str]:
@@ -167,15 +165,15 @@ def _operators(graph: torch.fx.Graph) -> Counter[str]:
 
 
 def _name(target: Any) -> str:
-    """Return the name of an operator without its overload: `aten.add` of `aten.add.Tensor`."""
+    """Return the name of an operator without its overload: `aten.add` for `aten.add.Tensor`."""
     return str(target.__name__).rpartition(".")[0] or str(target.__name__)
 
 
 def _write_bundle(finished: Any, program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
-    """Write the network together with images and the logits that it must give for them.
+    """Write the network together with images and their expected logits.
 
-    Of an int8 file these are its own on this machine, as integer kernels alone compute them: with the tolerance of its
-    rounding, the test would pass whatever a device computes.
+    For an int8 file these are its own logits on this machine: the float network's would require a tolerance so large
+    that the test would hardly ever fail.
     """
     devtools = require("executorch.devtools", extra="executorch")
     config = require("executorch.devtools.bundled_program.config", extra="executorch")
@@ -207,16 +205,16 @@ def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> Non
                 bundle = library._load_bundled_program_from_buffer(content)  # noqa: SLF001  there is no other reader
                 bundle.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)
         except RuntimeError as error:
-            raise ParityError(f"{path.name} does not pass case {case} of its own test: {error}") from error
+            raise ParityError(f"{path.name} fails case {case} of its own test: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExecuTorchRunner:
-    """An ExecuTorch file in the runtime that comes with the library.
+class ExecuTorchRunner(Runner):
+    """An ExecuTorch file in the library's runtime, which does not expose the values inside a delegate.
 
     Attributes:
-        program: owns the memory that the method works in.
-        method: what is called.
+        program: the loaded program, which owns the memory of `method`.
+        method: the loaded method.
     """
 
     program: Any
@@ -224,25 +222,20 @@ class ExecuTorchRunner:
 
     @property
     def runtime(self) -> str:
-        """Name and version of what runs the file."""
+        """Name and version of the runtime."""
         return f"executorch {version('executorch')}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        packed = np.ascontiguousarray(images)  # the runtime reads memory in order, whatever the strides say
+        packed = np.ascontiguousarray(images)  # the runtime ignores strides
         (logits,) = self.method.execute([torch.from_numpy(packed)])
-        return logits.numpy().copy()  # the next call writes to the same memory
-
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield nothing: the runtime does not show what happens inside a delegate."""
-        del images
-        return iter(())
+        return logits.numpy().copy()  # the next call overwrites this memory
 
 
 def load(path: Path) -> ExecuTorchRunner:
-    """Read a file into ExecuTorch's runtime.
+    """Load a file into ExecuTorch's runtime.
 
     Raises:
-        ConversionError: the runtime refuses it, as it does files for backends that this machine lacks.
+        ConversionError: the runtime cannot load it, for example because this machine lacks its backend.
         MissingExtraError: executorch is not installed.
     """
     runtime = require("executorch.runtime", extra="executorch")

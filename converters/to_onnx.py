@@ -1,4 +1,4 @@
-"""From an exported program to an ONNX file, and back into onnxruntime."""
+"""Write an exported program as an ONNX file, and run the file in onnxruntime."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fbnet_zoo._require import quiet, require
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.program import MODULE_PREFIX, Program
 from fbnet_zoo.converters.quantization.quantize_onnx import SCHEME, int8_model
 from fbnet_zoo.errors import ConversionError, InputError
@@ -21,30 +21,29 @@ DEFAULT_OPSET, OLDEST_OPSET = 20, 18
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
+def write(program: Program, path: Path, options: ConvertOptions) -> Written:
     """Write a program as one self-contained ONNX file.
 
-    Its nodes and parameters bear the names of the modules; of the exporting machine nothing remains. An fp16 file takes
-    and gives float32, with one cast at each end.
+    Nodes and parameters are named after the modules; no paths of this machine remain. Input and output of an fp16 file
+    are float32, with a cast at each end.
 
     Args:
-        program: the network; with `quantization`, in float32, and the file is in int8.
-        path: of the file.
-        options: `opset` and `verbose` are read.
+        program: the network; the file is int8 if it has a `quantization`, and then it must be float32.
+        path: path of the file.
+        options: `opset` and `verbose` are used.
 
     Returns:
-        The opset, the IR version and the number of operators by kind; and of an int8 file `scheme` and `simulation`,
-        which computes in float32 what the file computes.
+        Facts: the opset, the IR version and the number of operators by type.
 
     Raises:
-        InputError: the opset is older than what the exporter writes.
-        ConversionError: the exporter or the quantizer fails, or its result is not what was asked for.
+        InputError: the opset is older than the exporter supports.
+        ConversionError: the exporter or the quantizer fails, or the file is invalid.
         MissingExtraError: a library is missing.
     """
     onnx = require("onnx", extra="onnx")
     model = _export(program, DEFAULT_OPSET if options.opset is None else options.opset, verbose=options.verbose)
     _name_by_modules(model.graph)
-    _forget_origin(model)
+    _remove_metadata(model)
     _name_batch(model.graph)
     if program.quantization is not None:
         model = int8_model(model, program, program.quantization, verbose=options.verbose)
@@ -53,16 +52,22 @@ def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, An
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise ConversionError(f"the ONNX file of {program.spec.name} is not valid: {error}") from error
+        raise ConversionError(f"the ONNX file of {program.spec.name} is invalid: {error}") from error
     path.write_bytes(model.SerializeToString(deterministic=True))
     operators = Counter(node.op_type for node in model.graph.node)
     facts = {"opset": _opset(model), "ir_version": model.ir_version, "operators": dict(sorted(operators.items()))}
-    return facts if program.quantization is None else facts | {"scheme": SCHEME, "simulation": _simulation(path)}
+    return Written(facts=facts) if program.quantization is None else _quantized(facts, path)
+
+
+def _quantized(facts: dict[str, Any], path: Path) -> Written:
+    """Return the record of an int8 file, simulated on dequantized values without integer kernels."""
+    simulation = OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name, optimize=False))
+    return Written(facts=facts, scheme=SCHEME, simulation=simulation)
 
 
 def _export(program: Program, opset: int, *, verbose: bool) -> Any:
     if opset < OLDEST_OPSET:
-        raise InputError(f"opset cannot be {opset}; expected at least {OLDEST_OPSET}, or {DEFAULT_OPSET} by default")
+        raise InputError(f"opset cannot be {opset}; expected at least {OLDEST_OPSET} (default: {DEFAULT_OPSET})")
     require("onnxscript", extra="onnx")
     try:
         with quiet(verbose=verbose or None):
@@ -79,7 +84,7 @@ def _export(program: Program, opset: int, *, verbose: bool) -> Any:
     model = exported.model_proto
     if _opset(model) != opset:
         raise ConversionError(
-            f"the exporter wrote ONNX opset {_opset(model)} where {opset} was asked for; ask for that"
+            f"the exporter wrote ONNX opset {_opset(model)}, expected {opset}; use opset {_opset(model)}"
         )
     return model
 
@@ -87,12 +92,12 @@ def _export(program: Program, opset: int, *, verbose: bool) -> Any:
 def _opset(model: Any) -> int:
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if versions.keys() != {""}:
-        raise ConversionError(f"the ONNX file needs operators outside the standard: {', '.join(sorted(versions))}")
+        raise ConversionError(f"the ONNX file has non-standard operators, of {', '.join(sorted(versions))}")
     return versions[""]
 
 
 def _name_by_modules(graph: Any) -> None:
-    """Name nodes after the modules that they come from, and parameters as in the state dict."""
+    """Name nodes after their modules, and parameters as in the state dict."""
     taken: Counter[str] = Counter()
     for node in graph.node:
         module = _module_of(node)
@@ -104,14 +109,14 @@ def _name_by_modules(graph: Any) -> None:
 
 
 def _module_of(node: Any) -> str:
-    """Return the innermost module around a node; outside of all, its operator."""
+    """Return the innermost module of a node or, outside any module, its operator."""
     scopes = next((ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES), ())
     modules = [scope for scope in scopes if scope.startswith(MODULE_PREFIX)]
     return modules[-1].removeprefix(MODULE_PREFIX) if modules else node.op_type.lower()
 
 
-def _forget_origin(model: Any) -> None:
-    """Take out stack traces and other notes of the exporter: they hold paths of this machine."""
+def _remove_metadata(model: Any) -> None:
+    """Remove stack traces and other metadata of the exporter, which contain paths of this machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         part.ClearField("metadata_props")
@@ -119,7 +124,7 @@ def _forget_origin(model: Any) -> None:
 
 
 def _name_batch(graph: Any) -> None:
-    """Call the one symbolic size by its name."""
+    """Give the only symbolic size its name."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param:
@@ -128,7 +133,7 @@ def _name_batch(graph: Any) -> None:
 
 def _properties(program: Program) -> dict[str, str]:
     preprocess = program.preprocess
-    said = {
+    properties = {
         "name": program.spec.name,
         "weights": program.weights,
         "license": program.license,
@@ -140,19 +145,19 @@ def _properties(program: Program) -> dict[str, str]:
         "mean": json.dumps(preprocess.mean),
         "std": json.dumps(preprocess.std),
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in properties.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OnnxRunner:
-    """An ONNX file in onnxruntime, on the processor."""
+    """An ONNX file in onnxruntime, on the CPU."""
 
     path: Path
     session: Any
 
     @property
     def runtime(self) -> str:
-        """Name and version of what runs the file."""
+        """Name and version of the runtime."""
         return f"onnxruntime {require('onnxruntime', extra='onnx').__version__}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -169,16 +174,11 @@ class OnnxRunner:
         yield from zip(names, session.run(names, {self.session.get_inputs()[0].name: images}), strict=True)
 
 
-def _simulation(path: Path) -> OnnxRunner:
-    """Return a runner that computes operator by operator, between dequantized values, without integer kernels."""
-    return OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name, optimize=False))
-
-
 def load(path: Path) -> OnnxRunner:
-    """Read an ONNX file into onnxruntime.
+    """Load an ONNX file into onnxruntime.
 
     Raises:
-        ConversionError: onnxruntime refuses it.
+        ConversionError: onnxruntime cannot load it.
         MissingExtraError: onnxruntime is not installed.
     """
     return OnnxRunner(path=path, session=_session(path.read_bytes(), name=path.name))

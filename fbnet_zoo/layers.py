@@ -126,15 +126,6 @@ def block_layers(name: str, block: BlockPlan, size: int) -> Iterator[Layer]:
             return iter(())
 
 
-def conv_output_size(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> int:
-    """Return the side of a convolution's output, px, for an input of `size` px.
-
-    >>> conv_output_size(224, kernel_size=3, stride=2, padding=1, dilation=1)
-    112
-    """
-    return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
-
-
 def _conv_layers(name: str, conv: ConvPlan, size: int) -> Iterator[Layer]:
     after = conv_output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     yield Layer(

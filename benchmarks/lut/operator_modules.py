@@ -3,7 +3,7 @@
 from torch import nn
 
 from fbnet_zoo import blocks
-from fbnet_zoo.converters.respell import ConvClassifier
+from fbnet_zoo.converters.respell import StaticConvClassifier
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.plans import (
@@ -32,7 +32,7 @@ def operator_module(operator: Operator) -> nn.Module:
         case "pool":
             return nn.AdaptiveAvgPool2d(1)
         case "linear":
-            module: nn.Module = ConvClassifier(operator.in_channels, operator.out_channels)
+            module: nn.Module = StaticConvClassifier(operator.in_channels, operator.out_channels)
         case "shuffle":
             return blocks.ChannelShuffle(operator.groups)
         case _:

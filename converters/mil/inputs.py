@@ -1,4 +1,4 @@
-"""The inputs of a saved Core ML model: what each accepts, and how an array becomes the tensor that the program sees."""
+"""Inputs of a saved Core ML model: accepted shapes, and the conversion of arrays to the program's tensors."""
 
 import math
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from torch import Tensor
 from fbnet_zoo.errors import ConversionError, InputError
 
 Sizes: TypeAlias = tuple[int, float]
-"""Smallest and largest size of one axis; the largest is infinite where the file sets no bound."""
+"""Minimum and maximum size of one axis; the maximum is infinite if the file sets no bound."""
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MilInput:
-    """One input, as the file describes it.
+    """One input, as described in the file.
 
     Attributes:
-        name: Its name in the file.
-        shapes: The accepted shapes: one entry if fixed or flexible by range, several if enumerated. An entry has the
-            sizes of each axis; for an image these are (1, channels, height, width).
-        dtype: The type that the program declares for it.
+        name: name in the file.
+        shapes: accepted shapes: one entry if fixed or flexible by range, several if enumerated. An entry has the sizes
+            of each axis, (1, channels, height, width) for an image.
+        dtype: type that the program declares.
         colour_layout: `RGB`, `BGR` or `GRAYSCALE` if the input is an image, else None.
 
     >>> image = MilInput(
@@ -42,21 +42,21 @@ class MilInput:
     colour_layout: str | None = None
 
     def read(self, array: np.ndarray) -> Tensor:
-        """Turn a caller's array into the tensor that Core ML would hand to the program.
+        """Convert an array to the tensor that Core ML would pass to the program.
 
         Args:
-            array: For an image, uint8 of shape (H, W, C) or (1, H, W, C), RGB or grey. Else of an accepted shape.
+            array: an array of an accepted shape; an image is uint8 (H, W, C) or (1, H, W, C), RGB or grayscale.
 
         Returns:
-            A copy in `dtype`; an image as (1, C, H, W) in the colour layout of the file, values 0 to 255.
+            A copy in `dtype`; an image as (1, C, H, W) in the color layout of the file, values 0 to 255.
 
         Raises:
-            InputError: The shape, or for an image the type, is not one that the file accepts.
+            InputError: the file does not accept the shape or, for an image, the type.
         """
         tensor = self._pixels(array) if self.colour_layout else torch.tensor(np.asarray(array))
         if tensor is None or not any(_fits(tensor.shape, sizes) for sizes in self.shapes):
             raise InputError(
-                f"input {self.name!r} takes {self._accepted()}, got {array.dtype} of shape {tuple(array.shape)}"
+                f"input {self.name!r} is {array.dtype} of shape {tuple(array.shape)}; expected {self._accepted()}"
             )
         return tensor.to(self.dtype)
 
@@ -70,19 +70,19 @@ class MilInput:
         shapes = " or ".join(str(tuple(_size_text(low, high) for low, high in sizes)) for sizes in self.shapes)
         if not self.colour_layout:
             return f"an array of shape {shapes}".replace("'", "")
-        return f"a uint8 image with channels last, by (N, C, H, W) of {shapes}".replace("'", "")
+        return f"a uint8 image with channels last, whose (N, C, H, W) is {shapes}".replace("'", "")
 
 
 def describe_input(feature: Any, dtype: torch.dtype, path: Path) -> MilInput:
     """Read the description of one input.
 
     Args:
-        feature: The `FeatureDescription` of the model's specification.
-        dtype: The type that the program declares for this input.
-        path: The package, for the error.
+        feature: the `FeatureDescription` of the model's specification.
+        dtype: type that the program declares for this input.
+        path: path of the package, for the error message.
 
     Raises:
-        ConversionError: The input is an image of other than 8 bits per channel.
+        ConversionError: the input is an image without 8 bits per channel.
     """
     if feature.type.WhichOneof("Type") != "imageType":
         return MilInput(name=feature.name, shapes=_array_shapes(feature.type.multiArrayType), dtype=dtype)
@@ -97,7 +97,7 @@ def describe_input(feature: Any, dtype: torch.dtype, path: Path) -> MilInput:
 
 
 def any_or_exactly(shape: Sequence[Any]) -> tuple[Sizes, ...]:
-    """Return the sizes that a shape of numbers and of symbols for what is free stands for."""
+    """Return the sizes of a shape of numbers and symbols; a symbol is any size."""
     return tuple(_exactly(int(size)) if isinstance(size, int | np.integer) else (1, math.inf) for size in shape)
 
 

@@ -1,11 +1,11 @@
 """Reference interpreter of a saved Core ML ML Program, for machines without Core ML.
 
-`load` reads an `.mlpackage` from disk, weights included, and `MilModel.predict` computes what the file says, so that
-a conversion can be checked for parity where Apple's own `predict` does not exist.
+`load` reads an `.mlpackage` from disk, including weights, and `MilModel.predict` evaluates it, so that a conversion can
+be checked for parity where Apple's own `predict` is not available.
 
-Precision: every tensor is stored in the type that the program declares for it, hence in fp16 after each operation of
-an fp16 program; inside an operation fp16 values are widened to fp32 and sums are accumulated in fp32. The rounding of
-the Neural Engine, which may accumulate in fp16, is not modelled: a real device can lie further from PyTorch.
+Precision: every tensor is stored in the type that the program declares, hence in fp16 after each operation of an fp16
+program; inside an operation, fp16 values are widened to fp32 and sums are accumulated in fp32. The rounding of the
+Neural Engine, which may accumulate in fp16, is not modeled: a real device may deviate more from PyTorch.
 """
 
 import inspect
@@ -36,19 +36,19 @@ _STORED_AS = {
 
 
 class UnsupportedOpError(ConversionError):
-    """The program holds an operation, or a variant of one, that the interpreter does not know."""
+    """The program contains an operation, or a variant of one, that the interpreter does not support."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """Refers to the value that an input or an earlier step of the program has."""
+    """Reference to the value of an input or of an earlier operation."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """One operation, bound: arguments are constants or names; outputs are names and the types they are stored in."""
+class _Operation:
+    """One operation, bound: arguments are constants or names; outputs are names and storage types."""
 
     op_type: str
     arguments: Mapping[str, Any]
@@ -67,44 +67,44 @@ class MilModel:
     """An ML Program read from disk, ready to be evaluated.
 
     Attributes:
-        path: The package it was read from.
-        inputs: What each input takes. Scale and bias of an image input are operations of the program itself.
-        outputs: Names of the outputs, in the file's order.
-        class_labels: The labels of a classifier in the order of its probabilities, else None.
+        path: path of the package.
+        inputs: the inputs. Scale and bias of an image input are operations of the program itself.
+        outputs: names of the outputs, in the file's order.
+        class_labels: labels of a classifier in the order of its probabilities, else None.
+        steps: operations, in order of execution.
     """
 
     path: Path
     inputs: tuple[MilInput, ...]
     outputs: tuple[str, ...]
     class_labels: tuple[str, ...] | tuple[int, ...] | None
-    steps: tuple[_Step, ...] = field(repr=False)
+    steps: tuple[_Operation, ...] = field(repr=False)
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute the outputs, as Core ML's `predict` does for one sample.
 
         Args:
-            inputs: One array per input name. A tensor has the shape that the file declares, (N, C, H, W) as a rule,
-                and is cast to the declared type. An image is uint8, (H, W, 3) or (1, H, W, 3) in RGB, whatever the
-                colour layout of the file; (H, W, 1) or (1, H, W, 1) where the file wants grey.
+            inputs: one array per input name. A tensor has the shape declared in the file, usually (N, C, H, W), and is
+                cast to the declared type. An image is uint8, (H, W, 3) or (1, H, W, 3) in RGB for any color layout of
+                the file; (H, W, 1) or (1, H, W, 1) if the file expects grayscale.
 
         Returns:
-            One array per output name, of the type that the file declares. A classifier has two outputs: the label is
-            an array of rank 0 (`.item()` gives the `str` or `int`), and the probabilities are (classes,) in the order
-            of `class_labels`, where Core ML returns a dictionary from label to probability.
+            One array per output name, of the declared type. A classifier has two outputs: the label is an array of rank
+            0 (`.item()` returns the `str` or `int`), and the probabilities are (classes,) in the order of
+            `class_labels`, where Core ML returns a dictionary from label to probability.
 
         Raises:
-            InputError: An input is missing, unknown, or does not have a shape and type that the file accepts.
-            UnsupportedOpError: An operation occurs in a variant that is not covered.
+            InputError: an input is missing, unknown, or of a shape or type that the file does not accept.
+            UnsupportedOpError: an operation occurs in an unsupported variant.
         """
         values = dict(self.trace(inputs))
         return {name: values[name] for name in self.outputs}
 
     def trace(self, inputs: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (output name, array) for every operation, constants left out, in the order of the program.
+        """Yield (output name, array) for every operation except constants, in the order of the program.
 
-        Comparing with the activations of the model that was converted shows the first layer that diverges. Takes and
-        raises what `predict` does, when the first value is asked for. An array may share its memory with later ones:
-        copy it before changing it.
+        Comparing these with the activations of the original model shows the first diverging layer. Arguments and errors
+        are those of `predict`. An array may share its memory with later ones: copy it before modifying it.
         """
         values = self._read(inputs)
         for step in self.steps:
@@ -112,14 +112,14 @@ class MilModel:
                 values.update(step.run(values))
             except NotImplementedError as error:
                 name = step.outputs[0][0]
-                raise UnsupportedOpError(_not_covered(self.path, step.op_type, name, str(error))) from error
+                raise UnsupportedOpError(_unsupported(self.path, step.op_type, name, str(error))) from error
             for name, _ in step.outputs:
                 yield name, np.asarray(values[name])
 
     def _read(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        wanted = [item.name for item in self.inputs]
-        if sorted(inputs) != sorted(wanted):
-            raise InputError(f"{self.path}: got the inputs {sorted(inputs)}, but the file takes {sorted(wanted)}")
+        expected = sorted(item.name for item in self.inputs)
+        if sorted(inputs) != expected:
+            raise InputError(f"{self.path}: got the inputs {sorted(inputs)}, expected {expected}")
         return {item.name: item.read(inputs[item.name]) for item in self.inputs}
 
 
@@ -127,12 +127,12 @@ def load(path: Path) -> MilModel:
     """Read an `.mlpackage` and prepare its `main` function for evaluation.
 
     Args:
-        path: The package as saved on disk. Compressed weights are expanded.
+        path: path of the package. Compressed weights are expanded.
 
     Raises:
-        InputError: There is no package at `path`.
-        ConversionError: The package holds no ML Program, or one that coremltools cannot read.
-        UnsupportedOpError: The program holds an operation that is not covered; none is skipped or guessed.
+        InputError: there is no package at `path`.
+        ConversionError: the package contains no ML Program, or coremltools cannot read it.
+        UnsupportedOpError: the program contains an unsupported operation.
         MissingExtraError: coremltools is not installed.
     """
     if not path.is_dir():
@@ -141,7 +141,7 @@ def load(path: Path) -> MilModel:
         return _load(path)
     except FbnetZooError:
         raise
-    except Exception as error:  # coremltools raises whatever its parsers and its C++ reader raise
+    except Exception as error:  # whatever coremltools' parsers and its C++ reader raise
         raise ConversionError(f"{path} cannot be read: {error}") from error
 
 
@@ -150,7 +150,7 @@ def _load(path: Path) -> MilModel:
     milproto = require("coremltools.converters.mil.frontend.milproto.load", extra="coreml")
     package = models.MLModel(str(path), skip_model_load=True)
     spec = package.get_spec()
-    _refuse_what_is_unknown(spec, path)
+    _check_supported(spec, path)
     main = milproto.load(spec, spec.specificationVersion, package.weights_dir or "").functions["main"]
     steps = _steps(main, path)
     inputs = ((item, _stored_type(main.inputs[item.name])) for item in spec.description.input)
@@ -164,18 +164,18 @@ def _load(path: Path) -> MilModel:
 
 
 def of_function(main: Any, path: Path) -> MilModel:
-    """Prepare a function that coremltools is still working on, its inputs plain tensors.
+    """Prepare a function that coremltools is still converting, with tensors as inputs.
 
     Args:
         main: a MIL function in memory.
-        path: of the package that it is to become, for errors.
+        path: path of the future package, for error messages.
 
     Raises:
-        UnsupportedOpError: The function holds an operation that is not covered.
+        UnsupportedOpError: the function contains an unsupported operation.
     """
     for op in main.operations:
         if op.op_type not in OPS and not _is_constant(op.op_type):
-            raise UnsupportedOpError(_not_covered(path, op.op_type, op.outputs[0].name))
+            raise UnsupportedOpError(_unsupported(path, op.op_type, op.outputs[0].name))
     return MilModel(
         path=path,
         inputs=tuple(
@@ -188,25 +188,25 @@ def of_function(main: Any, path: Path) -> MilModel:
     )
 
 
-def _steps(main: Any, path: Path) -> tuple[_Step, ...]:
+def _steps(main: Any, path: Path) -> tuple[_Operation, ...]:
     return tuple(_bind(op, path) for op in main.operations if not _is_constant(op.op_type))
 
 
-def _refuse_what_is_unknown(spec: Any, path: Path) -> None:
+def _check_supported(spec: Any, path: Path) -> None:
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram" or "main" not in spec.mlProgram.functions:
-        raise ConversionError(f"{path} holds a {kind}, but only an mlProgram with a function 'main' can be evaluated")
+        raise ConversionError(f"{path} contains a {kind}; expected an mlProgram with a function 'main'")
     main = spec.mlProgram.functions["main"]
     for op in main.block_specializations[main.opset].operations:
         if op.type not in OPS and not _is_constant(op.type):
-            raise UnsupportedOpError(_not_covered(path, op.type, op.outputs[0].name))
+            raise UnsupportedOpError(_unsupported(path, op.type, op.outputs[0].name))
 
 
-def _not_covered(path: Path, op_type: str, output: str, variant: str = "") -> str:
+def _unsupported(path: Path, op_type: str, output: str, variant: str = "") -> str:
     variant = variant and f" with {variant}"
     return (
-        f"{path}: operation {op_type!r}{variant}, which computes {output!r}, is not covered by the interpreter; "
-        "check this file on macOS, or add the operation to mil_ops.OPS"
+        f"{path}: the interpreter does not support operation {op_type!r}{variant}, which computes {output!r}; "
+        "check this file on macOS, or add the operation to mil/ops.py"
     )
 
 
@@ -214,16 +214,16 @@ def _is_constant(op_type: str) -> bool:
     return op_type == "const" or op_type.startswith("constexpr_")
 
 
-def _bind(op: Any, path: Path) -> _Step:
+def _bind(op: Any, path: Path) -> _Operation:
     """Resolve the arguments of an operation as far as they are constant."""
     arguments = {name: _argument(var) for name, var in op.inputs.items()}
     try:
         inspect.signature(OPS[op.op_type]).bind(**arguments)
     except TypeError as error:
-        raise UnsupportedOpError(_not_covered(path, op.op_type, op.outputs[0].name, str(error))) from error
-    is_classify = op.op_type == "classify"  # its label is no tensor
+        raise UnsupportedOpError(_unsupported(path, op.op_type, op.outputs[0].name, str(error))) from error
+    is_classify = op.op_type == "classify"  # its label is not a tensor
     outputs = tuple((var.name, None if is_classify else _stored_type(var)) for var in op.outputs)
-    return _Step(op_type=op.op_type, arguments=arguments, outputs=outputs)
+    return _Operation(op_type=op.op_type, arguments=arguments, outputs=outputs)
 
 
 def _argument(var: Any) -> Any:

@@ -1,10 +1,9 @@
-"""What the operations of a Core ML ML Program compute, written with torch.
+"""The operations of a Core ML ML Program, implemented in PyTorch.
 
-`OPS` maps the name of an operation to a function that takes the operation's inputs by their MIL names. Inputs that
-hold numbers are tensors, parameters such as `strides` included; texts are `str`; lists are `list`. Values of type
-fp16 arrive widened to fp32, and the caller stores each result in the type that the program declares for it, so no
-function here deals with precision, and sums over many terms are accumulated in fp32. A variant that is not covered
-raises `NotImplementedError`.
+`OPS` maps the name of an operation to a function whose parameters have the MIL names of its inputs. Numbers are passed
+as tensors, including parameters such as `strides`; strings as `str`; lists as `list`. Values of type fp16 are passed as
+fp32, and the caller stores each result in the type that the program declares, so no function here deals with precision,
+and sums over many terms are accumulated in fp32. An unsupported variant raises `NotImplementedError`.
 
 The semantics are those of Apple's MIL operation reference (coremltools 9, operation sets iOS 15 to iOS 18).
 """
@@ -22,7 +21,7 @@ from torch.nn import functional
 def _spatial_padding(
     size: Sequence[int], window: Sequence[int], strides: Sequence[int], *, pad_type: str, pad: Tensor
 ) -> list[int]:
-    """Elements to add before and after each spatial axis, first axis first."""
+    """Return the padding before and after each spatial axis, first axis first."""
     if pad_type == "valid":
         return [0] * (2 * len(size))
     if pad_type == "custom":
@@ -41,7 +40,7 @@ def _pad_axes(x: Tensor, padding: Sequence[int], *, mode: str = "constant", valu
     last_axis_first = [n for pair in reversed(pairs) for n in pair]
     if mode == "constant":
         return functional.pad(x, last_axis_first, value=value)
-    while last_axis_first[-2:] == [0, 0]:  # torch reflects only as many axes as a spatial map has
+    while last_axis_first[-2:] == [0, 0]:  # torch reflects only spatial axes
         del last_axis_first[-2:]
     return functional.pad(x, last_axis_first, mode=mode)
 
@@ -144,7 +143,7 @@ def _concat(values: list[Tensor], axis: Tensor, interleave: Tensor) -> Tensor:
 def _gather(
     x: Tensor, indices: Tensor, axis: Tensor, batch_dims: Tensor | None = None, validate_indices: Tensor | None = None
 ) -> Tensor:
-    del validate_indices  # an index out of range is an error here in any case
+    del validate_indices  # an index out of range is always an error here
     if batch_dims is not None and batch_dims != 0:
         raise NotImplementedError("batch_dims other than 0")
     along = int(axis) % x.ndim
@@ -218,7 +217,7 @@ def _dequantize(
 
 
 def _along(axis: Tensor | None, values: Tensor, rank: int) -> Tensor:
-    """Shape a vector so that it broadcasts along `axis` of a tensor of that rank; a scalar stays as it is."""
+    """Reshape a vector to broadcast along `axis` of a tensor of the given rank; a scalar is returned unchanged."""
     if axis is None or values.ndim == 0:
         return values
     return values.reshape([-1 if i == int(axis) % rank else 1 for i in range(rank)])
@@ -270,7 +269,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "reduce_max": lambda x, keep_dims, axes=None: x.amax(_axes(x, axes), keepdim=bool(keep_dims)),
     "reduce_mean": lambda x, keep_dims, axes=None: x.mean(_axes(x, axes), keepdim=bool(keep_dims)),
     "reduce_sum": lambda x, keep_dims, axes=None: x.sum(_axes(x, axes), keepdim=bool(keep_dims)),
-    # shapes and types: `cast` is its declared output type, which the caller applies
+    # shapes and types; the caller applies the declared output type of `cast`
     "cast": lambda x, dtype: x,
     "concat": _concat,
     "expand_dims": _expand_dims,
@@ -286,7 +285,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "squeeze": lambda x, axes=None: x.squeeze(_axes(x, axes)),
     "stack": lambda values, axis: torch.stack(values, dim=int(axis)),
     "transpose": lambda x, perm: x.permute(perm.tolist()),
-    # quantisation and classes
+    # quantization and classes
     "classify": _classify,
     "dequantize": _dequantize,
     "quantize": _quantize,

@@ -1,7 +1,6 @@
-"""What happens to a network, and what is put around it, while coremltools converts it: passes over its MIL program.
+"""Passes over the MIL program of a network while coremltools converts it: compression, image input, classifier outputs.
 
-The exported graph stays the one that all targets share: fewer bits, an image input and the outputs of a classifier are
-of the ML Program only.
+These are not in the exported graph, which all targets share.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +18,20 @@ _NAMESPACE = "fbnet_zoo"
 
 
 def pipeline(*, compress: Callable[[Any], None] | None, std: Sequence[float] | None, probabilities: bool) -> Any:
-    """Return coremltools' passes and those of ours that are asked for.
+    """Return coremltools' passes followed by the requested passes of this module.
 
     Args:
-        compress: what to do to the finished program of the network.
-        std: divide the input by it, one value per channel. Core ML itself scales an image by one factor and subtracts a
+        compress: function that compresses the finished program of the network.
+        std: divisor of the input, one value per channel. Core ML itself scales an image by one factor and subtracts a
             mean per channel, before this.
-        probabilities: put out the softmax of the logits, too.
+        probabilities: also output the softmax of the logits.
 
     Raises:
         MissingExtraError: coremltools is not installed.
     """
     passes = require("coremltools", extra="coreml").PassPipeline()
     _register()
-    # Ours come last, when an fp16 program has its casts at both ends: they compute in float32.
+    # Ours come last, when an fp16 program has its casts at both ends, so that they compute in float32.
     if compress is not None:
         passes.append_pass(f"{_NAMESPACE}::compress")
         passes.set_options(f"{_NAMESPACE}::compress", {"function": compress})
@@ -85,12 +84,12 @@ def _add_probabilities(main: Any) -> None:
     (logits,) = main.outputs
     with main, builder.scope(*origin()):
         main.set_outputs([logits, builder.softmax(x=logits, axis=1, name=PROBABILITIES)])
-    # The writer of classifiers counts the outputs that were asked for, and takes no others beside the label's.
+    # The writer of classifiers counts the requested outputs, and accepts no others besides the label.
     main.set_output_types(None)
 
 
 def origin() -> list[Any]:
-    """Say where an operation comes from, which coremltools demands of all in a program from PyTorch."""
+    """Return the origin of an operation, which coremltools requires for programs from PyTorch."""
     scope = require("coremltools.converters.mil.mil.scope", extra="coreml")
     sources = (scope.ScopeSource.EXIR_STACK_TRACE, scope.ScopeSource.EXIR_DEBUG_HANDLE)
     return [scope.ScopeInfo(source=source, data=[None]) for source in sources]

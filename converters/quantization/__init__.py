@@ -1,1 +1,1 @@
-"""TODO."""
+"""Quantization: calibration images, sensitivity of layers, quantizers for each target, and evaluation of the result."""

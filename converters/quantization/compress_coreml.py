@@ -1,13 +1,12 @@
-"""Fewer bits in a Core ML package: weights of 8 bits or from a table, and 8-bit activations.
+"""Compression of a Core ML package: 8-bit or palettized weights, and 8-bit activations.
 
-coremltools' own passes write the operations. Two things they leave open are decided here. Ranges of activations, for
-which coremltools would need a Mac, come from the reference interpreter, which runs the program that is being converted
-on the calibration images. Tables of weights come from exact one-dimensional k-means for tensors of all sizes, so that
-the same network gives the same file.
+coremltools' own passes write the operations, with two inputs from here. Ranges of activations, for which coremltools
+would need a Mac, come from the reference interpreter, which runs the unfinished program on the calibration images.
+Weight palettes come from exact one-dimensional k-means for tensors of all sizes, so that the result is deterministic.
 
-All of it happens to the fp16 program before an image input and the outputs of a classifier are put around it, which
-stay as they are. Additions and convolutions get 8-bit inputs and outputs; what Core ML has no 8-bit form for, such as
-the gates of squeeze-excite and hard-swish, computes in fp16 in between.
+Compression applies to the fp16 program, before an image input and the outputs of a classifier are added. Additions and
+convolutions get 8-bit inputs and outputs; operations for which Core ML has no 8-bit form, such as the gates of
+squeeze-excite and hard-swish, compute in fp16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from fbnet_zoo._require import require
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.converters.program import MODULE_PREFIX, Program, Quantization
-from fbnet_zoo.converters.quantization.calibration import Samples
+from fbnet_zoo.converters.quantization.calibration import PreparedImages
 
 OLDEST_TARGET: Mapping[Precision, tuple[str, str]] = {
     "w8a16": ("iOS16", "compressed weights"),
@@ -31,22 +30,22 @@ OLDEST_TARGET: Mapping[Precision, tuple[str, str]] = {
     "int8": ("iOS17", "8-bit activations"),
     "mixed": ("iOS17", "8-bit activations"),
 }
-"""The oldest system that runs a file of a precision, and what it is the first to have."""
+"""Oldest deployment target for each precision, and the feature that it introduced."""
 
 SCHEME = "coremltools: int8 weights per channel, int8 activations per tensor, fp16 in between"
-"""Of 8-bit activations."""
+"""Quantization scheme of files with 8-bit activations."""
 
 _PALETTE_BITS: Mapping[Precision, int] = {"palette6": 6, "palette4": 4}
 _PALETTE_THRESHOLD = 2048
-"""Values in a tensor up to which it keeps its fp16 weights: small depthwise kernels above all. With a table for
-each of those, fbnet_b is 0.2 % smaller and loses 2 dB more at 6 bits, 7 dB more at 4."""
+"""Tensors up to this many values keep their fp16 weights: mostly small depthwise kernels. With palettes for these too,
+fbnet_b would be 0.2 % smaller and lose 2 dB more at 6 bits, 7 dB more at 4."""
 
 _DYNAMIC_BATCH = 16
 _NARROWEST = 2.0**-6
-"""Of the ranges: the scale of a smaller one, for 255 steps, would not be a normal fp16 number."""
+"""Minimum width of a range: with 255 steps, the scale of a narrower one would be a subnormal fp16 number."""
 
 _WIDEST = 500.0
-"""Bound on the values for which coremltools, in fp16, finds a zero point; 128 times the largest must be finite."""
+"""Maximum absolute value for zero points, which coremltools computes in fp16: 128 times as much must be finite."""
 
 _INSERT = "compression::insert_{}_quantize_dequantize_pair"
 
@@ -54,12 +53,12 @@ _INSERT = "compression::insert_{}_quantize_dequantize_pair"
 def compression(
     program: Program, precision: Precision, exported: torch.export.ExportedProgram
 ) -> Callable[[Any], None] | None:
-    """Return what shall be done to the MIL program of a network; `None` for 16 and 32 bits.
+    """Return the function that compresses the MIL program of a network; `None` for 16 and 32 bits.
 
     Args:
-        program: the network; `quantization` is read for 8-bit activations.
-        precision: of the file.
-        exported: the graph that coremltools is to convert; its nodes are numbered, so that operations can be told.
+        program: the network; its `quantization` is used for 8-bit activations.
+        precision: precision of the file.
+        exported: the graph to be converted; its nodes get numbers that identify the operations of their modules.
 
     Raises:
         MissingExtraError: coremltools is not installed.
@@ -82,14 +81,14 @@ def _palettize(mil: Any, *, bits: int) -> None:
 
 
 def _table(weights: np.ndarray, *, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the table `(2**bits,)` with the least squared error, and the place in it of every weight."""
+    """Return the table `(2**bits,)` with the least squared error, and the index of every weight in it."""
     utils = require("coremltools.models.neural_network.quantization_utils", extra="coreml")
     table, places = utils._get_kmeans_lookup_table_and_weight(bits, weights, force_kmeans1d=True)  # noqa: SLF001
     return table.astype(weights.dtype), places.astype(np.uint8)
 
 
 def _quantize_weights(mil: Any, *, kept: Iterable[str] = ()) -> None:
-    """Give all operations but those in `kept` 8-bit weights, symmetric and with a scale per channel."""
+    """Quantize the weights of all operations not in `kept` to 8 bits, symmetrically, with a scale per channel."""
     _apply(mil, "compression::linear_quantize_weights", config=_linear("linear_symmetric", kept))
 
 
@@ -107,7 +106,7 @@ def _quantize(mil: Any, *, program: Program, how: Quantization, layers: Mapping[
 
 def _linear(mode: str, kept: Iterable[str]) -> Any:
     optimize = require("coremltools.optimize.coreml", extra="coreml")
-    # All tensors, the small ones too: a convolution with fp16 weights does not compute in 8 bits.
+    # Tensors of any size: a convolution with fp16 weights does not compute in 8 bits.
     eight_bits = optimize.OpLinearQuantizerConfig(mode=mode, dtype=np.int8, weight_threshold=0)
     return optimize.OptimizationConfig(global_config=eight_bits, op_name_configs=dict.fromkeys(kept))
 
@@ -123,7 +122,7 @@ def _apply(mil: Any, name: str, **options: Any) -> None:
 
 
 def _number(exported: torch.export.ExportedProgram) -> dict[int, str]:
-    """Number the nodes, and return the module of the network that each is from."""
+    """Number the nodes, and return the module that each comes from."""
     layers = {}
     for number, node in enumerate(exported.graph.nodes):
         node.meta["debug_handle"] = number
@@ -138,8 +137,8 @@ def _number_of(op: Any) -> int:
     return -1 if number is None else number
 
 
-def _ranges(main: Any, samples: Samples, program: Program) -> dict[str, dict[str, float]]:
-    """Return the smallest and the largest value of every tensor by its name, as coremltools takes them; 0 is inside."""
+def _ranges(main: Any, samples: PreparedImages, program: Program) -> dict[str, dict[str, float]]:
+    """Return minimum and maximum of every tensor by name, in the format of coremltools; the range includes 0."""
     model = interpreter.of_function(main, Path("the package to be written"))
     (wanted,) = model.inputs
     limits: dict[str, tuple[float, float]] = {}

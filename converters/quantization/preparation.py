@@ -1,4 +1,4 @@
-"""What is decided before a file is quantized: the images, and the layers that stay in a higher precision."""
+"""Choice of the calibration images, and of the layers that stay in a higher precision."""
 
 import logging
 
@@ -11,16 +11,16 @@ log = logging.getLogger(__name__)
 
 
 def quantization(program: Program, options: ConvertOptions) -> Quantization:
-    """Return how a program shall be quantized.
+    """Return how to quantize a program.
 
     Args:
-        program: in float32.
-        options: `calibration`, `precision`, `keep` and `min_top1_agreement` are read.
+        program: the float32 program.
+        options: `calibration`, `precision`, `keep` and `min_top1_agreement` are used.
 
     Raises:
-        InputError: there are no such images.
-        UnknownNameError: a layer that shall be kept does not exist.
-        MissingExtraError: scikit-learn is needed for the images, and is not installed.
+        InputError: the calibration images do not exist or do not fit the network.
+        UnknownNameError: a layer to keep does not exist.
+        MissingExtraError: the images need scikit-learn, which is not installed.
     """
     images = calibration.load(
         options.calibration,
@@ -34,7 +34,7 @@ def quantization(program: Program, options: ConvertOptions) -> Quantization:
         return Quantization(calibration=images)
     if options.keep:
         return Quantization(calibration=images, kept=sensitivity.resolve(network, options.keep))
-    # Among a thousand answers without meaning the best one changes at the slightest noise.
+    # With random weights, the top-1 class of a thousand changes with the slightest noise.
     agreement = 0.0 if is_random(program) else options.tolerances.min_top1_agreement
     kept = sensitivity.choose(network, images.calibrate, min_top1_agreement=agreement)
     log.info("%s: %d layers stay in a higher precision: %s", program.spec.name, len(kept), ", ".join(sorted(kept)))
@@ -42,5 +42,5 @@ def quantization(program: Program, options: ConvertOptions) -> Quantization:
 
 
 def is_random(program: Program) -> bool:
-    """Tell whether a network was drawn from a seed, so that its answers mean nothing."""
+    """Return whether the weights are random, so that the predictions are meaningless."""
     return (program.weights or "").startswith(RANDOM)

@@ -1,11 +1,11 @@
-"""The int8 program for ExecuTorch: PT2E static quantization by XNNPACK's rules.
+"""The int8 program for ExecuTorch: PT2E static quantization with XNNPACK's quantizer.
 
-Weights are symmetric per output channel, activations per tensor with a zero point; ranges are those that lose least on
-the calibration images. XNNPACK has integer kernels for convolutions, ReLU, clamps, sums, products and means. Swish,
-hard-swish and sigmoid it has only in float32, between two conversions, which is why such networks gain less.
+Weights are symmetric per output channel, activations per tensor with a zero point; the ranges minimize the error on the
+calibration images. XNNPACK has integer kernels for convolutions, ReLU, clamps, sums, products and means. Swish,
+hard-swish and sigmoid compute in float32 between two conversions, so networks with these gain less.
 
-What enters a hard-swish counts from -3 on, what enters a clamp within its limits: rounding to 8 bits shall waste no
-steps on values that make no difference.
+The input range of a hard-swish starts at -3, and that of a clamp at its limits, so that no quantization steps are lost
+on values that make no difference.
 """
 
 from collections.abc import Iterable
@@ -30,12 +30,12 @@ _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 
 
 def int8_program(program: Program, quantization: Quantization, *, verbose: bool = False) -> Program:
-    """Return the quantized form of a float32 program; its module computes in float32 what the file shall compute.
+    """Return the quantized form of a float32 program; its module simulates the file in float32.
 
     Args:
-        program: is not changed.
-        quantization: the images, and the modules that stay in float32.
-        verbose: let the libraries print.
+        program: the float32 program; not modified.
+        quantization: the calibration images, and the modules that stay in float32.
+        verbose: show library output.
 
     Raises:
         ConversionError: the libraries cannot quantize the network.
@@ -48,7 +48,7 @@ def int8_program(program: Program, quantization: Quantization, *, verbose: bool 
             _limit(prepared)
             _observe(prepared, quantization.calibration.calibrate.batches(program.batch))
             converted = pt2e.convert_pt2e(prepared)
-    except Exception as error:  # the libraries raise whatever their passes raise
+    except Exception as error:  # whatever the libraries' passes raise
         raise ConversionError(f"{program.spec.name} cannot be quantized for ExecuTorch: {error}") from error
     return replace(of_network(program, converted, program.num_classes), labels=program.labels)
 
@@ -61,13 +61,13 @@ def _quantizer(quantization: Quantization) -> Any:
 
 
 def _module_of(node: fx.Node) -> str:
-    """Return the innermost module around a node, by its name in the deploy form."""
+    """Return the name of a node's innermost module in the deploy form."""
     (path, _) = list(node.meta.get("nn_module_stack", {"": ("", None)}).values())[-1]
     return path.removeprefix("L['self'].").removeprefix(MODULE_PREFIX)
 
 
 def _limit(prepared: fx.GraphModule) -> None:
-    """Let the observers before hard-swish and clamps see, and pass on, only values within the limits."""
+    """Clamp the input of the observers before hard-swish and clamps to the relevant range."""
     for node in prepared.graph.nodes:
         if node.target not in _LIMITED:
             continue

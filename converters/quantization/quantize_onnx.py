@@ -1,16 +1,15 @@
-"""The int8 form of an ONNX graph: onnxruntime's static quantization, written as pairs of quantize and dequantize.
+"""The int8 form of an ONNX graph: onnxruntime's static quantization, with quantize-dequantize (QDQ) pairs.
 
-Weights are symmetric per output channel; activations are unsigned per tensor with a zero point, since signed ones take
-onnxruntime two to three times as long on x86. The stem stays in float32: for the few channels of an image its integer
-kernels take so much longer that fbnet_b as a whole ran in 0.71 of the fp32 file's time with them and in 0.64 without
-(onnxruntime 1.31 on an x86 processor with VNNI, one thread), and the image itself is not rounded. Three spellings are
-changed first, so that onnxruntime finds an integer kernel for every operator of a network with ReLU, hard-swish and
-hard gates:
+Weights are symmetric per output channel; activations are unsigned per tensor with a zero point, since signed ones are
+two to three times slower in onnxruntime on x86. The stem stays in float32: its integer kernels are so slow, for the few
+channels of an image, that fbnet_b took 0.71 of the fp32 file's time with them and 0.64 without (onnxruntime 1.31 on an
+x86 CPU with VNNI, one thread), and the image itself is not rounded. Three operators are rewritten first, so that
+onnxruntime has an integer kernel for every operator of a network with ReLU, hard-swish and hard gates:
 
-- the mean over an image is a `GlobalAveragePool`;
-- hard-swish gets a lower limit of -3, below which it is 0: rounding to 8 bits then wastes no steps on what is lower;
-- hard-swish is `x * hard_sigmoid(x)`, and that gate a sum: `x + 3`, rounded to 8 bits of 0 to 6, is what `6 * gate` is,
-  so the steps of 6 / 255 are read as steps of 1 / 255.
+- the mean over an image becomes a `GlobalAveragePool`;
+- the input of hard-swish is clipped at -3, below which the output is 0, so that no quantization steps are lost there;
+- hard-swish becomes `x * hard_sigmoid(x)`, and its gate a sum: `x + 3`, quantized to 8 bits from 0 to 6, is `6 * gate`,
+  so its steps of 6 / 255 are interpreted as steps of 1 / 255.
 """
 
 import tempfile
@@ -42,13 +41,13 @@ _INTEGERS: dict[str, np.ndarray] = {
 
 
 def int8_model(model: Any, program: Program, quantization: Quantization, *, verbose: bool = False) -> Any:
-    """Return the quantized form of an ONNX model whose nodes bear the names of modules.
+    """Return the quantized form of an ONNX model whose nodes are named after modules.
 
     Args:
-        model: in float32; it is changed.
-        program: that it was made of.
-        quantization: the images, and the modules that stay in float32.
-        verbose: let the libraries print.
+        model: the float32 model; modified.
+        program: the program that the model was exported from.
+        quantization: the calibration images, and the modules that stay in float32.
+        verbose: show library output.
 
     Raises:
         ConversionError: onnxruntime cannot quantize the network.
@@ -63,14 +62,14 @@ def int8_model(model: Any, program: Program, quantization: Quantization, *, verb
             path = Path(folder) / "int8.onnx"
             _quantize(model, path, program, quantization, kept, gates)
             quantized = onnx.load(path)
-    except Exception as error:  # onnxruntime raises whatever it meets
+    except Exception as error:  # onnxruntime's exceptions have no common base
         raise ConversionError(f"{program.spec.name} cannot be quantized for ONNX: {error}") from error
     _sum_gates(quantized.graph)
     return quantized
 
 
 def _respell(graph: Any, kept: frozenset[str]) -> list[str]:
-    """Change the spellings that are told above, and return the outputs of the gates of hard-swish."""
+    """Rewrite the operators listed above, and return the outputs of the gates of hard-swish."""
     nodes = [new for node in graph.node for new in _respelled(node, kept)]
     used = {name for node in nodes for name in node.input}
     parameters = [tensor for tensor in graph.initializer if tensor.name in used]
@@ -117,7 +116,7 @@ def _quantize(
 
 
 def _sum_gates(graph: Any) -> None:
-    """Turn the gates of hard-swish into sums."""
+    """Replace the gates of hard-swish by sums."""
     make = require("onnx", extra="onnx").helper.make_node
     readers = {name: node for node in graph.node for name in node.input}
     nodes = []

@@ -1,4 +1,4 @@
-"""Which layers suffer from 8 bits, found by simulation before anything is converted."""
+"""Sensitivity of layers to 8-bit rounding, found by simulation before conversion."""
 
 import fnmatch
 from collections.abc import Collection, Iterable
@@ -8,24 +8,24 @@ import numpy as np
 from torch import nn
 
 from fbnet_zoo.converters.parity import snr_db
-from fbnet_zoo.converters.quantization.calibration import Samples
+from fbnet_zoo.converters.quantization.calibration import PreparedImages
 from fbnet_zoo.converters.quantization.simulation import RoundedNetwork
 from fbnet_zoo.errors import UnknownNameError, did_you_mean
 
 MIN_SQNR_DB = 20.0
-"""What `choose` asks of the simulated logits, dB: noise of a tenth of their size."""
+"""Minimum SQNR of the simulated logits in `choose`, dB: noise of a tenth of their size."""
 
 _RANKED_ON, _OBSERVED, _JUDGED = 4, 24, 24
-"""Images."""
+"""Number of images for ranking, for ranges and for evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What a layer costs.
+    """Effect of one layer in 8 bits.
 
     Attributes:
-        name: of its module.
-        sqnr_db: of the logits, dB, when this layer alone is in 8 bits.
+        name: name of the layer's module.
+        sqnr_db: signal-to-quantization-noise ratio of the logits if only this layer is in 8 bits, dB.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Sensitivity:
 
 
 def resolve(network: nn.Module, patterns: Iterable[str]) -> frozenset[str]:
-    """Return the modules that are meant by names such as `stages.16.0` and patterns such as `*.se`.
+    """Return the modules that match names such as `stages.16.0` and patterns such as `*.se`.
 
-    A module stands for all below it, which are left out.
+    Submodules of a matching module are omitted, since the module includes them.
 
     Args:
-        network: in the deploy form.
-        patterns: what the user named.
+        network: a network in the deploy form.
+        patterns: names and patterns.
 
     Raises:
-        UnknownNameError: a name fits no module.
+        UnknownNameError: a name or pattern matches no module.
     """
     names = [name for name, module in network.named_modules() if name and not isinstance(module, nn.Identity)]
     chosen: set[str] = set()
@@ -59,25 +59,25 @@ def _is_below(name: str, modules: Collection[str]) -> bool:
     return any(name.startswith(f"{module}.") for module in modules)
 
 
-def rank(network: nn.Module, samples: Samples) -> list[Sensitivity]:
+def rank(network: nn.Module, samples: PreparedImages) -> list[Sensitivity]:
     """Return the layers, the most sensitive first.
 
     Args:
-        network: in the deploy form; it is not changed.
-        samples: 24 of them give the ranges, four of them the logits.
+        network: a network in the deploy form; not modified.
+        samples: calibration images: 24 for the ranges, four for the logits.
     """
     return _rank(RoundedNetwork(network, samples.images[:_OBSERVED]), samples.images[:_RANKED_ON])
 
 
-def choose(network: nn.Module, samples: Samples, *, min_top1_agreement: float) -> frozenset[str]:
-    """Return as few layers as it takes, kept as they are, for the others in 8 bits to leave the answers alone.
+def choose(network: nn.Module, samples: PreparedImages, *, min_top1_agreement: float) -> frozenset[str]:
+    """Return the layers to keep in a higher precision, as few as needed to preserve the predictions.
 
-    They are the most sensitive ones; how many, is found by halving.
+    These are the most sensitive layers; a binary search finds their number.
 
     Args:
-        network: in the deploy form; it is not changed.
-        samples: 24 of them give the ranges, the last 24 the logits.
-        min_top1_agreement: smallest share of them whose best class stays, beside `MIN_SQNR_DB` of the logits.
+        network: a network in the deploy form; not modified.
+        samples: calibration images: 24 for the ranges, the last 24 for the logits.
+        min_top1_agreement: minimum share of images with the same top-1 class, in addition to `MIN_SQNR_DB`.
     """
     rounded = RoundedNetwork(network, samples.images[:_OBSERVED])
     order = [each.name for each in _rank(rounded, samples.images[:_RANKED_ON])]
@@ -86,7 +86,7 @@ def choose(network: nn.Module, samples: Samples, *, min_top1_agreement: float) -
     fewest, enough = 0, len(order)
     while fewest < enough:
         middle = (fewest + enough) // 2
-        if _is_faithful(expected, rounded(images, order[middle:]), min_top1_agreement):
+        if _preserves_predictions(expected, rounded(images, order[middle:]), min_top1_agreement):
             enough = middle
         else:
             fewest = middle + 1
@@ -99,6 +99,6 @@ def _rank(rounded: RoundedNetwork, images: np.ndarray) -> list[Sensitivity]:
     return sorted(found, key=lambda each: each.sqnr_db)
 
 
-def _is_faithful(expected: np.ndarray, got: np.ndarray, min_top1_agreement: float) -> bool:
+def _preserves_predictions(expected: np.ndarray, got: np.ndarray, min_top1_agreement: float) -> bool:
     agreement = (expected.argmax(1) == got.argmax(1)).mean()
     return snr_db(expected, got) >= MIN_SQNR_DB and bool(agreement >= min_top1_agreement)

@@ -1,4 +1,4 @@
-"""What a quantized file stands for, computed in floating point."""
+"""Simulation of quantized files in floating point."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ from fbnet_zoo import blocks
 from fbnet_zoo.converters.program import LAST_OF_BLOCK
 
 _FUSED = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity)
-"""What runtimes compute together with the convolution before it, so that nothing is rounded in between."""
+"""Modules that runtimes fuse into the preceding convolution, without rounding in between."""
 
 _BATCH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GraphSimulation:
-    """A quantized PyTorch graph, every value of which is rounded as in the file.
+    """A quantized PyTorch graph, which rounds every value as the file does.
 
     Attributes:
-        module: holds the graph as `network`.
-        runtime: what computes it.
+        module: a module with the graph as `network`.
+        runtime: name of the simulation.
     """
 
     module: nn.Module
@@ -39,20 +39,27 @@ class GraphSimulation:
     @torch.no_grad()
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the output of every node, in order."""
-        recorder = _Recorder(self.module.get_submodule("network"))
-        recorder.run(torch.from_numpy(images))
-        yield from recorder.values
+        for node, value in node_values(self.module.get_submodule("network"), torch.from_numpy(images)):
+            if node.op == "call_function":
+                yield node.name, value.numpy()
 
 
-class _Recorder(fx.Interpreter):
+def node_values(module: nn.Module, *inputs: Tensor) -> list[tuple[fx.Node, Tensor]]:
+    """Return every node of a graph module whose value is a tensor, with the value for the given inputs."""
+    interpreter = _NodeValues(module)
+    interpreter.run(*inputs)
+    return interpreter.values
+
+
+class _NodeValues(fx.Interpreter):
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
-        self.values: list[tuple[str, np.ndarray]] = []
+        self.values: list[tuple[fx.Node, Tensor]] = []
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n.op == "call_function" and isinstance(value, Tensor):
-            self.values.append((n.name, value.numpy()))
+        if isinstance(value, Tensor):
+            self.values.append((n, value))
         return value
 
 
@@ -68,13 +75,13 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
 class RoundedNetwork:
     """A copy of a network in which any layers can be rounded to 8 bits.
 
-    Weights are rounded symmetrically per output channel; what enters a layer, what its parts hand on and what leaves
-    it per tensor with a zero point. The sum at the end of a residual block goes with its last layer. It is a stand-in
-    for all formats, whose arithmetic differs in details.
+    Weights are rounded symmetrically per output channel; inputs, outputs and intermediate values of a layer per tensor
+    with a zero point. The sum of a residual block belongs to the block's last layer. This approximates all formats,
+    whose arithmetic differs in details.
 
     Args:
-        network: in the deploy form.
-        images: give the ranges: float32 `(N, C, S, S)`.
+        network: a network in the deploy form.
+        images: images for the ranges: float32 `(N, C, S, S)`.
     """
 
     def __init__(self, network: nn.Module, images: np.ndarray) -> None:
@@ -96,12 +103,12 @@ class RoundedNetwork:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers, in order."""
+        """Names of the layers, in order of execution."""
         return tuple(self._layers)
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray, active: Iterable[str]) -> np.ndarray:
-        """Return the logits of images, with some layers rounded."""
+        """Return the logits of images, with the active layers rounded."""
         self._active = set(active)
         for name, weights in self._weights.items():
             for conv, plain, rounded in weights:
@@ -129,7 +136,7 @@ class RoundedNetwork:
 
 
 def _weights(layer: nn.Module) -> Iterator[tuple[nn.Conv2d, Tensor, Tensor]]:
-    """Yield the convolutions of a layer, with their weights as they are and rounded."""
+    """Yield the convolutions of a layer with their original and rounded weights."""
     for conv in layer.modules():
         if isinstance(conv, nn.Conv2d):
             plain = conv.weight.detach()
@@ -139,7 +146,7 @@ def _weights(layer: nn.Module) -> Iterator[tuple[nn.Conv2d, Tensor, Tensor]]:
 
 
 def _rounded_parts(layer: nn.Module) -> Iterator[tuple[nn.Module, tuple[float, float]]]:
-    """Yield the parts of a layer whose output is rounded, and the limits within which it counts."""
+    """Yield the parts of a layer whose output is rounded, and the limits of its relevant range."""
     match layer:
         case blocks.ConvBNAct():
             yield from _activated(layer.conv, layer.act)

@@ -1,4 +1,4 @@
-"""A network as the layers of a TensorFlow Lite file in int8, the form that Arm's compiler for Ethos-U reads."""
+"""Layers and tensors of an int8 TensorFlow Lite file, the input of Arm's compiler for Ethos-U."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOWEST, LARGEST = -128, 127
-"""Of int8."""
+"""Limits of int8."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """What the integers of a tensor stand for: `scale * (integer - zero_point)`.
+    """Quantization of a tensor, whose values are `scale * (integer - zero_point)`.
 
     Attributes:
-        scales: one, or one for each index of `axis`.
-        zero_point: of all.
-        axis: along which the scales lie.
+        scales: one scale, or one for each index of `axis`.
+        zero_point: zero point of all scales.
+        axis: axis of the scales.
     """
 
     scales: tuple[float, ...]
@@ -33,10 +33,10 @@ class TfliteTensor:
     """One tensor.
 
     Attributes:
-        name: tells it from all others.
-        shape: with the channels last.
-        scale: of its integers; none where they count something.
-        data: int8 or int32 where it is constant.
+        name: unique name.
+        shape: shape, channels last.
+        scale: quantization; `None` for plain integers such as shapes.
+        data: int8 or int32 values of a constant, else `None`.
     """
 
     name: str
@@ -50,11 +50,11 @@ class TfliteLayer:
     """One operator.
 
     Attributes:
-        op: as the schema of TensorFlow Lite calls it.
-        inputs: names of tensors.
-        output: likewise.
-        options: name of the table of its options in the schema; none if empty.
-        values: what that holds.
+        op: name in the schema of TensorFlow Lite.
+        inputs: names of the input tensors.
+        output: name of the output tensor.
+        options: name of its options table in the schema (default: no options).
+        values: fields of the options table.
     """
 
     op: str
@@ -66,7 +66,7 @@ class TfliteLayer:
 
 @dataclass(slots=True, kw_only=True)
 class TfliteGraph:
-    """Tensors by their names, and layers in the order in which they run."""
+    """Tensors by name, and layers in order of execution."""
 
     tensors: dict[str, TfliteTensor] = field(default_factory=dict)
     layers: list[TfliteLayer] = field(default_factory=list)
@@ -74,7 +74,7 @@ class TfliteGraph:
     outputs: list[str] = field(default_factory=list)
 
     def tensor(self, name: str, shape: tuple[int, ...], scale: Scale) -> str:
-        """Add what a layer computes, and return its name."""
+        """Add the output tensor of a layer, and return its name."""
         self.tensors[name] = TfliteTensor(name=name, shape=shape, scale=scale)
         return name
 
@@ -89,7 +89,7 @@ class TfliteGraph:
 
 
 def range_scale(low: float, high: float) -> Scale:
-    """Return the scale with which int8 spans a range, with 0 in it exactly.
+    """Return the scale with which int8 spans a range that includes 0; 0 is represented exactly.
 
     >>> range_scale(0.0, 255.0)
     Scale(scales=(1.0,), zero_point=-128, axis=0)
@@ -100,7 +100,7 @@ def range_scale(low: float, high: float) -> Scale:
 
 
 def rounded_weights(weights: Floats, *, axis: int) -> tuple[NDArray[np.int8], Scale]:
-    """Round weights to int8, with a scale for each index of `axis` and without a zero point."""
+    """Round weights to int8, with a scale for each index of `axis` and a zero point of 0."""
     others = tuple(each for each in range(weights.ndim) if each != axis)
     scales = np.maximum(np.abs(weights).max(axis=others), 1e-9) / LARGEST
     integers = np.rint(weights / np.expand_dims(scales, others)).astype(np.int8)

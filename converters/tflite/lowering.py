@@ -1,10 +1,10 @@
-"""A program of the deploy form as the layers of a TensorFlow Lite file.
+"""Lowering of a program in the deploy form to the layers of a TensorFlow Lite file.
 
-Activations have the range that they take for one image of noise: enough for a compiler that counts cycles, not for
-classes. Bias, padding and clamps become part of a convolution; ExecuTorch, too, leaves clamps to the range of int8.
+The ranges of activations come from one image of noise: enough for a compiler that counts cycles, not for classifying.
+Bias, padding and clamps become part of a convolution; as in ExecuTorch, the range of int8 implements clamps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -14,48 +14,32 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from fbnet_zoo.converters.quantization.simulation import node_values
 from fbnet_zoo.converters.tflite.graph import Floats, Scale, TfliteGraph, range_scale, rounded_weights
 from fbnet_zoo.errors import ConversionError
 
 _SAME, _VALID = 0, 1
 _SIGMOID = Scale(scales=(1 / 256,), zero_point=-128)
 _SHUFFLED = 5
-"""Dimensions of an image whose channels are split in two to be shuffled."""
-
-_Range = tuple[float, float]
+"""Number of dimensions of an image whose channels are split in two for a shuffle."""
 
 
 def tflite_graph(exported: ExportedProgram) -> TfliteGraph:
-    """Return the layers of a program of one image, weights and activations in int8.
+    """Return the layers of a program for one image, weights and activations in int8.
 
     Raises:
-        ConversionError: it has an operator that is not in the deploy form.
+        ConversionError: the program has an operator that is not in the deploy form.
     """
     module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)  # noqa: S101 - what torch.export makes
+    assert isinstance(module, fx.GraphModule)  # noqa: S101 - the type that torch.export returns
     return _Lowering(module).run()
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a module and keeps the range of every value."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.ranges: dict[str, _Range] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self.ranges[n.name] = float(value.min()), float(value.max())
-        return value
-
-
 @torch.no_grad()
-def _ranges(module: fx.GraphModule) -> Mapping[str, _Range]:
-    recorder, generator = _Recorder(module), torch.Generator().manual_seed(0)
+def _ranges(module: fx.GraphModule) -> dict[str, tuple[float, float]]:
+    generator = torch.Generator().manual_seed(0)
     images = [torch.randn(_shape(node), generator=generator) for node in module.graph.nodes if node.op == "placeholder"]
-    recorder.run(*images)
-    return recorder.ranges
+    return {node.name: (float(value.min()), float(value.max())) for node, value in node_values(module, *images)}
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -64,7 +48,15 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
-    """How a convolution moves over a square, and how far it reads beyond."""
+    """Geometry of a convolution over a square input; sizes in pixels.
+
+    Attributes:
+        size: side of the input.
+        reach: side of the dilated kernel.
+        stride: stride in both directions.
+        before: padding before the first pixel.
+        output: side of the output.
+    """
 
     size: int
     reach: int
@@ -74,18 +66,18 @@ class _Window:
 
     @property
     def after(self) -> int:
-        """Pixels that are read behind the last of the input."""
+        """Padding after the last pixel."""
         return max(0, (self.output - 1) * self.stride + self.reach - self.size - self.before)
 
     @property
     def is_same(self) -> bool:
-        """Whether that is what the format calls SAME: the odd pixel behind."""
+        """Whether this is the padding SAME of the format, with an odd pixel at the end."""
         wanted = max(0, (self.output - 1) * self.stride + self.reach - self.size)
         return self.output == -(-self.size // self.stride) and self.before == wanted // 2
 
 
 class _Lowering:
-    """Turns one module into layers."""
+    """Lowers one module."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         self._module = module
@@ -118,7 +110,7 @@ class _Lowering:
         }
         name = _name(node)
         if name not in known:
-            raise ConversionError(f"aten.{name} cannot be written for Ethos-U; known are {', '.join(known)}")
+            raise ConversionError(f"aten.{name} cannot be written for Ethos-U; supported: {', '.join(known)}")
         known[name](node)
 
     def _conv(self, node: fx.Node) -> None:
@@ -141,7 +133,7 @@ class _Lowering:
         self._graph.layer(op, (image, *constants), self._output(_clamped(node), node), kind, **options)
 
     def _image(self, node: fx.Node, x: fx.Node, window: _Window) -> str:
-        """Return the input of a convolution, padded where the format has no word for the padding."""
+        """Return the input of a convolution, padded explicitly if the format cannot express the padding."""
         source = self._graph.tensors[self._names[x.name]]
         if window.is_same or not (window.before or window.after):
             return source.name
@@ -159,7 +151,7 @@ class _Lowering:
     def _constants(
         self, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None, *, depthwise: bool
     ) -> tuple[str, str]:
-        """Add weights, (out, h, w, in) or, depthwise, (1, h, w, out), and the bias."""
+        """Add the weights, (out, h, w, in) or (1, h, w, out) if depthwise, and the bias."""
         weights, axis = self._value(weight), 3 if depthwise else 0
         laid = weights.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
         integers, scale = rounded_weights(laid, axis=axis)
@@ -199,7 +191,7 @@ class _Lowering:
         self._graph.layer("RESHAPE", inputs, self._output(node, scale=self._scale(x)), "ReshapeOptions")
 
     def _transpose(self, node: fx.Node) -> None:
-        """Shuffle channels: the two that they are split in change places."""
+        """Shuffle channels: transpose the two dimensions that they are split into."""
         (x,) = node.all_input_nodes
         order = self._graph.constant(f"{node.name}_order", np.array((0, 2, 1), np.int32))
         output = self._output(node, scale=self._scale(x))
@@ -217,7 +209,7 @@ class _Lowering:
         return scale
 
     def _output(self, node: fx.Node, *inside: fx.Node, scale: Scale | None = None) -> str:
-        """Add the tensor of a value; what is fused into its layer is not computed on its own."""
+        """Add the tensor of a value; nodes `inside` are fused into its layer and share the tensor."""
         name = self._graph.tensor(node.name, _laid(_shape(node)), scale or range_scale(*self._ranges[node.name]))
         self._names |= {each.name: name for each in (node, *inside)}
         return name
@@ -228,25 +220,25 @@ class _Lowering:
 
 
 def _name(node: fx.Node) -> str:
-    """Return the operator, as `conv2d` of `aten.conv2d.default`."""
+    """Return the operator name: `conv2d` for `aten.conv2d.default`."""
     return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
 def _laid(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape with the channels last; of channels split in two, all pixels in one dimension."""
+    """Return the shape with channels last; if they are split in two, with all pixels in one dimension."""
     if len(shape) == _SHUFFLED:
         return shape[3] * shape[4], shape[1], shape[2]
     return (shape[0], *shape[2:], shape[1])
 
 
 def _conv_arguments(node: fx.Node) -> tuple[Any, ...]:
-    """Return input, weight, bias, stride, padding, dilation (of squares, one number each) and groups."""
-    usual: tuple[Any, ...] = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
-    said: tuple[Any, ...] = (*node.args, *usual[len(node.args) :])
-    return *said[:3], *(side for side, _ in said[3:6]), said[6]
+    """Return input, weight, bias, stride, padding, dilation (one number each) and groups."""
+    defaults: tuple[Any, ...] = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
+    arguments: tuple[Any, ...] = (*node.args, *defaults[len(node.args) :])
+    return *arguments[:3], *(side for side, _ in arguments[3:6]), arguments[6]
 
 
 def _clamped(node: fx.Node) -> fx.Node:
-    """Return the clamp that alone follows a layer, or else the layer: a range of int8 clamps by itself."""
+    """Return the clamp after a layer if it is the only user, else the layer: the range of int8 implements the clamp."""
     users = list(node.users)
     return users[0] if len(users) == 1 and _name(users[0]) in {"relu", "hardtanh"} else node

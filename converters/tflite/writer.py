@@ -1,4 +1,4 @@
-"""TensorFlow Lite files, of the schema that comes with Arm's compiler for Ethos-U."""
+"""Writer of TensorFlow Lite files, with the schema from Arm's compiler for Ethos-U."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ _LARGEST_OLD_CODE = 127
 
 
 def write(program: Program, path: Path) -> None:
-    """Write a program in int8, for a compiler that counts cycles: see `tflite_lowering`.
+    """Write a program in int8, for a compiler that counts cycles: see `fbnet_zoo.converters.tflite.lowering`.
 
     Raises:
-        ConversionError: it has an operator that is not in the deploy form.
+        ConversionError: the program has an operator that is not in the deploy form.
         MissingExtraError: the compiler is not installed.
     """
     path.write_bytes(file_content(tflite_graph(program.exported)))
@@ -36,7 +36,7 @@ def file_content(graph: TfliteGraph) -> bytes:
 
 
 class _Serializer:
-    """Lays a graph out as a flat buffer, where what is referred to is written first."""
+    """Serializes a graph as a flat buffer, in which tables are written before references to them."""
 
     def __init__(self) -> None:
         self._builder: Any = require("flatbuffers", extra="ethosu").Builder(1 << 16)

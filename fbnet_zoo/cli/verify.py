@@ -12,7 +12,7 @@ from rich.text import Text
 from fbnet_zoo.cli import options, screen
 
 if TYPE_CHECKING:
-    from fbnet_zoo.deploy.verify import Finding
+    from fbnet_zoo.deploy.verify import FileCheck
 
 EPILOG = options.examples("verify build/fbnet_b", "verify build/fbnet_b --json")
 
@@ -36,7 +36,7 @@ def command(folder: Folder, as_json: options.Json = False, verbose: options.Verb
     raise typer.Exit(int(bool(problems)))
 
 
-def _table(findings: "Iterable[Finding]") -> Table:
+def _table(findings: "Iterable[FileCheck]") -> Table:
     """Return the networks that were run, and whatever is wrong."""
     lines = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for finding in findings:

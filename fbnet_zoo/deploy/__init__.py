@@ -1,1 +1,1 @@
-"""From a network to a folder that an app, a web page and a reviewer can use, and the check of such a folder."""
+"""Deployment bundles: a folder with checked files, code that runs them, a model card and a report; and its check."""

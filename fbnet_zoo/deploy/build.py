@@ -1,10 +1,10 @@
-"""From a network to a bundle: convert, measure, describe, seal, and put it at its place as a whole."""
+"""Create a bundle from a network: convert, measure, describe, seal, and move it to its final path as a whole."""
 
 import copy
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fbnet_zoo.benchmarks.profile import Profile
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters import manifest as manifests
 from fbnet_zoo.converters import targets
-from fbnet_zoo.converters.artifact import Artifact
+from fbnet_zoo.converters.artifact import Artifact, Progress
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.converters.publish import replace_path, workplace
 from fbnet_zoo.deploy import card, labels, record, timing
@@ -26,7 +26,7 @@ from fbnet_zoo.deploy.labels import Labels
 from fbnet_zoo.deploy.options import AUTO, DeployOptions
 from fbnet_zoo.deploy.platforms import Platform
 from fbnet_zoo.deploy.record import Bundle, Choice, Deployed
-from fbnet_zoo.deploy.reference import Reference, compare_file
+from fbnet_zoo.deploy.reference import ReferenceImages, compare_file
 from fbnet_zoo.deploy.snippets import render
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
@@ -35,11 +35,9 @@ from fbnet_zoo.report import deployment
 LABELS, PREPROCESSING, DEFINITION = "labels.txt", "preprocessing.json", "definition.yaml"
 REPORT, MEASUREMENTS = "report.html", "measurements.jsonl"
 
-_COLOURS = 3
+_COLOR_CHANNELS = 3
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
 
 
 def deploy(
@@ -51,23 +49,23 @@ def deploy(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Make a folder with a network, ready for apps: files, code that runs them, and all that is known of them.
+    """Create a bundle: a folder with a network for apps, code that runs it, and a description.
 
-    Nothing is at `out` before everything is done.
+    Nothing appears at `out` before the bundle is complete.
 
     Args:
-        model: takes colour images and has classes; it is not changed.
-        options: what the bundle shall be.
-        out: the folder to make.
-        device: to measure on; whoever opened it closes it.
-        force: replace a bundle that is there.
-        progress: is told what happens next.
+        model: a classifier of color images; not modified.
+        options: options of the bundle.
+        out: folder to create.
+        device: device to measure on; the caller closes it.
+        force: replace an existing bundle.
+        progress: called with each step as it begins.
 
     Returns:
-        What `manifest.json` in the folder holds.
+        The contents of `manifest.json` in the folder.
 
     Raises:
-        InputError: something does not go together, or `out` is in the way.
+        InputError: the model does not fit the options, the device runs none of the files, or `out` exists.
         MissingExtraError: a library is not installed.
         ConversionError: a file cannot be written, or does not compute what the model computes.
         DeviceError: the device failed.
@@ -81,7 +79,7 @@ def deploy(
     if device:
         timing.check(options.platforms, device)
     with workplace(final.parent) as folder:
-        job = _Job(
+        deployment = _Deployment(
             model=copy.deepcopy(model).cpu().float().eval(),
             options=options,
             labels=classes,
@@ -90,42 +88,42 @@ def deploy(
             staging=Path(tempfile.mkdtemp(dir=folder)) / final.name,
             progress=progress or log.debug,
         )
-        bundle = job.run()
-        replace_path(job.staging, final)
+        bundle = deployment.run()
+        replace_path(deployment.staging, final)
     return bundle
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Make sure that a bundle can be put somewhere without losing anything.
+    """Check that a bundle can be created at a path without overwriting anything.
 
     Raises:
-        InputError: something is there that is no bundle, or a bundle and not `force`.
+        InputError: the path exists and is not a bundle, or is a bundle and `force` is not set.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / record.NAME).is_file():
-        raise InputError(f"{out}: exists and is no bundle; give a folder that does not exist yet")
-    Bundle.load(out)  # else it is somebody else's manifest
+        raise InputError(f"{out}: exists and is not a bundle; choose a new folder")
+    Bundle.load(out)  # checks that the manifest is a bundle's
     if not force:
-        raise InputError(f"{out}: there is a bundle already; --force replaces it, or give another folder")
+        raise InputError(f"{out}: a bundle already exists; replace it with --force, or choose a new folder")
 
 
 def _check_model(model: FBNet) -> None:
-    if model.plan.stem.in_channels != _COLOURS:
+    if model.plan.stem.in_channels != _COLOR_CHANNELS:
         raise InputError(
-            f"this {model.spec.name} takes {model.plan.stem.in_channels} channels; a bundle is for colour images"
+            f"{model.spec.name} has {model.plan.stem.in_channels} input channels; a bundle requires {_COLOR_CHANNELS}"
         )
     if not model.plan.num_classes:
-        raise InputError(f"this {model.spec.name} has no classes; a bundle is for classifiers")
+        raise InputError(f"{model.spec.name} has no classes; a bundle requires a classifier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One bundle in the making.
+class _Deployment:
+    """One call of `deploy`.
 
     Attributes:
-        folder: for whatever is not finished.
-        staging: what becomes the bundle.
+        folder: folder for temporary files.
+        staging: folder that becomes the bundle.
     """
 
     model: FBNet
@@ -138,17 +136,17 @@ class _Job:
 
     def run(self) -> Bundle:
         self.staging.mkdir()
-        deployed = tuple(self.deployed())
-        measurements, profiles = self.measured(deployed)
+        deployed = tuple(self.convert_and_place())
+        measurements, profiles = self.measure(deployed)
         self.progress("describe")
         facts = self.facts(deployed, measurements)
         self.describe(facts, profiles)
         return self.seal(facts)
 
-    def deployed(self) -> Iterator[Deployed]:
-        """Convert for every platform; put the files and their snippets at their places, and compare them again."""
-        converted = self.converted()
-        reference = Reference.of(self.model, converted[0][0].manifest.preprocess)
+    def convert_and_place(self) -> Iterator[Deployed]:
+        """Convert for every platform, place the files and their snippets, and compare the files with the reference."""
+        converted = self.convert()
+        reference = ReferenceImages.of(self.model, converted[0][0].manifest.preprocess)
         reference.save(self.staging)
         for platform, (artifact, choice) in zip(self.options.platforms, converted, strict=True):
             path = self.staging / platform.path
@@ -168,28 +166,28 @@ class _Job:
                 choice=choice,
             )
 
-    def converted(self) -> list[tuple[Artifact, Choice | None]]:
-        """Convert all together, so that they share what they can, or choose a precision for each."""
+    def convert(self) -> list[tuple[Artifact, Choice | None]]:
+        """Convert for all platforms together, so that they share an export, or choose a precision for each."""
         platforms, out, precision = self.options.platforms, self.folder / "converted", self.options.precision
         if precision == AUTO:
-            return [self.chosen(platform, out) for platform in platforms]
+            return [self.choose(platform, out) for platform in platforms]
         shared: dict[str, Any] = {"labels": self.labels.names}
         for platform in platforms:
-            shared |= self.options.converting(platform, precision)
+            shared |= self.options.convert_options(platform, precision)
         to = [platform.target for platform in platforms]
         artifacts = convert(self.model, to=to, out=out, name="model", progress=self.progress, **shared)
         return [(artifact, None) for artifact in artifacts]
 
-    def chosen(self, platform: Platform, out: Path) -> tuple[Artifact, Choice]:
+    def choose(self, platform: Platform, out: Path) -> tuple[Artifact, Choice]:
         each = {
-            precision: self.options.converting(platform, precision) | {"labels": self.labels.names}
+            precision: self.options.convert_options(platform, precision) | {"labels": self.labels.names}
             for precision in self.options.precisions(platform)
         }
         return choose(
             self.model, platform, out=out, name="model", options=each, device=self.device, progress=self.progress
         )
 
-    def measured(self, deployed: tuple[Deployed, ...]) -> tuple[list[Measurement], list[Profile]]:
+    def measure(self, deployed: tuple[Deployed, ...]) -> tuple[list[Measurement], list[Profile]]:
         if not self.device:
             return [], []
         self.progress("measure")
@@ -215,7 +213,7 @@ class _Job:
         )
 
     def describe(self, facts: Facts, profiles: list[Profile]) -> None:
-        """Write what people and apps read."""
+        """Write the texts for people and apps."""
         page = deployment.page(
             facts.spec,
             [each.manifest for each in facts.deployed],
@@ -229,14 +227,14 @@ class _Job:
             PREPROCESSING: json.dumps(_preprocessing(facts), indent=2) + "\n",
             DEFINITION: arch_file.dump(facts.spec),
             card.CARD: card.model_card(facts),
-            card.LICENCE: card.licence_text(facts),
+            card.LICENSE: card.license_text(facts),
             REPORT: page,
         }
         for name, text in texts.items():
             (self.staging / name).write_text(text, encoding="utf-8")
 
     def seal(self, facts: Facts) -> Bundle:
-        """Write the manifest, last, and return it as it can be read again."""
+        """Write the manifest, last, and return it as read back from the file."""
         _make_readable(self.staging)
         libraries = {library for each in facts.deployed for library in targets.TARGETS[each.manifest.target].libraries}
         bundle = Bundle(
@@ -255,7 +253,7 @@ class _Job:
 
 
 def _make_readable(folder: Path) -> None:
-    """Give every file the permissions of one that was plainly written: some libraries write for the user alone."""
+    """Give every file the default permissions: some libraries make files readable by the user only."""
     mode = (folder / LABELS).stat().st_mode
     for path in folder.rglob("*"):
         if path.is_file():
@@ -263,9 +261,9 @@ def _make_readable(folder: Path) -> None:
 
 
 def _preprocessing(facts: Facts) -> dict[str, object]:
-    """Return how an image becomes the input of each file, for programs."""
-    said = {"inputs", "outputs"}
+    """Return the contents of `preprocessing.json`."""
+    fields = {"inputs", "outputs"}
     files = {
-        each.path: each.manifest.model_dump(mode="json", include=said, exclude_none=True) for each in facts.deployed
+        each.path: each.manifest.model_dump(mode="json", include=fields, exclude_none=True) for each in facts.deployed
     }
     return {"model": facts.spec.name, **facts.preprocess.model_dump(mode="json"), "files": files}

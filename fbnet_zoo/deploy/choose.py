@@ -1,6 +1,6 @@
-"""`--precision auto`: of the files that pass their checks, the one that is fastest beyond doubt."""
+"""`--precision auto`: choose the fastest file among those that pass their checks, if it is significantly faster."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from fbnet_zoo.benchmarks.compare import compare
 from fbnet_zoo.benchmarks.devices.discovery import describe
 from fbnet_zoo.benchmarks.devices.host import HostDevice
 from fbnet_zoo.benchmarks.measure import Device, Measurement
-from fbnet_zoo.converters.artifact import Artifact, Precision
+from fbnet_zoo.converters.artifact import Artifact, Precision, Progress
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.converters.publish import publish, workplace
 from fbnet_zoo.deploy.platforms import Platform
@@ -22,9 +22,7 @@ from fbnet_zoo.model import FBNet
 from fbnet_zoo.stats import Ratio
 
 ROUNDS = 6
-"""How often every file is measured, each time in a process of its own."""
-
-Progress = Callable[[str], None]
+"""Number of measurements of every file, each in a new process."""
 
 
 def choose(
@@ -37,22 +35,22 @@ def choose(
     device: Device | None = None,
     progress: Progress | None = None,
 ) -> tuple[Artifact, Choice]:
-    """Convert a network in several precisions and keep the file that is fastest.
+    """Convert a network in several precisions and keep the fastest file.
 
-    Files that do not pass their checks, or are degraded, are out. The others are measured in turn, on one thread; a
-    lower precision wins only where the 95 % interval of the ratio of their times leaves 1 out.
+    Files that fail their checks or are degraded are dropped. The others are measured in turn, on one thread; a lower
+    precision is chosen only if the 95 % interval of the ratio of the latencies excludes 1.
 
     Args:
-        model: the network; it is not changed.
-        platform: what the file is for.
-        out: folder of the file that is kept, at the name that `fbnet_zoo.converters.convert` gives it.
-        name: as there.
-        options: for each precision to try, the highest first, fields of `ConvertOptions`.
-        device: to measure on, if it can run such files; else this machine, if that can.
-        progress: is told what happens next.
+        model: the network; not modified.
+        platform: platform of the file.
+        out: output folder of the chosen file.
+        name: file name without suffix (default: the name of the definition).
+        options: fields of `ConvertOptions` for each precision to try, the highest first.
+        device: device to measure on (default: this machine, also if the device cannot run such files).
+        progress: called with each step as it begins.
 
     Raises:
-        InputError: an option or the folder is wrong.
+        InputError: an option or the folder is invalid.
         ConversionError: no file passes its check.
         DeviceError: the device failed.
         MissingExtraError: a library is not installed.
@@ -82,7 +80,7 @@ def _device(platform: Platform, given: Device | None, stack: ExitStack) -> Devic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contest:
-    """The files of one platform, in the order of falling precision."""
+    """The candidate files of one platform, the highest precision first."""
 
     platform: Platform
     device: Device | None
@@ -91,7 +89,7 @@ class _Contest:
     measured: dict[Precision, list[Measurement]] = field(default_factory=dict)
 
     def enter(self, model: FBNet, precision: Precision, *, out: Path, options: Mapping[str, Any]) -> None:
-        """Convert, and admit a file that passes."""
+        """Convert in one precision, and add the file if it passes."""
         try:
             artifact = convert(model, to=self.platform.target, out=out, **options)
         except ConversionError as error:
@@ -99,13 +97,13 @@ class _Contest:
             return
         quantized, size = artifact.manifest.quantization, artifact.manifest.file.size
         if quantized and quantized.degraded and not options.get("allow_degraded"):
-            why = f"degraded: the same best class for {quantized.top1_agreement:.0%} of {quantized.evaluated} images"
+            why = f"degraded: the same top-1 class for {quantized.top1_agreement:.0%} of {quantized.evaluated} images"
             self.dropped[precision] = Variant(precision=precision, size=size, dropped=why)
         else:
             self.artifacts[precision] = artifact
 
     def measure(self, device: Device) -> None:
-        """Run all files in turn, forwards and backwards, so that slow changes of the device meet all alike."""
+        """Run all files in turn, in alternating order, so that slow changes of the device affect all equally."""
         order = list(self.artifacts)
         for turn in range(ROUNDS):
             for precision in order if turn % 2 == 0 else reversed(order):
@@ -116,7 +114,7 @@ class _Contest:
     def decide(self) -> Precision:
         if not self.artifacts:
             reasons = "; ".join(f"{each.precision}: {each.dropped}" for each in self.dropped.values())
-            raise ConversionError(f"no precision passes its check for {self.platform.title}: {reasons}")
+            raise ConversionError(f"no precision passes the checks for {self.platform.title}: {reasons}")
         best, *others = self.artifacts
         for precision in others if self.measured else ():
             if self.ratio(best, precision).high < 1:
@@ -150,15 +148,13 @@ class _Contest:
     def reason(self, best: Precision) -> str:
         if self.device and self.measured:
             highest = best == next(iter(self.artifacts))
-            found = (
-                "No lower precision was shown to be faster" if highest else "Shown to be faster than a higher precision"
-            )
-            return f"{found}: {ROUNDS} processes of each, in turn, on {describe(self.device.info())}."
+            found = "No lower precision is significantly faster" if highest else "Faster than the higher precisions"
+            return f"{found}: {ROUNDS} processes each, in turn, on {describe(self.device.info())}."
         if self.device:
-            return "The only one that passed its check."
-        return f"Files for {self.platform.title} cannot be timed on this machine; {best} is what its accelerator takes."
+            return "The only precision that passed its check."
+        return f"Files for {self.platform.title} cannot be timed on this machine; {best} runs on its accelerator."
 
 
 def _why(ratio: Ratio, best: Precision) -> str:
-    interval = f"{ratio.ratio:.3f} times as long as {best} ({ratio.low:.3f} to {ratio.high:.3f})"
-    return f"takes {interval}" if ratio.low > 1 else f"not shown to be faster: {interval}"
+    interval = f"{ratio.ratio:.3f} times the latency of {best} ({ratio.low:.3f} to {ratio.high:.3f})"
+    return interval if ratio.low > 1 else f"not significantly faster: {interval}"

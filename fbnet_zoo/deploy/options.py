@@ -1,4 +1,4 @@
-"""What a bundle shall be. No torch: the command line reads this module on every call."""
+"""Options of a bundle. No torch: the command line imports this module on every call."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -10,7 +10,7 @@ from fbnet_zoo.deploy.platforms import Platform
 from fbnet_zoo.errors import InputError, did_you_mean
 
 AUTO: Final = "auto"
-"""As a precision: convert in several, and keep the fastest that passes its check."""
+"""Precision that converts in several precisions and keeps the fastest file that passes its check."""
 
 PrecisionOrAuto = Literal[Precision, "auto"]
 
@@ -19,19 +19,19 @@ PRECISIONS: tuple[str, ...] = get_args(PrecisionOrAuto)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployOptions:
-    """How a network shall be deployed.
+    """Options of a bundle.
 
     Attributes:
         to: names of platforms.
-        precision: of every file, or `auto`, which chooses for each.
-        labels: names of the classes; `imagenet`, or `None`, as `fbnet_zoo.deploy.labels.choose` says.
+        precision: precision of every file, or `auto` to choose one for each platform.
+        labels: class names, or `imagenet` (default: as in `fbnet_zoo.deploy.labels.choose`).
         input_size: as in `fbnet_zoo.converters.artifact.ConvertOptions`.
-        calibration: likewise.
-        keep: likewise.
-        allow_degraded: likewise.
+        calibration: as in `ConvertOptions`.
+        keep: as in `ConvertOptions`.
+        allow_degraded: as in `ConvertOptions`.
 
     Raises:
-        InputError: a value makes no sense, or the platforms have no such precision.
+        InputError: a value is invalid, or a platform does not support the precision.
     """
 
     to: tuple[str, ...]
@@ -48,19 +48,19 @@ class DeployOptions:
             raise InputError(f"precision cannot be {self.precision!r}{hint}")
         for platform in self.platforms:
             for precision in self.precisions(platform):
-                targets.make_options([targets.TARGETS[platform.target]], self.converting(platform, precision))
+                targets.make_options([targets.TARGETS[platform.target]], self.convert_options(platform, precision))
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
-        """The platforms of these names."""
+        """The platforms to deploy to."""
         return platforms.find(self.to)
 
     def precisions(self, platform: Platform) -> tuple[Precision, ...]:
-        """Return what a platform's file is converted in."""
+        """Return the precisions in which a platform's file is converted."""
         return platform.variants if self.precision == AUTO else (self.precision,)
 
-    def converting(self, platform: Platform, precision: Precision) -> dict[str, Any]:
-        """Return the fields of `ConvertOptions` for a file; Vision runs only those that take images."""
+    def convert_options(self, platform: Platform, precision: Precision) -> dict[str, Any]:
+        """Return the fields of `ConvertOptions` for a file; Core ML files accept images, as Vision requires."""
         options = {
             "precision": precision,
             "input_size": self.input_size,

@@ -1,24 +1,25 @@
-"""Where networks are deployed to: one table for the command line, the bundle, its check and the docs. No torch."""
+"""Platforms for deployment: one table for the command line, bundles, their check and the docs. No torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
+from fbnet_zoo.converters.targets import look_up
+from fbnet_zoo.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """A kind of app.
+    """A platform that apps run on.
 
     Attributes:
-        name: as the user says it.
-        title: as people write it.
-        target: of `fbnet_zoo.converters.targets`, that its file is converted to.
-        folder: of the bundle, for everything that goes into the app.
-        file: name of the network in it.
-        snippets: files that run the network, each made of the template `<name>.jinja`.
-        devices: kinds of device that can run the file, by the names of `fbnet_zoo.benchmarks.devices.discovery`.
+        name: name on the command line.
+        title: name in texts.
+        target: conversion target, a name in `fbnet_zoo.converters.targets`.
+        folder: folder of the bundle with the files for the app.
+        file: file name of the network in the folder.
+        snippets: files with code that runs the network, rendered from the templates `<name>.jinja`.
+        devices: kinds of devices that can run the file, as named in `fbnet_zoo.benchmarks.devices.discovery`.
         variants: precisions among which `auto` chooses, the highest first.
     """
 
@@ -33,7 +34,7 @@ class Platform:
 
     @property
     def path(self) -> str:
-        """Of the network inside the bundle."""
+        """Path of the network in the bundle."""
         return f"{self.folder}/{self.file}"
 
 
@@ -66,7 +67,7 @@ _TABLE = (
         file="model.onnx",
         snippets=("classify.py", "classify.mjs", "classify.html"),
         devices=("host",),
-        variants=("fp32", "mixed", "int8"),  # onnxruntime's processor kernels cast fp16 to fp32
+        variants=("fp32", "mixed", "int8"),  # onnxruntime's CPU kernels cast fp16 to fp32
     ),
 )
 
@@ -75,29 +76,23 @@ PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in _TABLE
 
 
 def find(names: Iterable[str]) -> tuple[Platform, ...]:
-    """Return the platforms of these names, each once, in the order of the table.
+    """Return the platforms with these names, without duplicates, in the order of the table.
 
     Raises:
-        UnknownNameError: there is no such platform.
-        InputError: there is no name at all.
+        UnknownNameError: a name is not a platform.
+        InputError: there are no names.
     """
-    asked = list(names)
-    for name in asked:
-        if name not in PLATFORMS:
-            hint = did_you_mean(name, PLATFORMS) or f"; expected {', '.join(PLATFORMS)}"
-            raise UnknownNameError(f"there is no target {name!r} to deploy to{hint}")
-    if not asked:
-        raise InputError(f"there is no target to deploy to; expected one or more of {', '.join(PLATFORMS)}")
-    return tuple(platform for platform in _TABLE if platform.name in asked)
+    chosen = look_up(names, PLATFORMS)
+    return tuple(platform for platform in _TABLE if platform in chosen)
 
 
 def of_target(target: str) -> Platform:
-    """Return the platform that takes files of a target.
+    """Return the platform that uses files of a target.
 
     Raises:
-        InputError: none does.
+        InputError: no platform does.
     """
     for platform in _TABLE:
         if platform.target == target:
             return platform
-    raise InputError(f"precision auto knows nothing of {target}; it chooses for {', '.join(p.target for p in _TABLE)}")
+    raise InputError(f"precision auto does not support {target}; expected {' or '.join(p.target for p in _TABLE)}")

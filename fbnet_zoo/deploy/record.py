@@ -1,4 +1,4 @@
-"""`manifest.json` of a bundle: what is in it, and the digest of every file, its own included."""
+"""`manifest.json` of a bundle: its contents, and the digest of every file, including its own."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError
 
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.converters.manifest import Manifest
+from fbnet_zoo.converters.manifest import Manifest, file_digest
 from fbnet_zoo.converters.parity import CaseResult
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import Record
@@ -15,13 +15,12 @@ from fbnet_zoo.spec import Record
 NAME = "manifest.json"
 
 _UNSEALED = "0" * 64
-_CHUNK = 1 << 20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class FileEntry(Record):
-    """One file of a bundle: its size in bytes, and its digest."""
+    """Size in bytes and digest of one file of a bundle."""
 
     size: int
     sha256: Sha256
@@ -31,10 +30,10 @@ class Variant(Record):
     """One precision that `auto` tried.
 
     Attributes:
-        size: of the file, bytes; `None` if there is none.
-        p50_ms: median of all runs.
-        ratio: of its time over the chosen one's when they were run in turn, with the ends of its 95 % interval.
-        dropped: why it was not considered, or not chosen; `None` for the one that was.
+        size: size of the file, bytes; `None` if there is no file.
+        p50_ms: median latency of all runs.
+        ratio: ratio of its latency to that of the chosen variant, and the bounds of the 95 % interval.
+        dropped: why it was dropped or not chosen; `None` for the chosen variant.
     """
 
     precision: str
@@ -44,19 +43,19 @@ class Variant(Record):
     dropped: str | None = None
 
     def describe(self) -> str:
-        """Say in one line what came of it."""
+        """Return size, latency and outcome in one line."""
         size = f"{self.size / 1e6:.2f} MB" if self.size is not None else None
         timed = f"{self.p50_ms:.2f} ms" if self.p50_ms is not None else None
         return ", ".join(part for part in (size, timed, self.dropped or "chosen") if part)
 
 
 class Choice(Record):
-    """How `auto` came to a precision.
+    """How `auto` chose a precision.
 
     Attributes:
-        device: what the variants were timed on; `None` if they could not be.
-        threads: likewise.
-        reason: for the choice, in words.
+        device: device on which the variants were timed; `None` if they were not.
+        threads: number of threads of the timed runs.
+        reason: reason for the choice, in words.
     """
 
     chosen: str
@@ -71,11 +70,11 @@ class Deployed(Record):
 
     Attributes:
         platform: name of the platform.
-        path: of the file or folder inside the bundle.
-        snippets: files that run it.
-        manifest: all that is known of the file.
-        on_reference: how its logits compare with `reference.safetensors`.
-        choice: how its precision was chosen, if that was asked for.
+        path: path of the file or folder in the bundle.
+        snippets: files with code that runs it.
+        manifest: manifest of the file.
+        on_reference: comparison of its logits with `reference.safetensors`.
+        choice: how its precision was chosen, if it was `auto`.
     """
 
     platform: str
@@ -87,34 +86,34 @@ class Deployed(Record):
 
     @property
     def worst(self) -> CaseResult:
-        """The figures of the check after writing, each of the worst image."""
+        """The metrics of the parity check, each of the worst image."""
         return self.manifest.parity.worst or self.on_reference
 
     @property
     def snr_db(self) -> float:
-        """Of the scores: of the worst image, of a quantized file over all images that judged it."""
+        """Signal-to-noise ratio of the scores: of the worst image, or of all evaluation images of a quantized file."""
         quantized = self.manifest.quantization
         return quantized.sqnr_db if quantized else self.worst.snr_db
 
     @property
     def top1_agreement(self) -> float:
-        """Share of the same images with the same best class."""
+        """Share of images with the same top-1 class."""
         quantized = self.manifest.quantization
         return quantized.top1_agreement if quantized else self.worst.top1_agreement
 
 
 class Bundle(Record):
-    """What a bundle is.
+    """The manifest of a bundle.
 
     Attributes:
-        format: version of this record.
-        sha256: of the text of this record with zeros in place of these digits.
-        created: UTC, ISO 8601.
-        labels: where the names of the classes are from, in words.
+        format: version of the manifest format.
+        sha256: digest of the manifest's text, with zeros in place of the digest itself.
+        created: date and time of creation, UTC, ISO 8601.
+        labels: source of the class names, in words.
         deployed: the network for each platform.
-        notes: what a user of the bundle should know, one sentence each.
-        versions: of Python and of the libraries that made it.
-        files: every other file, by its path with `/` between folders.
+        notes: important notes for users of the bundle, one sentence each.
+        versions: package name to version, for Python and every library used.
+        files: every other file, by its POSIX path in the bundle.
     """
 
     format: Literal[1] = 1
@@ -130,17 +129,17 @@ class Bundle(Record):
     files: dict[str, FileEntry]
 
     def save(self, folder: Path) -> None:
-        """Write the record, sealed, into the folder of the bundle."""
+        """Write the manifest, with its own digest, into the folder of the bundle."""
         text = self.model_copy(update={"sha256": _UNSEALED}).model_dump_json(indent=2) + "\n"
         sealed = text.replace(_UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1)
         write_atomically(folder / NAME, sealed)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the record of a bundle.
+        """Read the manifest of a bundle.
 
         Raises:
-            InputError: there is none, or it is no longer what was written.
+            InputError: it is missing, damaged, or not a bundle's.
         """
         path = folder / NAME
         try:
@@ -149,27 +148,23 @@ class Bundle(Record):
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected the folder of a bundle") from error
         except ValidationError as error:
-            raise InputError(f"{path}: damaged, or not the manifest of a bundle that this version knows") from error
+            raise InputError(f"{path}: damaged, or not a bundle's manifest in a format of this version") from error
         unsealed = content.replace(bundle.sha256.encode(), _UNSEALED.encode(), 1)
         if hashlib.sha256(unsealed).hexdigest() != bundle.sha256:
-            raise InputError(f"{path}: damaged, its own digest does not fit")
+            raise InputError(f"{path}: damaged, its digest does not match")
         return bundle
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:
-    """Return every file of a bundle, its manifest excepted, in the order of their paths."""
+    """Return every file of a bundle except its manifest, sorted by path."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     paths = sorted(path for path in found if path != folder / NAME)
     return {path.relative_to(folder).as_posix(): _entry(path) for path in paths}
 
 
 def _entry(path: Path) -> FileEntry:
-    """Measure a file; a link is what it says, not what it leads to."""
+    """Return the entry of a file; symbolic links are not followed."""
     if path.is_symlink():
-        said = str(path.readlink()).encode()
-        return FileEntry(size=len(said), sha256=hashlib.sha256(said).hexdigest())
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return FileEntry(size=path.stat().st_size, sha256=digest.hexdigest())
+        link = str(path.readlink()).encode()
+        return FileEntry(size=len(link), sha256=hashlib.sha256(link).hexdigest())
+    return FileEntry(size=path.stat().st_size, sha256=file_digest(path))

@@ -1,4 +1,4 @@
-"""Pictures and the logits that the PyTorch model gives for them: what a bundle is checked by, without its weights."""
+"""Reference images and their logits from the PyTorch model, to check a bundle without the model's weights."""
 
 import importlib
 import math
@@ -22,16 +22,16 @@ from fbnet_zoo.spec import PreprocessSpec
 NAME = "reference.safetensors"
 
 _DRIFT_DB = 3.0
-"""How much further from the model a quantized file may be on another machine, whose kernels round differently."""
+"""Tolerance for a quantized file on another machine, whose kernels round differently, dB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reference:
-    """The shipped photographs, resized and cropped, and what the model says of them.
+class ReferenceImages:
+    """The sample photographs, resized and cropped, and the model's logits for them.
 
     Attributes:
-        pixels: RGB, uint8 `(N, S, S, 3)`.
-        logits: of the model in float32, `(N, classes)`.
+        pixels: RGB images, uint8 `(N, S, S, 3)`.
+        logits: logits of the float32 model, `(N, classes)`.
     """
 
     pixels: np.ndarray
@@ -39,24 +39,24 @@ class Reference:
 
     @classmethod
     def of(cls, model: FBNet, preprocess: PreprocessSpec) -> Self:
-        """Run a model of three channels, in evaluation mode, on the photographs."""
+        """Run a model with three input channels, in evaluation mode, on the photographs."""
         plain = preprocess.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3, "order": "rgb"})
         levels = load_batch(photographs(), plain).mul(255).round().to(torch.uint8)  # (N, 3, S, S)
         pixels = np.ascontiguousarray(levels.permute(0, 2, 3, 1).numpy())
         with torch.no_grad():
-            logits = model(torch.from_numpy(normalised(pixels, preprocess))).numpy()
+            logits = model(torch.from_numpy(normalize(pixels, preprocess))).numpy()
         return cls(pixels=pixels, logits=logits)
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a bundle."""
+        """Write the images into the folder of a bundle."""
         save_file({"pixels": self.pixels, "logits": self.logits}, folder / NAME)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read it from the folder of a bundle.
+        """Read the images from the folder of a bundle.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: they cannot be read.
         """
         try:
             return cls(**load_file(folder / NAME))
@@ -64,7 +64,7 @@ class Reference:
             raise InputError(f"{folder / NAME}: cannot be read ({error})") from error
 
 
-def normalised(pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
+def normalize(pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
     """Return RGB pixels `(N, S, S, 3)` as the input of a network: float32 `(N, 3, S, S)`."""
     ordered = pixels[..., ::-1] if preprocess.order == "bgr" else pixels
     scaled = ordered.astype(np.float32) / np.float32(255)
@@ -72,29 +72,29 @@ def normalised(pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def compare_file(path: Path, manifest: Manifest, reference: Reference) -> CaseResult:
-    """Run a converted file on the pictures of a reference.
+def compare_file(path: Path, manifest: Manifest, reference: ReferenceImages) -> CaseResult:
+    """Compare a converted file with the model on the reference images.
 
     Raises:
-        ConversionError: it cannot be loaded.
-        MissingExtraError: what runs it is not installed.
+        ConversionError: the file cannot be loaded.
+        MissingExtraError: its runtime is not installed.
     """
     runner = importlib.import_module(TARGETS[manifest.target].module).load(path)
-    images = normalised(reference.pixels, manifest.preprocess)
+    images = normalize(reference.pixels, manifest.preprocess)
     logits = np.concatenate([runner(image[None]) for image in images])
     tolerances = None if manifest.quantization else manifest.parity.tolerances
     return compare("photographs", reference.logits, logits, tolerances.min_snr_db if tolerances else math.inf)
 
 
-def check_again(path: Path, manifest: Manifest, reference: Reference, recorded: CaseResult) -> CaseResult:
-    """Make sure that a file still computes what it did when its bundle was made.
+def check_again(path: Path, manifest: Manifest, reference: ReferenceImages, recorded: CaseResult) -> CaseResult:
+    """Check that a file still computes what it did when its bundle was created.
 
-    One of 16 or 32 bits must keep its tolerance; a quantized one, which has none to speak of, what it kept then.
+    The limit for 16 and 32 bits is the tolerance of the parity check, and for a quantized file its recorded result.
 
     Raises:
-        ParityError: it is further from the model than it was, beyond its tolerance.
-        ConversionError: it cannot be loaded.
-        MissingExtraError: what runs it is not installed.
+        ParityError: the file deviates from the model by more than that.
+        ConversionError: the file cannot be loaded.
+        MissingExtraError: its runtime is not installed.
     """
     found, tolerances = compare_file(path, manifest, reference), manifest.parity.tolerances
     wanted = recorded.snr_db - _DRIFT_DB

@@ -1,4 +1,4 @@
-"""Code that runs a converted file in an app: templates, filled with what the file's manifest says."""
+"""Code that runs a converted file in an app: templates, rendered with values from the file's manifest."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,24 +13,24 @@ from fbnet_zoo.errors import InputError
 
 _SUFFIX = ".jinja"
 _DIGITS = 16
-"""Of a digest, where it only tells one file from the next version of it."""
+"""Digits of a digest that distinguishes versions of a file."""
 
 
 def render(snippet: str, manifest: Manifest, *, classes: int) -> str:
     """Return a snippet for a converted file.
 
     Args:
-        snippet: its name; `<snippet>.jinja` is a template of this package.
-        manifest: of the file.
-        classes: how many scores it puts out.
+        snippet: name of the snippet; `<snippet>.jinja` is a template of this package.
+        manifest: manifest of the file.
+        classes: number of scores that the file outputs.
 
     Raises:
-        InputError: the file does not take one colour image.
+        InputError: the input of the file is not one color image.
     """
     (image,), preprocess = manifest.inputs, manifest.preprocess
     square = (preprocess.crop, preprocess.crop)
     if image.shape not in {(1, 3, *square), (*square, 3)}:
-        raise InputError(f"{manifest.file.file} takes {image.shape}; there are snippets for one colour image only")
+        raise InputError(f"{manifest.file.file}: the input has shape {image.shape}; snippets require one color image")
     return fill(
         snippet,
         {
@@ -55,14 +55,14 @@ def render(snippet: str, manifest: Manifest, *, classes: int) -> str:
 
 
 def fill(name: str, values: Mapping[str, Any]) -> str:
-    """Return a template of this package, `<name>.jinja`, with its values."""
+    """Render a template of this package, `<name>.jinja`."""
     return _environment().get_template(name + _SUFFIX).render(values)
 
 
 @cache
 def _environment() -> jinja2.Environment:
     folder = files("fbnet_zoo.deploy") / "templates"
-    environment = jinja2.Environment(  # noqa: S701  not HTML alone, and no value comes from a stranger
+    environment = jinja2.Environment(  # noqa: S701  not only HTML, and all values are trusted
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,

@@ -1,4 +1,4 @@
-"""How fast the files of a bundle are on a device, as far as it can run them."""
+"""Latency of the files of a bundle that a device can run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ Files = Mapping[Path, Manifest]
 
 
 def model_file(path: Path, manifest: Manifest) -> ModelFile:
-    """Describe a converted file as devices need it."""
+    """Return a converted file in the form that devices accept."""
     return ModelFile(
         path=path,
         name=manifest.model,
@@ -25,15 +25,15 @@ def model_file(path: Path, manifest: Manifest) -> ModelFile:
 
 
 def can_run(device: Device, platform: Platform) -> bool:
-    """Tell whether a device can run the file of a platform."""
+    """Return whether a device can run the file of a platform."""
     return device.info().kind in platform.devices
 
 
 def check(platforms: Sequence[Platform], device: Device) -> None:
-    """Make sure that there is something to measure.
+    """Check that a device can run at least one of the files.
 
     Raises:
-        InputError: the device can run none of the files.
+        InputError: it cannot run any.
         DeviceError: it cannot be reached.
     """
     if not any(can_run(device, platform) for platform in platforms):
@@ -45,7 +45,7 @@ def check(platforms: Sequence[Platform], device: Device) -> None:
 
 
 def measure(device: Device, files: Files) -> Iterator[Measurement]:
-    """Time every file that a device can run, on one thread.
+    """Measure the latency of every file that a device can run, on one thread.
 
     Raises:
         DeviceError: the device or its runtime failed.
@@ -56,7 +56,7 @@ def measure(device: Device, files: Files) -> Iterator[Measurement]:
 
 
 def profile(device: Device, files: Files) -> list[Profile]:
-    """Time the operators of the ONNX file on this machine; other runtimes and devices need a runner of their own.
+    """Measure the operators of the ONNX file on this machine; other runtimes and devices are not supported.
 
     Raises:
         DeviceError: the runtime failed.

@@ -1,26 +1,25 @@
-"""Whether a bundle is still what was made: every digest, no missing or extra file, and the scores of every network."""
+"""Verification of a bundle: the digest of every file, missing and extra files, and the scores of every network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fbnet_zoo.converters.artifact import Progress
 from fbnet_zoo.deploy import record
 from fbnet_zoo.deploy.record import Bundle, Deployed, FileEntry
-from fbnet_zoo.deploy.reference import Reference, check_again
+from fbnet_zoo.deploy.reference import ReferenceImages, check_again
 from fbnet_zoo.errors import FbnetZooError, ParityError
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What is known of one file, or of one network when it was run.
+class FileCheck:
+    """Result of one check of one file.
 
     Attributes:
-        path: inside the bundle.
+        path: path in the bundle.
         check: `digest` or `scores`.
-        problem: what is wrong, as words that go on after the path; `None` if nothing is.
-        snr_db: of the scores on the reference pictures, where they were computed.
+        problem: what is wrong, a phrase that continues the path; `None` if the check passed.
+        snr_db: signal-to-noise ratio of the scores on the reference images, if computed.
     """
 
     path: str
@@ -29,32 +28,32 @@ class Finding:
     snr_db: float | None = None
 
 
-def verify(folder: Path, *, progress: Progress | None = None) -> tuple[Bundle, tuple[Finding, ...]]:
-    """Check a bundle.
+def verify(folder: Path, *, progress: Progress | None = None) -> tuple[Bundle, tuple[FileCheck, ...]]:
+    """Verify a bundle.
 
-    The networks are run only if every file is what it was: what is damaged is not loaded.
+    The networks are run only if all files are intact, so that damaged files are not loaded.
 
     Args:
-        folder: of the bundle.
-        progress: is told what happens next.
+        folder: folder of the bundle.
+        progress: called with each step as it begins.
 
     Returns:
-        Its record, and a finding for each file and for each network.
+        The manifest, and one check for each file and for each network.
 
     Raises:
-        InputError: its manifest cannot be read, or is damaged.
+        InputError: the manifest cannot be read, or is damaged.
     """
-    say = progress or (lambda _: None)
+    progress = progress or (lambda _: None)
     bundle = Bundle.load(folder)
-    say("digests")
+    progress("digests")
     digests = tuple(_digests(bundle.files, record.entries(folder)))
-    if any(finding.problem for finding in digests):
+    if any(check.problem for check in digests):
         return bundle, digests
-    return bundle, (*digests, *_scores(folder, bundle, say))
+    return bundle, (*digests, *_scores(folder, bundle, progress))
 
 
 def count_steps(folder: Path) -> int:
-    """Return how many steps `verify` announces.
+    """Return the number of steps that `verify` reports to `progress`.
 
     Raises:
         InputError: the manifest cannot be read, or is damaged.
@@ -62,9 +61,9 @@ def count_steps(folder: Path) -> int:
     return 1 + len(Bundle.load(folder).deployed)
 
 
-def _digests(expected: dict[str, FileEntry], found: dict[str, FileEntry]) -> Iterator[Finding]:
+def _digests(expected: dict[str, FileEntry], found: dict[str, FileEntry]) -> Iterator[FileCheck]:
     for path in sorted(expected.keys() | found.keys()):
-        yield Finding(path=path, check="digest", problem=_problem(expected.get(path), found.get(path)))
+        yield FileCheck(path=path, check="digest", problem=_problem(expected.get(path), found.get(path)))
 
 
 def _problem(expected: FileEntry | None, found: FileEntry | None) -> str | None:
@@ -74,21 +73,21 @@ def _problem(expected: FileEntry | None, found: FileEntry | None) -> str | None:
         return "is missing"
     if found.size != expected.size:
         return f"is damaged: {found.size:,} bytes, expected {expected.size:,}"
-    return None if found == expected else "is damaged: its digest is another one"
+    return None if found == expected else "is damaged: its digest does not match"
 
 
-def _scores(folder: Path, bundle: Bundle, say: Progress) -> Iterator[Finding]:
-    reference = Reference.load(folder)
+def _scores(folder: Path, bundle: Bundle, progress: Progress) -> Iterator[FileCheck]:
+    reference = ReferenceImages.load(folder)
     for each in bundle.deployed:
-        say(each.path)
+        progress(each.path)
         yield _score(folder, each, reference)
 
 
-def _score(folder: Path, each: Deployed, reference: Reference) -> Finding:
+def _score(folder: Path, each: Deployed, reference: ReferenceImages) -> FileCheck:
     try:
         found = check_again(folder / each.path, each.manifest, reference, each.on_reference)
     except ParityError as error:
-        return Finding(path=each.path, check="scores", problem=str(error))
+        return FileCheck(path=each.path, check="scores", problem=str(error))
     except FbnetZooError as error:
-        return Finding(path=each.path, check="scores", problem=f"cannot be run: {error}")
-    return Finding(path=each.path, check="scores", snr_db=found.snr_db)
+        return FileCheck(path=each.path, check="scores", problem=f"cannot be run: {error}")
+    return FileCheck(path=each.path, check="scores", snr_db=found.snr_db)

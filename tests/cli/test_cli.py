@@ -383,7 +383,7 @@ MISTAKES = [
     pytest.param(["convert", "fbnet_b", "--to", "tflite", "--out", "d"], "there is no target 'tflite'", id="target"),
     pytest.param(
         ["convert", "fbnet_b", "--to", "onnx", "--out", "d", "--image-input"],
-        "onnx takes no image_input; only coreml does",
+        "image_input requires coreml, not onnx",
         id="not-taken",
     ),
     pytest.param(

@@ -28,9 +28,7 @@ from fbnet_zoo.weights.loading import randomize
 from tests.helpers.paths import TINY
 
 IMPOSSIBLE_DB = 290
-OR_NOT = "leave out calibration, or say another precision"
-EITHER = "exclude each other; give one of them"
-NAME_FORM = "expected letters, digits, '_', '-' and '.', and no folder"
+NAME_FORM = "expected letters, digits, '_', '-' and '.', without a folder"
 
 
 def names_in(folder: Path) -> list[str]:
@@ -213,7 +211,7 @@ from pathlib import Path
 from fbnet_zoo import arch_file
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.weights import randomize
+from fbnet_zoo.weights.loading import randomize
 
 def progress(step):
     if step == sys.argv[3]:
@@ -246,22 +244,22 @@ class TestOptions:
         [
             ("onxx", {}, "there is no target 'onxx'; did you mean 'onnx'?"),
             ("tensorrt", {}, "there is no target 'tensorrt'; expected onnx, coreml, executorch, coreai"),
-            ([], {}, "there is no target to convert to; expected one or more of onnx, coreml, executorch, coreai"),
+            ([], {}, "no target given; expected one or more of onnx, coreml, executorch, coreai"),
             ("onnx", {"optset": 20}, "there is no option 'optset'; did you mean 'opset'?"),
-            ("onnx", {"image_input": True}, "onnx takes no image_input; only coreml does, so leave it out"),
-            (["coreml"], {"opset": 20}, "coreml takes no opset; only onnx does, so leave it out"),
+            ("onnx", {"image_input": True}, "image_input requires coreml, not onnx; leave it out"),
+            (["coreml"], {"opset": 20}, "opset requires onnx, not coreml; leave it out"),
             ("onnx", {"precision": "fp61"}, "precision cannot be 'fp61'; did you mean 'fp16'?"),
-            ("onnx", {"precision": "w8a16"}, "onnx has no w8a16; expected fp32 or fp16 or int8 or mixed"),
-            ("onnx", {"calibration": "digits"}, f"fp32 is not quantized; {OR_NOT}"),
-            ("onnx", {"precision": "int8", "keep": ["stem"]}, "int8 keeps no layers; leave out keep, or say mixed"),
+            ("onnx", {"precision": "w8a16"}, "onnx does not support w8a16; expected fp32 or fp16 or int8 or mixed"),
+            ("onnx", {"calibration": "digits"}, "calibration requires a quantized precision, not fp32; leave it out"),
+            ("onnx", {"precision": "int8", "keep": ["stem"]}, "keep requires precision mixed, not int8; leave it out"),
             ("onnx", {"precision": "mixed", "keep": "stem"}, "keep cannot be the text 'stem'; expected a sequence"),
             ("onnx", {"precision": "mixed", "keep": ["stm"]}, "the network has no layer 'stm'; did you mean 'stem'?"),
             ("onnx", {"batch": 0}, "batch cannot be 0; expected a whole number from 1 to 64"),
             ("onnx", {"batch": "2"}, "batch cannot be '2'; expected a whole number from 1 to 64"),
-            ("onnx", {"batch": 2, "dynamic_batch": True}, f"batch 2 and dynamic_batch {EITHER}"),
+            ("onnx", {"batch": 2, "dynamic_batch": True}, "batch 2 and dynamic_batch are mutually exclusive"),
             ("onnx", {"input_size": 4}, "input_size cannot be 4; expected a whole number from 8 to 4096"),
             ("onnx", {"labels": "labels.txt"}, "labels cannot be the text 'labels.txt'; expected a sequence of names"),
-            ("onnx", {"labels": ["a"]}, "there are 1 labels for 10 classes; give one per class"),
+            ("onnx", {"labels": ["a"]}, "1 labels for 10 classes; expected one per class"),
             ("onnx", {"name": "a/b"}, f"name cannot be 'a/b'; {NAME_FORM}"),
             ("executorch", {"backend": "qnn"}, "backend cannot be 'qnn'; expected xnnpack or coreml or vulkan"),
         ],

@@ -122,7 +122,7 @@ class TestReport:
             assert not failed.passed
             assert "expected at" in failed.failures()[0]
 
-    def test_ten_decibels_less_will_do_for_an_image_of_one_colour(self, tiny_model: FBNet) -> None:
+    def test_ten_decibels_less_will_do_for_an_image_of_one_color(self, tiny_model: FBNet) -> None:
         noisy = copy.deepcopy(tiny_model)
         noisy.classifier.bias.data[3] += 1e-3
         flat, photograph = (Case(name=name, images=images) for name, images in _flat_and_not())

@@ -158,7 +158,7 @@ def test_workplace_goes_after_an_error(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with (
-        pytest.raises(InputError, match=r"taken: cannot be used as a folder \(File exists\); give another one$"),
+        pytest.raises(InputError, match=r"taken: cannot be used as a folder \(File exists\); choose another one$"),
         workplace(tmp_path / "taken"),
     ):
         pass

@@ -17,7 +17,7 @@ from fbnet_zoo.converters import to_coreai
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.program import Quantization, export
-from fbnet_zoo.converters.quantization.calibration import Calibration, Samples
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, PreparedImages
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.data import digits
 from fbnet_zoo.errors import ConversionError, InputError
@@ -29,8 +29,8 @@ LABELS = ("Käse", 'a "quoted" one', *"abcdefgh")
 
 
 @dataclass(frozen=True)
-class Written:
-    """An asset, and what was told of it."""
+class Asset:
+    """An asset, and the facts about it."""
 
     path: Path
     facts: dict[str, Any]
@@ -41,7 +41,7 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def plain(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def plain(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Asset:
     return write(shared_tiny_model, tmp_path_factory.mktemp("plain"), labels=LABELS)
 
 
@@ -53,14 +53,16 @@ def write(
     calibrate: Tensor | None = None,
     kept: tuple[str, ...] = (),
     **options: Any,
-) -> Written:
+) -> Asset:
     program_precision = TARGETS["coreai"].program_precision(precision)  # type: ignore[arg-type]
     program, path = export(model, ConvertOptions(precision=program_precision, **options)), folder / "net.aimodel"
     if calibrate is not None:
-        samples = Samples(images=calibrate.numpy(), source="the test's")
-        quantization = Quantization(calibration=Calibration(calibrate=samples, evaluate=samples), kept=frozenset(kept))
+        samples = PreparedImages(images=calibrate.numpy(), source="the test's")
+        quantization = Quantization(
+            calibration=CalibrationImages(calibrate=samples, evaluate=samples), kept=frozenset(kept)
+        )
         program = replace(program, quantization=quantization)
-    return Written(path, to_coreai.write(program, path, ConvertOptions(precision=precision, **options)))
+    return Asset(path, to_coreai.write(program, path, ConvertOptions(precision=precision, **options)).facts)
 
 
 def images(count: int, size: int = 64) -> np.ndarray:
@@ -73,7 +75,7 @@ def reference(model: FBNet, batch: np.ndarray) -> np.ndarray:
 
 
 class TestLogits:
-    def test_agree_with_the_model(self, shared_tiny_model: FBNet, plain: Written) -> None:
+    def test_agree_with_the_model(self, shared_tiny_model: FBNet, plain: Asset) -> None:
         got = to_coreai.load(plain.path)(images(1))
         assert got.dtype == np.float32
         assert snr_db(reference(shared_tiny_model, images(1)), got) > 100
@@ -89,13 +91,13 @@ class TestLogits:
         for count in (1, 3):
             assert snr_db(reference(tiny_model, images(count)), runner(images(count))) > 100
 
-    def test_are_had_inside_an_event_loop(self, plain: Written) -> None:
+    def test_are_had_inside_an_event_loop(self, plain: Asset) -> None:
         async def notebook() -> np.ndarray:
             return to_coreai.load(plain.path)(images(1))
 
         np.testing.assert_array_equal(asyncio.run(notebook()), to_coreai.load(plain.path)(images(1)))
 
-    def test_of_two_runners_are_their_own(self, plain: Written) -> None:
+    def test_of_two_runners_are_their_own(self, plain: Asset) -> None:
         first, second = to_coreai.load(plain.path), to_coreai.load(plain.path)
         a, b = images(2)[:1], images(2)[1:]
         kept = first(a)
@@ -104,7 +106,7 @@ class TestLogits:
 
 
 class TestAsset:
-    def test_says_what_it_is(self, shared_tiny_model: FBNet, plain: Written) -> None:
+    def test_says_what_it_is(self, shared_tiny_model: FBNet, plain: Asset) -> None:
         said = plain.metadata
         assert said["description"] == f"tiny: {shared_tiny_model.spec.summary}"
         assert (said["author"], said["license"]) == ("fbnet_zoo", "not stated")
@@ -113,23 +115,23 @@ class TestAsset:
         assert json.loads(ours["fbnet_zoo.preprocess"])["std"] == [0.229, 0.224, 0.225]
         assert (ours["fbnet_zoo.name"], ours["fbnet_zoo.weights"]) == ("tiny", "random seed 0")
 
-    def test_is_counted_in_the_facts(self, plain: Written) -> None:
+    def test_is_counted_in_the_facts(self, plain: Asset) -> None:
         assert plain.facts["operators"]["conv2d"] == 24
         assert plain.facts["minimum_os"] == "v27"
 
-    def test_holds_nothing_of_the_converting_machine(self, plain: Written) -> None:
+    def test_holds_nothing_of_the_converting_machine(self, plain: Asset) -> None:
         raw = b"".join(path.read_bytes() for path in plain.path.rglob("*") if path.is_file())
         for word in (b"site-packages", b".py", str(Path.home()).encode() + b"/", str(plain.path.parent).encode()):
             assert word not in raw
 
 
-def test_runtime_is_named(plain: Written) -> None:
+def test_runtime_is_named(plain: Asset) -> None:
     runner = to_coreai.load(plain.path)
     assert runner.runtime.startswith("coreai-core 1")
     assert list(runner.trace(images(1))) == []
 
 
-def test_nothing_stays_of_a_runner(plain: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_stays_of_a_runner(plain: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runner = to_coreai.load(plain.path)
     runner(images(1))
@@ -138,15 +140,15 @@ def test_nothing_stays_of_a_runner(plain: Written, tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_asset_is_refused(tiny_model: FBNet, plain: Written, tmp_path: Path) -> None:
+def test_damaged_asset_is_refused(tiny_model: FBNet, plain: Asset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.aimodel is not an \.aimodel folder$"):
         to_coreai.load(tmp_path / "gone.aimodel")
     file = write(tiny_model, tmp_path)
     (file.path / "main.mlirb").write_bytes(b"no bytecode at all")
-    with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: main\.mlirb does not have the digest in "):
+    with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: main\.mlirb does not match the digest in "):
         to_coreai.load(file.path)
     (file.path / "main.hash").unlink()
-    with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: it lacks main\.mlirb or main\.hash; "):
+    with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: main\.mlirb or main\.hash is missing; "):
         to_coreai.load(file.path)
 
 

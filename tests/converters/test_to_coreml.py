@@ -16,7 +16,7 @@ import fbnet_zoo
 from fbnet_zoo import registry
 from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_coreml
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.converters.parity import snr_db
@@ -33,11 +33,11 @@ LABELS = ("Käse", 'a "quoted" one', "one, with a comma", *"abcdefg")
 
 
 @dataclass(frozen=True)
-class Written:
-    """A package, and what was told of it."""
+class Package:
+    """A package, and what was returned about it."""
 
     path: Path
-    facts: dict[str, Any]
+    written: Written
 
     @property
     def spec(self) -> Any:
@@ -45,19 +45,19 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def plain(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def plain(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Package:
     return write(shared_tiny_model, tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")
-def photo_classifier(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def photo_classifier(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("photo_classifier")
     return write(shared_tiny_model, folder, precision="fp16", labels=LABELS, image_input=True)
 
 
-def write(model: FBNet, folder: Path, *, precision: str = "fp32", **options: Any) -> Written:
+def write(model: FBNet, folder: Path, *, precision: str = "fp32", **options: Any) -> Package:
     program, path = export(model, ConvertOptions(**options)), folder / "net.mlpackage"
-    return Written(path, to_coreml.write(program, path, ConvertOptions(precision=precision, **options)))
+    return Package(path, to_coreml.write(program, path, ConvertOptions(precision=precision, **options)))
 
 
 def images(count: int, size: int = 64) -> np.ndarray:
@@ -73,13 +73,13 @@ def photograph(size: int = 64) -> Image.Image:
     return load_image(photographs()[0]).resize((size, size))
 
 
-def operators(file: Written) -> list[str]:
+def operators(file: Package) -> list[str]:
     main = file.spec.mlProgram.functions["main"]
     return [op.type for op in main.block_specializations[main.opset].operations if op.type != "const"]
 
 
 class TestLogits:
-    def test_agree_with_the_model(self, shared_tiny_model: FBNet, plain: Written) -> None:
+    def test_agree_with_the_model(self, shared_tiny_model: FBNet, plain: Package) -> None:
         got = to_coreml.load(plain.path)(images(1))
         assert got.dtype == np.float32
         assert snr_db(reference(shared_tiny_model, images(1)), got) > 100
@@ -98,7 +98,7 @@ class TestLogits:
         with pytest.raises(InputError, match=r"1\.\.64"):
             runner(images(65))
 
-    def test_come_from_the_package_on_disk(self, plain: Written, tmp_path: Path) -> None:
+    def test_come_from_the_package_on_disk(self, plain: Package, tmp_path: Path) -> None:
         expected = to_coreml.load(plain.path)(images(1))
         moved = plain.path.rename(tmp_path / "moved.mlpackage")
         np.testing.assert_array_equal(to_coreml.load(moved)(images(1)), expected)
@@ -106,7 +106,7 @@ class TestLogits:
 
 
 class TestGraph:
-    def test_takes_and_gives_float32_by_name(self, plain: Written) -> None:
+    def test_takes_and_gives_float32_by_name(self, plain: Package) -> None:
         (image,), (logits,) = plain.spec.description.input, plain.spec.description.output
         assert (image.name, logits.name) == ("image", "logits")
         for feature, shape in ((image, [1, 3, 64, 64]), (logits, [1, 10])):
@@ -114,23 +114,23 @@ class TestGraph:
             assert list(array.shape) == shape
             assert array.dataType == array.FLOAT32
 
-    def test_spells_hard_swish_with_two_operations(self, shared_tiny_model: FBNet, plain: Written) -> None:
+    def test_spells_hard_swish_with_two_operations(self, shared_tiny_model: FBNet, plain: Package) -> None:
         layers = [type(module).__name__ for module in deploy_form(shared_tiny_model).modules()]
         assert layers.count("Hardswish") > 0
         assert operators(plain).count("sigmoid_hard") == layers.count("Hardswish")
         assert "thresholded_relu" not in operators(plain)
-        assert operators(plain).count("conv") == layers.count("Conv2d") + layers.count("ConvClassifier")
+        assert operators(plain).count("conv") == layers.count("Conv2d") + layers.count("StaticConvClassifier")
 
-    def test_is_counted_in_the_facts(self, plain: Written) -> None:
-        assert plain.facts["operators"] == Counter(operators(plain))
+    def test_is_counted_in_the_facts(self, plain: Package) -> None:
+        assert plain.written.facts["operators"] == Counter(operators(plain))
 
-    def test_leads_a_trace_to_the_logits(self, plain: Written) -> None:
+    def test_leads_a_trace_to_the_logits(self, plain: Package) -> None:
         runner = to_coreml.load(plain.path)
         traced = dict(runner.trace(images(1)))
         assert list(traced)[-1] == "logits"
         np.testing.assert_array_equal(traced["logits"], runner(images(1)))
 
-    def test_holds_nothing_of_the_converting_machine(self, plain: Written) -> None:
+    def test_holds_nothing_of_the_converting_machine(self, plain: Package) -> None:
         files = [path for path in plain.path.rglob("*") if path.is_file()]
         assert sorted(path.name for path in files) == ["Manifest.json", "model.mlmodel", "weight.bin"]
         raw = b"".join(path.read_bytes() for path in files)
@@ -140,16 +140,16 @@ class TestGraph:
 
 class TestImageInput:
     @pytest.mark.parametrize("order", ["rgb", "bgr"])
-    def test_normalises_exactly(self, tiny_model: FBNet, tmp_path: Path, order: str) -> None:
+    def test_normalizes_exactly(self, tiny_model: FBNet, tmp_path: Path, order: str) -> None:
         asked = tiny_model.spec.eval_preprocess()
         swapped = {"order": order, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
         tiny_model.spec = tiny_model.spec.model_copy(update={"preprocess": asked.model_copy(update=swapped)})
         file = write(tiny_model, tmp_path, image_input=True)
         pixels = {"image": np.asarray(photograph())}
-        normalised = eval_transform(tiny_model.spec.eval_preprocess().model_copy(update={"resize": 64}))(photograph())
-        expected = reference(tiny_model, normalised[None].numpy())
+        normalized = eval_transform(tiny_model.spec.eval_preprocess().model_copy(update={"resize": 64}))(photograph())
+        expected = reference(tiny_model, normalized[None].numpy())
         assert snr_db(expected, interpreter.load(file.path).predict(pixels)["logits"]) > 100
-        assert snr_db(expected, to_coreml.load(file.path)(normalised[None].numpy())) > 100
+        assert snr_db(expected, to_coreml.load(file.path)(normalized[None].numpy())) > 100
 
     @pytest.mark.parametrize(("order", "layout"), [("rgb", "RGB"), ("bgr", "BGR")])
     def test_is_an_image_for_apples_tools(self, tiny_model: FBNet, tmp_path: Path, order: str, layout: str) -> None:
@@ -159,43 +159,43 @@ class TestImageInput:
         image = file.spec.description.input[0].type.imageType
         assert (image.width, image.height) == (32, 32)
         assert image.ColorSpace.Name(image.colorSpace) == layout
-        (record,) = file.facts["inputs"]
+        (record,) = file.written.inputs
         assert (record.shape, record.dtype, record.layout) == ((32, 32, 3), "uint8", "image")
         assert record.channel_order == order
 
     @pytest.mark.parametrize("options", [{"batch": 2}, {"dynamic_batch": True}])
     def test_of_several_images_is_refused(self, tiny_model: FBNet, tmp_path: Path, options: dict[str, Any]) -> None:
         with pytest.raises(
-            InputError, match=r"^image_input takes one image at a time; leave out batch and dynamic_batch"
+            InputError, match=r"^image_input requires a batch of one; leave out batch and dynamic_batch"
         ):
             write(tiny_model, tmp_path, image_input=True, **options)
 
     def test_without_colours_is_refused(self, tiny_model: FBNet, tmp_path: Path) -> None:
         grey = FBNet(tiny_model.spec, in_chans=1)
         randomize(grey, 0)
-        with pytest.raises(InputError, match=r"^image_input needs 3 channels, the network has 1; leave it out$"):
+        with pytest.raises(InputError, match=r"^image_input requires 3 channels, the network has 1; leave it out$"):
             write(grey, tmp_path, image_input=True)
 
 
 class TestClassifier:
-    def test_gives_label_probabilities_and_logits(self, shared_tiny_model: FBNet, photo_classifier: Written) -> None:
+    def test_gives_label_probabilities_and_logits(self, shared_tiny_model: FBNet, photo_classifier: Package) -> None:
         model = interpreter.load(photo_classifier.path)
         assert model.class_labels == LABELS
         got = model.predict({"image": np.asarray(photograph())})
         logits = torch.from_numpy(got["logits"])
         np.testing.assert_allclose(got["classLabel_probs"], logits.softmax(1)[0].numpy(), rtol=1e-5)
         assert got["classLabel"].item() == LABELS[int(logits.argmax())]
-        normalised = eval_transform(shared_tiny_model.spec.eval_preprocess().model_copy(update={"resize": 64}))
-        expected = reference(shared_tiny_model, normalised(photograph())[None].numpy())
+        normalized = eval_transform(shared_tiny_model.spec.eval_preprocess().model_copy(update={"resize": 64}))
+        expected = reference(shared_tiny_model, normalized(photograph())[None].numpy())
         assert 40 < snr_db(expected, got["logits"]) < 100
 
-    def test_is_one_for_apples_tools(self, photo_classifier: Written) -> None:
+    def test_is_one_for_apples_tools(self, photo_classifier: Package) -> None:
         description = photo_classifier.spec.description
         assert description.predictedFeatureName == "classLabel"
         assert description.predictedProbabilitiesName == "classLabel_probs"
         kinds = {item.name: item.type.WhichOneof("Type") for item in description.output}
         assert kinds == {"classLabel": "stringType", "classLabel_probs": "dictionaryType", "logits": "multiArrayType"}
-        assert [record.name for record in photo_classifier.facts["outputs"]] == list(kinds)
+        assert [record.name for record in photo_classifier.written.outputs] == list(kinds)
         logits = next(item for item in description.output if item.name == "logits").type.multiArrayType
         assert logits.dataType == logits.FLOAT32
 
@@ -206,10 +206,10 @@ class TestClassifier:
         file = write(tiny_model, tmp_path, labels=LABELS, **options)
         assert [item.name for item in file.spec.description.output] == ["logits"]
         assert tuple(json.loads(file.spec.description.metadata.userDefined["fbnet_zoo.labels"])) == LABELS
-        assert "outputs" not in file.facts
+        assert file.written.outputs == ()
 
     def test_with_a_label_twice_is_refused(self, tiny_model: FBNet, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"^the label 'crane' occurs 2 times, but Core ML needs distinct ones$"):
+        with pytest.raises(InputError, match=r"^the label 'crane' occurs 2 times, but Core ML needs distinct labels$"):
             write(tiny_model, tmp_path, labels=("crane", *LABELS[2:], "crane"))
 
 
@@ -217,12 +217,12 @@ class TestDeploymentTarget:
     @pytest.mark.parametrize(("asked", "version"), [("iOS15", 6), ("macOS14", 8), ("iOS18", 9)])
     def test_sets_the_version_of_the_package(self, tiny_model: FBNet, tmp_path: Path, asked: str, version: int) -> None:
         file = write(tiny_model, tmp_path, deployment_target=asked, labels=LABELS, precision="fp16")
-        assert file.spec.specificationVersion == file.facts["specification_version"] == version
-        assert file.facts["deployment_target"] == asked
+        assert file.spec.specificationVersion == file.written.facts["specification_version"] == version
+        assert file.written.facts["deployment_target"] == asked
         assert snr_db(reference(tiny_model, images(1)), to_coreml.load(file.path)(images(1))) > 40
 
-    def test_is_ios_16_by_default(self, plain: Written) -> None:
-        assert (plain.facts["deployment_target"], plain.facts["specification_version"]) == ("iOS16", 7)
+    def test_is_ios_16_by_default(self, plain: Package) -> None:
+        assert (plain.written.facts["deployment_target"], plain.written.facts["specification_version"]) == ("iOS16", 7)
         assert plain.spec.specificationVersion == 7
 
     @pytest.mark.parametrize(
@@ -274,12 +274,12 @@ def test_damaged_package_is_refused(
         to_coreml.load(file.path)
 
 
-def test_package_of_somebody_else_is_refused(plain: Written, tmp_path: Path) -> None:
+def test_package_of_somebody_else_is_refused(plain: Package, tmp_path: Path) -> None:
     tools = require("coremltools", extra="coreml")
     package = tools.models.MLModel(str(plain.path), skip_model_load=True)
     del package.user_defined_metadata["fbnet_zoo.preprocess"]
     package.save(str(tmp_path / "other.mlpackage"))
-    with pytest.raises(ConversionError, match=r"^other\.mlpackage does not say how its images are prepared"):
+    with pytest.raises(ConversionError, match=r"^other\.mlpackage has no fbnet_zoo\.preprocess in its metadata"):
         to_coreml.load(tmp_path / "other.mlpackage")
 
 

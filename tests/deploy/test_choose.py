@@ -75,13 +75,10 @@ def test_lower_precision_wins_only_where_it_is_faster(shared_tiny_model: FBNet, 
     assert device.order == ["fp32", "fp16", "fp16", "fp32"] * (ROUNDS // 2)
     slower, chosen = choice.variants
     assert (slower.precision, slower.p50_ms, slower.ratio) == ("fp32", 10.0, (1.25, 1.25, 1.25))
-    assert slower.dropped == "takes 1.250 times as long as fp16 (1.250 to 1.250)"
+    assert slower.dropped == "1.250 times the latency of fp16 (1.250 to 1.250)"
     assert (chosen.precision, chosen.p50_ms, chosen.ratio, chosen.dropped) == ("fp16", 8.0, None, None)
     assert (choice.device, choice.threads) == ("Clockwork", 1)
-    assert (
-        choice.reason
-        == f"Shown to be faster than a higher precision: {ROUNDS} processes of each, in turn, on Clockwork."
-    )
+    assert choice.reason == f"Faster than the higher precisions: {ROUNDS} processes each, in turn, on Clockwork."
 
 
 @pytest.mark.onnx
@@ -96,8 +93,8 @@ def test_higher_precision_is_kept_where_no_difference_is_shown(shared_tiny_model
     assert other.ratio is not None
     assert other.ratio[1] < 1 < other.ratio[2]
     assert other.dropped is not None
-    assert other.dropped.startswith("not shown to be faster")
-    assert choice.reason.startswith("No lower precision was shown to be faster")
+    assert other.dropped.startswith("not significantly faster")
+    assert choice.reason.startswith("No lower precision is significantly faster")
 
 
 @pytest.mark.onnx
@@ -108,14 +105,14 @@ def test_file_that_fails_its_check_is_out(shared_tiny_model: FBNet, tmp_path: Pa
     assert artifact.manifest.precision == choice.chosen == "fp32"
     assert device.order == []
     assert "expected at least 200.0 dB" in str(choice.variants[1].dropped)
-    assert choice.reason == "The only one that passed its check."
+    assert choice.reason == "The only precision that passed its check."
 
 
 def test_nothing_is_left_when_all_fail(tiny_model: FBNet, tmp_path: Path) -> None:
     with torch.no_grad():
         tiny_model.classifier.weight.fill_(float("nan"))
     given = {"options": options("fp32"), "device": Clockwork(lambda *_: 1.0)}
-    with pytest.raises(ConversionError, match=r"no precision passes its check for ONNX Runtime.*fp32: .* -300\.0 dB"):
+    with pytest.raises(ConversionError, match=r"no precision passes the checks for ONNX Runtime.*fp32: .* -300\.0 dB"):
         choose(tiny_model, PLATFORMS["onnx"], out=tmp_path, **given)
     assert list(tmp_path.iterdir()) == []
 
@@ -165,9 +162,12 @@ def test_convert_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--to", "coreai"), "precision auto knows nothing of coreai"),
-        (("--to", "onnx", "--image-input"), "onnx takes no image_input"),
-        (("--to", "executorch", "--backend", "vulkan"), "a file for executorch with backend vulkan cannot be checked"),
+        (("--to", "coreai"), "precision auto does not support coreai"),
+        (("--to", "onnx", "--image-input"), "image_input requires coreml, not onnx"),
+        (
+            ("--to", "executorch", "--backend", "vulkan"),
+            "executorch files for the backend vulkan cannot be checked here",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_refused_at_once(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

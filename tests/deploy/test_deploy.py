@@ -34,7 +34,7 @@ from fbnet_zoo.deploy.build import deploy
 from fbnet_zoo.deploy.labels import choose
 from fbnet_zoo.deploy.options import DeployOptions
 from fbnet_zoo.deploy.record import Bundle
-from fbnet_zoo.deploy.reference import Reference, check_again, normalised
+from fbnet_zoo.deploy.reference import ReferenceImages, check_again, normalize
 from fbnet_zoo.deploy.verify import verify
 from fbnet_zoo.errors import DeviceLostError, InputError, ParityError
 from fbnet_zoo.model import FBNet
@@ -137,7 +137,7 @@ class TestContents:
         out, said = made
         assert [one.file for one in store.read(out / "measurements.jsonl")] == ["model.pte", "model.onnx"]
         assert [file["p50_ms"] is not None for file in said["files"]] == [False, True, True]
-        assert "Not measured, since the device does not run it: ios/Model.mlpackage." in said["notes"]
+        assert "Not measured, because the device cannot run it: ios/Model.mlpackage." in said["notes"]
 
     def test_labels_definition_and_preprocessing(self, bundle: Path, shared_tiny_model: FBNet) -> None:
         assert (bundle / "labels.txt").read_text().splitlines() == list(LABELS)
@@ -153,11 +153,11 @@ class TestContents:
         assert said["files"]["onnx/model.onnx"]["inputs"][0]["shape"] == [1, 3, 64, 64]
 
     def test_reference_is_what_pytorch_says_of_the_photographs(self, bundle: Path, shared_tiny_model: FBNet) -> None:
-        reference = Reference.load(bundle)
+        reference = ReferenceImages.load(bundle)
         preprocess = shared_tiny_model.spec.eval_preprocess()
         for picture, pixels, logits in zip(photographs(), reference.pixels, reference.logits, strict=True):
             prepared = transforms(shared_tiny_model)(load_image(picture)).numpy()
-            assert np.abs(normalised(pixels[None], preprocess)[0] - prepared).max() < 1e-5
+            assert np.abs(normalize(pixels[None], preprocess)[0] - prepared).max() < 1e-5
             assert snr_db(scores_of(shared_tiny_model, picture), logits) > 100
 
     def test_report_needs_nothing_from_outside(self, bundle: Path) -> None:
@@ -201,9 +201,9 @@ def test_quantized_bundle_says_what_quantization_did(trained_digits_model: FBNet
         assert (deployed.snr_db, deployed.top1_agreement) == (quantized.sqnr_db, quantized.top1_agreement)
     _, findings = verify(tmp_path / "bundle")
     assert [finding.problem for finding in findings] == [None] * len(findings)
-    reference = Reference.load(tmp_path / "bundle")
-    Reference(pixels=reference.pixels, logits=reference.logits + 0.1 * reference.logits.std()).save(tmp_path)
-    drifted = Reference.load(tmp_path)
+    reference = ReferenceImages.load(tmp_path / "bundle")
+    ReferenceImages(pixels=reference.pixels, logits=reference.logits + 0.1 * reference.logits.std()).save(tmp_path)
+    drifted = ReferenceImages.load(tmp_path)
     for deployed in record.deployed:
         with pytest.raises(ParityError, match="no longer computes what the model computes"):
             check_again(tmp_path / "bundle" / deployed.path, deployed.manifest, drifted, deployed.on_reference)
@@ -293,7 +293,7 @@ class TestVerify:
         with torch.no_grad():
             tiny_model.classifier.weight.mul_(1.001)
         record = Bundle.load(copied)
-        Reference.of(tiny_model, record.deployed[0].manifest.preprocess).save(copied)
+        ReferenceImages.of(tiny_model, record.deployed[0].manifest.preprocess).save(copied)
         content = (copied / "reference.safetensors").read_bytes()
         entry = record.files["reference.safetensors"].model_copy(
             update={"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -324,7 +324,7 @@ class TestPlace:
     def test_existing_bundle_is_kept_unless_forced(self, copied: Path, shared_tiny_model: FBNet) -> None:
         before = (copied / "manifest.json").read_bytes()
         options = DeployOptions(to=("onnx",), labels=LABELS)
-        with pytest.raises(InputError, match="there is a bundle already; --force replaces it"):
+        with pytest.raises(InputError, match="a bundle already exists; replace it with --force"):
             deploy(shared_tiny_model, options, out=copied)
         assert (copied / "manifest.json").read_bytes() == before
         deploy(shared_tiny_model, options, out=copied, force=True)
@@ -341,7 +341,7 @@ class TestPlace:
         self, name: str, shared_tiny_model: FBNet, tmp_path: Path
     ) -> None:
         (tmp_path / name).write_text("{}")
-        with pytest.raises(InputError, match=r"exists and is no bundle|not the manifest of a bundle"):
+        with pytest.raises(InputError, match=r"exists and is not a bundle|not a bundle's manifest"):
             deploy(shared_tiny_model, DeployOptions(to=("onnx",)), out=tmp_path, force=True)
         assert files(tmp_path) == {name}
 
@@ -359,9 +359,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
-            (("--target", "andriod"), "there is no target 'andriod' to deploy to; did you mean 'android'?"),
+            (("--target", "andriod"), "there is no target 'andriod'; did you mean 'android'?"),
             (("--target", "onnx", "--precision", "int9"), "Invalid value for '--precision': 'int9' is not one of"),
-            (("--target", "onnx", "--precision", "palette4"), "onnx has no palette4; expected fp32 or fp16"),
+            (("--target", "onnx", "--precision", "palette4"), "onnx does not support palette4; expected fp32 or fp16"),
             (
                 ("--target", "iphone", "--device", "host"),
                 "the device host runs no file for iphone; expected ios or mac",
@@ -380,11 +380,11 @@ class TestRefusals:
         assert result.stderr.splitlines()[-1].startswith(f"error: {sentence}")
         assert list(tmp_path.iterdir()) == []
 
-    def test_networks_that_are_no_classifiers_of_colour_images(self, tmp_path: Path) -> None:
+    def test_networks_that_are_no_classifiers_of_color_images(self, tmp_path: Path) -> None:
         spec = arch_file.load(DEFINITION)
         for model, problem in (
             (FBNet(spec, num_classes=0), "has no classes"),
-            (FBNet(spec, in_chans=1), "takes 1 channels; a bundle is for colour images"),
+            (FBNet(spec, in_chans=1), "has 1 input channels; a bundle requires 3"),
         ):
             with pytest.raises(InputError, match=problem):
                 deploy(model, DeployOptions(to=("onnx",)), out=tmp_path / "bundle")
@@ -404,10 +404,10 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("given", "problem"),
         [
-            (("a", "b"), "there are 2 labels for 3 classes"),
-            ("imagenet", "there are 1000 labels for 3 classes"),
-            (("a", "b", "a"), "the label 'a' occurs more than once"),
-            (("a", "b\nc", "d"), "is not one line of text"),
+            (("a", "b"), "2 labels for 3 classes"),
+            ("imagenet", "1000 labels for 3 classes"),
+            (("a", "b", "a"), "the label 'a' is repeated"),
+            (("a", "b\nc", "d"), "is not a single line"),
         ],
     )
     def test_refused(self, given: Any, problem: str) -> None:
@@ -439,15 +439,15 @@ class TestCard:
         text = card.model_card(facts)
         assert "| Parameters | 4,818,216 |" in text
         assert "arXiv:1812.03443" in text
-        assert "states a top-1 accuracy of 74.5441 % on ImageNet-1k" in text
+        assert "reports a top-1 accuracy of 74.5441 % on ImageNet-1k" in text
         assert "Not for commercial use." in text
-        assert "The licence of the weights does not allow commercial use." in text
+        assert "The license of the weights does not allow commercial use." in text
         assert f"from {facts.spec.weights[0].source}." in text
         assert all(sentence in text for sentence in facts.spec.deviations)
 
     def test_random_weights(self, facts: card.Facts) -> None:
         text = card.model_card(replace(facts, weights="random seed 0", license=None))
-        assert "the answers of this network mean nothing" in text
+        assert "the predictions of this network are meaningless" in text
         assert "commercial" not in text
         assert "Random numbers" in text
 
@@ -471,16 +471,16 @@ class TestCard:
             assert len(table.splitlines()) > 2
 
     @pytest.mark.parametrize(
-        ("licence", "sentence"),
+        ("name", "sentence"),
         [
             ("CC-BY-NC-4.0", "- Not for commercial use."),
-            ("apache-2.0", "- Pass the text of the licence on with the weights"),
-            ("Custom 1.0", "Read it where the weights come from before you use them or pass them on."),
-            (None, "Nothing states under which licence these weights are."),
+            ("apache-2.0", "- Include the license text with the weights"),
+            ("Custom 1.0", "Read it at the source of the weights before you use or share them."),
+            (None, "The license of these weights is not stated."),
         ],
     )
-    def test_licence(self, licence: str | None, sentence: str, facts: card.Facts) -> None:
-        text = card.licence_text(replace(facts, license=licence))
+    def test_license(self, name: str | None, sentence: str, facts: card.Facts) -> None:
+        text = card.license_text(replace(facts, license=name))
         assert sentence in text
         assert f"Weights of fbnet_b: fb_in1k\nSource: {facts.spec.weights[0].source}\n" in text
         assert "\n\n\n" not in text

@@ -153,7 +153,7 @@ def test_parses(name: str, recipe: str) -> None:
 def test_file_of_another_shape_is_refused(name: str) -> None:
     taken = manifest(RECIPES["no_crop"])
     batch = taken.inputs[0].model_copy(update={"shape": (8, 3, 64, 64)})
-    with pytest.raises(InputError, match=r"takes \(8, 3, 64, 64\); there are snippets for one colour image only"):
+    with pytest.raises(InputError, match=r"has shape \(8, 3, 64, 64\); snippets require one color image"):
         render(name, taken.model_copy(update={"inputs": (batch,)}), classes=2)
 
 

@@ -1,42 +1,37 @@
-"""A format with a fault, for tests: ONNX files in which one layer is wrong, in a runtime that shows nothing inside."""
+"""A faulty target for tests: ONNX files in which one layer is wrong, in a runtime that exposes no values."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_onnx
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
+from fbnet_zoo.converters.parity import Runner
 from fbnet_zoo.converters.program import Program
 
 
-def write(program: Program, path: Path, options: ConvertOptions) -> dict[str, Any]:
-    """Write an ONNX file that takes every x * sigmoid(x) for x * tanh(x)."""
+def write(program: Program, path: Path, options: ConvertOptions) -> Written:
+    """Write an ONNX file with x * tanh(x) in place of every x * sigmoid(x)."""
     onnx = require("onnx", extra="onnx")
-    facts = to_onnx.write(program, path, options)
+    written = to_onnx.write(program, path, options)
     content = onnx.load(path)
     for node in content.graph.node:
         if node.op_type == "Sigmoid" and node.name.endswith(".act"):
             node.op_type = "Tanh"
     onnx.save(content, path)
-    return facts
+    return written
 
 
 @dataclass(frozen=True)
-class Runner:
+class ClosedRunner(Runner):
     whole: to_onnx.OnnxRunner
     runtime: str = "a closed runtime"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self.whole(images)
 
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        del images
-        return iter(())
 
-
-def load(path: Path) -> Runner:
-    return Runner(to_onnx.load(path))
+def load(path: Path) -> ClosedRunner:
+    return ClosedRunner(to_onnx.load(path))

@@ -1,4 +1,4 @@
-"""Networks that do not survive 8 bits, though they compute what sound ones do."""
+"""Networks that fail in 8 bits, though they compute the same as others in float32."""
 
 import copy
 
@@ -9,17 +9,17 @@ from fbnet_zoo.blocks import ConvBNAct
 from fbnet_zoo.model import FBNet
 
 FRAGILE = {"stages.4.0.project", "stages.4.1.expand", "stages.4.1.project", "stages.8.0.expand"}
-"""The layers around values of which one channel is out of all proportion."""
+"""The layers around values with one channel that is far larger than the others."""
 
 _FACTOR = 1e3
 
 
 @torch.no_grad()
 def fragile(network: FBNet) -> FBNet:
-    """Return a copy of the small network that computes the same, but between two blocks has one channel so large that
-    in 8 bits the others are nothing beside it.
+    """Return a copy of the small network with the same output, but with one channel between two blocks so large that
+    8-bit rounding erases the others.
 
-    No activation is between the layers that write the channel and those that read it.
+    There is no activation between the layers that write the channel and those that read it.
     """
     changed = copy.deepcopy(network)
     for writer in ("stages.4.0.project", "stages.4.1.project"):

@@ -1,4 +1,4 @@
-"""Writing small Core ML packages with coremltools, and comparing what is read back from them."""
+"""Small Core ML packages written with coremltools, and comparison of their outputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.mil import interpreter
 
 MINIMUM_DB = {"FLOAT32": 100, "FLOAT16": 40}
-"""Signal-to-noise ratio that a conversion of each precision must reach."""
+"""Minimum signal-to-noise ratio of a conversion in each precision."""
 
 
 def snr_db(expected: Tensor, got: np.ndarray) -> float:
@@ -23,7 +23,7 @@ def snr_db(expected: Tensor, got: np.ndarray) -> float:
 
 
 def save(model: nn.Module, example: Tensor, path: Path, *, precision: str = "FLOAT32", **options: Any) -> Any:
-    """Convert, write to `path`, and return the converted model for those who go on to compress it."""
+    """Convert a model, write it to `path`, and return the converted model, which a test may compress."""
     coremltools = require("coremltools", extra="coreml")
     with quiet():
         program = torch.export.export(model.eval(), (example,), dynamic_shapes=options.pop("dynamic_shapes", None))
@@ -69,7 +69,7 @@ class Of(nn.Module):
 
 
 def with_random_statistics(model: nn.Module) -> nn.Module:
-    """Fill the batch norms; scales below 1 keep a deep random network from amplifying its rounding errors."""
+    """Randomize the batch norms; scales below 1 keep a deep random network from amplifying its rounding errors."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)

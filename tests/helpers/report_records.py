@@ -1,4 +1,4 @@
-"""Records made up for the tests of the pages that show them, every number in them different."""
+"""Invented records for tests of report pages; every number is different."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ CASES = (
 
 
 def manifest(**changes: Any) -> Manifest:
-    """Return the record of an ONNX file in fp32 that was compared on two cases, the second out of tolerance."""
+    """Return the manifest of an fp32 ONNX file with two parity cases, the second out of tolerance."""
     report = ParityReport(runtime="onnxruntime 1.31.1", tolerances=Tolerances.of("fp32"), cases=CASES)
     fields: dict[str, Any] = {
         "model": "tiny",
@@ -50,7 +50,7 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def quantized(**changes: Any) -> Manifest:
-    """Return the record of an int8 file that was calibrated, compared and measured layer by layer."""
+    """Return the manifest of an int8 file with errors of layers and accuracies."""
     fields: dict[str, Any] = {
         "scheme": "int8 weights per channel, int8 activations",
         "calibration": "shipped photographs",
@@ -76,7 +76,7 @@ def quantized(**changes: Any) -> Manifest:
 
 
 def profile(**changes: Any) -> Profile:
-    """Return a profile of four operators, one of which no backend ran."""
+    """Return a profile of four operators, one of them undelegated."""
     fields: dict[str, Any] = {
         "model": "tiny",
         "file": "tiny.onnx",
@@ -98,5 +98,5 @@ def profile(**changes: Any) -> Profile:
 
 
 def operator(name: str, kind: str, median_ms: float, *, delegated: bool = True) -> OperatorTime:
-    """Return an operator that took the same time in all of three runs."""
+    """Return an operator with the same time in three runs."""
     return OperatorTime(name=name, kind=kind, samples_ms=(median_ms,) * 3, median_ms=median_ms, delegated=delegated)

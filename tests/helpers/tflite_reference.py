@@ -1,4 +1,4 @@
-"""What a graph of TensorFlow Lite computes, in float32 with PyTorch: an independent reading of its layers."""
+"""Independent float32 implementation of TensorFlow Lite graphs in PyTorch."""
 
 from collections.abc import Callable
 
@@ -10,20 +10,20 @@ from fbnet_zoo.converters.tflite.graph import TfliteGraph, TfliteLayer, TfliteTe
 
 
 def compute(graph: TfliteGraph, image: Tensor) -> Tensor:
-    """Return the output for an image (N, C, H, W); activations are not rounded, only kept in their range."""
+    """Return the output for an image (N, C, H, W); activations are not rounded, only clamped to their range."""
     values = {graph.inputs[0]: image.permute(0, 2, 3, 1)}
     for name, tensor in graph.tensors.items():
         if tensor.data is not None:
-            values[name] = real(tensor)
+            values[name] = dequantized(tensor)
     for layer in graph.layers:
         computed = LAYERS[layer.op](layer, *(values[name] for name in layer.inputs))
         assert tuple(computed.shape) == graph.tensors[layer.output].shape
-        values[layer.output] = kept_in_range(computed, graph.tensors[layer.output])
+        values[layer.output] = clamped(computed, graph.tensors[layer.output])
     return values[graph.outputs[0]]
 
 
-def real(tensor: TfliteTensor) -> Tensor:
-    """Return what the integers of a constant stand for; of those that count something, themselves."""
+def dequantized(tensor: TfliteTensor) -> Tensor:
+    """Return the values of a constant; plain integers such as shapes are returned unchanged."""
     integers = torch.from_numpy(tensor.data)
     if tensor.scale is None:
         return integers
@@ -32,8 +32,8 @@ def real(tensor: TfliteTensor) -> Tensor:
     return (integers - tensor.scale.zero_point) * torch.tensor(tensor.scale.scales).reshape(shape)
 
 
-def kept_in_range(x: Tensor, tensor: TfliteTensor) -> Tensor:
-    """Return what int8 can hold."""
+def clamped(x: Tensor, tensor: TfliteTensor) -> Tensor:
+    """Clamp values to the range of int8."""
     assert tensor.scale is not None
     (scale,), zero_point = tensor.scale.scales, tensor.scale.zero_point
     return x.clamp((-128 - zero_point) * scale, (127 - zero_point) * scale)

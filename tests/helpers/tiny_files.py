@@ -1,4 +1,4 @@
-"""The tiny network in every format that this machine runs."""
+"""The tiny network in every format that this machine can run."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from fbnet_zoo.model import FBNet
 
 @pytest.fixture(scope="session")
 def tiny_files(shared_tiny_model: FBNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFile]:
-    """A file for each target; those of converters have their manifests beside them. Leave them as they are."""
+    """A file for each target, with a manifest beside it if written by a converter. Do not modify them."""
     folder = tmp_path_factory.mktemp("tiny_files")
     artifacts = convert(shared_tiny_model, to=["onnx", "executorch"], out=folder)
     files = {each.target: each.path for each in artifacts} | {"torch": folder / "tiny.pt2"}

@@ -197,8 +197,8 @@ def test_an_operation_that_is_not_covered_is_refused_before_anything_runs(tmp_pa
     with pytest.raises(interpreter.UnsupportedOpError) as error:
         interpreter.load(path)
     assert str(error.value) == (
-        f"{path}: operation 'cumsum', which computes 'running', is not covered by the interpreter; "
-        "check this file on macOS, or add the operation to mil_ops.OPS"
+        f"{path}: the interpreter does not support operation 'cumsum', which computes 'running'; "
+        "check this file on macOS, or add the operation to mil/ops.py"
     )
 
 
@@ -220,7 +220,9 @@ def test_a_variant_that_is_not_covered_is_refused(
 ) -> None:
     path = tmp_path / "y.mlpackage"
     save_built(path, build, shape=(2, 4, 4, 4))
-    with pytest.raises(interpreter.UnsupportedOpError, match=f"{message}.*, which computes 'y', is not covered"):
+    with pytest.raises(
+        interpreter.UnsupportedOpError, match=f"does not support operation {message}.*, which computes 'y'; "
+    ):
         interpreter.load(path).predict({"x": np.zeros((2, 4, 4, 4), np.float32)})
 
 

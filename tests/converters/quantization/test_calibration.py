@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fbnet_zoo.converters.quantization.calibration import LARGEST_FOLDER, Samples, load
+from fbnet_zoo.converters.quantization.calibration import LARGEST_FOLDER, PreparedImages, load
 from fbnet_zoo.data import digits
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec
@@ -22,7 +22,7 @@ def picture(path: Path, level: int) -> None:
     Image.new("L", (48, 40), level).save(path)
 
 
-def levels(samples: Samples) -> list[int]:
+def levels(samples: PreparedImages) -> list[int]:
     mean, std = PREPROCESS.mean[0], PREPROCESS.std[0]
     return [round(float(image[0, 0, 0] * std + mean) * 255) for image in samples.images]
 
@@ -80,7 +80,7 @@ class TestFolder:
         for name in ("0", "1", "others"):
             picture(tmp_path / name / "a.png", 1)
         assert load(str(tmp_path), PREPROCESS, 3, num_classes=4).evaluate.classes is None
-        assert "not every sub-folder is named after a class, so that no accuracy is measured" in caplog.text
+        assert "not every subfolder is named after a class; accuracy is not measured" in caplog.text
 
     def test_of_very_many_images_is_taken_evenly(self, tmp_path: Path) -> None:
         picture(tmp_path / "0000.png", 0)
@@ -99,7 +99,7 @@ class TestFolder:
         [
             ("digts", 3, r"^calibration cannot be 'digts'; did you mean 'digits'\?$"),
             ("/no/such", 3, "^calibration cannot be '/no/such'; expected a folder of images, or digits$"),
-            (".", 4, "^image files have 1 or 3 channels, but the network expects 4; leave out calibration$"),
+            (".", 4, "^calibration images have 1 or 3 channels, the network has 4; leave out calibration$"),
             ("digits", 4, "^digits have 1 or 3 channels, but the network expects 4; give it other images$"),
         ],
     )
@@ -110,7 +110,7 @@ class TestFolder:
     def test_without_two_images(self, tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             load(str(tmp_path), PREPROCESS, 3)
-        assert str(caught.value) == f"{tmp_path}: 0 images are too few to quantize with; expected two or more {KINDS}"
+        assert str(caught.value) == f"{tmp_path}: 0 images are too few for calibration; expected two or more {KINDS}"
 
     def test_with_a_broken_image_names_it(self, tmp_path: Path) -> None:
         picture(tmp_path / "a.png", 1)
@@ -138,12 +138,12 @@ class TestDigits:
         shared = torch.cdist(train.pixels.flatten(1), held_out.pixels.flatten(1)).min()
         assert shared > 0
 
-    def test_fill_the_input_and_are_normalised(self) -> None:
+    def test_fill_the_input_and_are_normalized(self) -> None:
         train, _ = digits()
-        colour, grey = (train.images(PREPROCESS, channels=channels, limit=5) for channels in (3, 1))
-        assert (colour.shape, grey.shape) == ((5, 3, 32, 32), (5, 1, 32, 32))
+        color, grey = (train.images(PREPROCESS, channels=channels, limit=5) for channels in (3, 1))
+        assert (color.shape, grey.shape) == ((5, 3, 32, 32), (5, 1, 32, 32))
         mean, std = (torch.tensor(values)[:, None, None] for values in (PREPROCESS.mean, PREPROCESS.std))
-        pixels = colour * std + mean
+        pixels = color * std + mean
         torch.testing.assert_close(pixels[:, 0], pixels[:, 2])
         torch.testing.assert_close(pixels[:, :1], grey * std.mean() + mean.mean())
         small = torch.nn.functional.avg_pool2d(pixels[:, 0], 4)
@@ -151,6 +151,6 @@ class TestDigits:
 
 
 def test_batches_are_filled_up_with_the_first_images() -> None:
-    samples = Samples(images=np.arange(5, dtype=np.float32)[:, None], source="numbers")
+    samples = PreparedImages(images=np.arange(5, dtype=np.float32)[:, None], source="numbers")
     assert [batch[:, 0].tolist() for batch in samples.batches(2)] == [[0, 1], [2, 3], [4, 0]]
     assert [batch[:, 0].tolist() for batch in samples.batches(7)] == [[0, 1, 2, 3, 4, 0, 1]]

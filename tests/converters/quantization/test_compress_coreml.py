@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from fbnet_zoo import registry
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_coreml
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.convert import convert
 from fbnet_zoo.converters.manifest import FileRecord
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.program import Quantization, deploy_form, export
 from fbnet_zoo.converters.quantization import compress_coreml
-from fbnet_zoo.converters.quantization.calibration import Calibration, Samples
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, PreparedImages
 from fbnet_zoo.data import digits, load_batch, photographs
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
@@ -37,11 +37,11 @@ KEPT = ("stages.4.1", "stages.8.0.se.reduce")
 
 
 @dataclass(frozen=True)
-class Written:
-    """A package, and what was told of it."""
+class Package:
+    """A package, and what was returned about it."""
 
     path: Path
-    facts: dict[str, Any]
+    written: Written
 
     def operations(self) -> list[Any]:
         models = require("coremltools.models", extra="coreml")
@@ -56,20 +56,20 @@ class Written:
         return [op for op in self.operations() if op.op_type == "conv"]
 
 
-def calibration(images: Tensor) -> Calibration:
-    samples = Samples(images=images.numpy(), source="the test's")
-    return Calibration(calibrate=samples, evaluate=samples)
+def calibration(images: Tensor) -> CalibrationImages:
+    samples = PreparedImages(images=images.numpy(), source="the test's")
+    return CalibrationImages(calibrate=samples, evaluate=samples)
 
 
 def write(
     model: FBNet, path: Path, precision: str, images: Tensor, *, kept: tuple[str, ...] = (), **options: Any
-) -> Written:
+) -> Package:
     quantization = Quantization(calibration=calibration(images), kept=frozenset(kept))
     program = replace(
         export(model, ConvertOptions(**options)),
         quantization=quantization if precision in {"int8", "mixed"} else None,
     )
-    return Written(path, to_coreml.write(program, path, ConvertOptions(precision=precision, **options)))
+    return Package(path, to_coreml.write(program, path, ConvertOptions(precision=precision, **options)))
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,11 @@ def held_out(trained_digits_model: FBNet) -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def files(
     trained_digits_model: FBNet, train: Tensor, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Written]:
+) -> Callable[[str], Package]:
     """The network in a precision, written once."""
-    folder, done = tmp_path_factory.mktemp("files"), dict[str, Written]()
+    folder, done = tmp_path_factory.mktemp("files"), dict[str, Package]()
 
-    def file(precision: str) -> Written:
+    def file(precision: str) -> Package:
         if precision not in done:
             path, kept = folder / f"{precision}.mlpackage", KEPT if precision == "mixed" else ()
             done[precision] = write(trained_digits_model, path, precision, train, kept=kept, dynamic_batch=True)
@@ -104,7 +104,7 @@ def logits(model: nn.Module, images: Tensor) -> np.ndarray:
         return model(images).numpy()
 
 
-def answers(file: Written, images: Tensor) -> np.ndarray:
+def answers(file: Package, images: Tensor) -> np.ndarray:
     runner = to_coreml.load(file.path)
     return np.concatenate([runner(batch.numpy()) for batch in images.split(64)])
 
@@ -117,7 +117,7 @@ class TestAnswers:
         self,
         precision: str,
         minimum_db: float,
-        files: Callable[[str], Written],
+        files: Callable[[str], Package],
         held_out: tuple[Tensor, Tensor],
         trained_digits_model: FBNet,
     ) -> None:
@@ -131,7 +131,7 @@ class TestAnswers:
     def test_of_a_package_for_photographs(self, trained_digits_model: FBNet, train: Tensor, tmp_path: Path) -> None:
         path = tmp_path / "net.mlpackage"
         file = write(trained_digits_model, path, "int8", train, image_input=True, labels=LABELS)
-        assert [record.layout for record in file.facts["inputs"]] == ["image"]
+        assert [record.layout for record in file.written.inputs] == ["image"]
         expected = logits(trained_digits_model, train[:8])
         runner = to_coreml.load(path)
         got = np.concatenate([runner(image[None].numpy()) for image in train[:8]])
@@ -154,7 +154,7 @@ class TestAnswers:
 class TestWeights:
     def test_of_8_bits_are_rounded_per_channel(
         self,
-        files: Callable[[str], Written],
+        files: Callable[[str], Package],
         held_out: tuple[Tensor, Tensor],
         trained_digits_model: FBNet,
     ) -> None:
@@ -168,7 +168,7 @@ class TestWeights:
 
     @pytest.mark.parametrize(("precision", "entries"), [("palette6", 64), ("palette4", 16)])
     def test_of_a_palette_are_those_of_the_least_error(
-        self, precision: str, entries: int, files: Callable[[str], Written], trained_digits_model: FBNet
+        self, precision: str, entries: int, files: Callable[[str], Package], trained_digits_model: FBNet
     ) -> None:
         originals = [conv.weight for conv in convolutions(trained_digits_model).values()]
         compressed = 0
@@ -185,7 +185,7 @@ class TestWeights:
         assert compressed > 0
 
     def test_are_the_same_again(
-        self, files: Callable[[str], Written], trained_digits_model: FBNet, train: Tensor, tmp_path: Path
+        self, files: Callable[[str], Package], trained_digits_model: FBNet, train: Tensor, tmp_path: Path
     ) -> None:
         again = write(trained_digits_model, tmp_path / "again.mlpackage", "palette4", train, dynamic_batch=True)
         first, second = (next(file.path.rglob("weight.bin")).read_bytes() for file in (files("palette4"), again))
@@ -210,7 +210,7 @@ def input_ranges(model: FBNet, images: Tensor) -> list[tuple[float, float]]:
     return list(ranges.values())
 
 
-def representable(file: Written) -> list[tuple[float, float]]:
+def representable(file: Package) -> list[tuple[float, float]]:
     """Smallest and largest value that the 8 bits before every convolution stand for."""
     assert {op.x.op.op_type for op in file.convolutions()} == {"dequantize"}
     levels = [op.x.op for op in file.convolutions()]
@@ -221,7 +221,7 @@ def representable(file: Written) -> list[tuple[float, float]]:
 
 class TestActivations:
     def test_have_the_ranges_that_pytorch_sees(
-        self, files: Callable[[str], Written], trained_digits_model: FBNet, train: Tensor
+        self, files: Callable[[str], Package], trained_digits_model: FBNet, train: Tensor
     ) -> None:
         # Behind the first layers the inputs themselves are of 8 bits in neither: ranges are those of the fp16 network.
         expected = input_ranges(trained_digits_model, train)
@@ -245,14 +245,14 @@ class TestActivations:
             room = 0.02 * (largest - smallest)
             assert smallest - room <= low <= high <= largest + room
 
-    def test_are_quantized_at_additions_too(self, files: Callable[[str], Written]) -> None:
+    def test_are_quantized_at_additions_too(self, files: Callable[[str], Package]) -> None:
         additions = [op for op in files("int8").operations() if op.op_type == "add"]
         assert len(additions) == 2
         for op in additions:
             assert [op.x.op.op_type, op.y.op.op_type] == ["dequantize", "dequantize"]
 
     def test_and_weights_of_kept_layers_stay(
-        self, files: Callable[[str], Written], trained_digits_model: FBNet
+        self, files: Callable[[str], Package], trained_digits_model: FBNet
     ) -> None:
         names = list(convolutions(trained_digits_model))
         mixed = files("mixed")
@@ -279,20 +279,20 @@ class TestDeploymentTarget:
     @pytest.mark.parametrize(
         ("precision", "expected"), [("w8a16", "iOS16"), ("palette4", "iOS16"), ("int8", "iOS17"), ("mixed", "iOS17")]
     )
-    def test_is_the_oldest_that_runs_it(self, precision: str, expected: str, files: Callable[[str], Written]) -> None:
+    def test_is_the_oldest_that_runs_it(self, precision: str, expected: str, files: Callable[[str], Package]) -> None:
         version = {"iOS16": 7, "iOS17": 8}[expected]
-        facts = files(precision).facts
+        facts = files(precision).written.facts
         assert (facts["deployment_target"], facts["specification_version"]) == (expected, version)
 
     @pytest.mark.parametrize(
         ("precision", "asked", "needed"),
         [
-            ("int8", "iOS16", "int8 needs 8-bit activations, which iOS16 lacks; leave deployment_target at iOS17 or n"),
+            ("int8", "iOS16", "int8 needs 8-bit activations, which iOS16 lacks; expected deployment_target iOS17 or"),
             ("mixed", "macOS13", "mixed needs 8-bit activations, which macOS13 lacks; "),
             (
                 "palette6",
                 "iOS15",
-                "palette6 needs compressed weights, which iOS15 lacks; leave deployment_target at iOS16",
+                "palette6 needs compressed weights, which iOS15 lacks; expected deployment_target iOS16",
             ),
         ],
     )
@@ -307,15 +307,15 @@ class TestDeploymentTarget:
     ) -> None:
         path = tmp_path / "net.mlpackage"
         file = write(trained_digits_model, path, "int8", train, deployment_target="iOS18", dynamic_batch=True)
-        assert file.facts["operators"]["constexpr_blockwise_shift_scale"] == len(file.convolutions())
+        assert file.written.facts["operators"]["constexpr_blockwise_shift_scale"] == len(file.convolutions())
         images = held_out[0][:64]
         assert snr_db(logits(trained_digits_model, images), answers(file, images)) > 20
 
 
-def test_facts_count_what_is_in_the_file(files: Callable[[str], Written]) -> None:
+def test_facts_count_what_is_in_the_file(files: Callable[[str], Package]) -> None:
     file = files("int8")
     counted = Counter(op.op_type for op in file.operations() if op.op_type != "const")
-    assert file.facts["operators"] == counted
+    assert file.written.facts["operators"] == counted
     assert counted["quantize"] > len(file.convolutions())
 
 

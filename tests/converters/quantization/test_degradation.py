@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from fbnet_zoo import registry
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.convert import convert
-from fbnet_zoo.converters.parity import logits, outputs, snr_db
+from fbnet_zoo.converters.parity import Runner, logits, outputs, snr_db
 from fbnet_zoo.converters.program import Program, Quantization, export
-from fbnet_zoo.converters.quantization.calibration import Calibration, load
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load
 from fbnet_zoo.converters.quantization.degradation import QuantizedFile, judge
 from fbnet_zoo.converters.quantization.layer_sqnr import layer_sqnr
 from fbnet_zoo.converters.quantization.simulation import layers
@@ -30,7 +30,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class ChangedNetwork:
+class ChangedNetwork(Runner):
     """A file that computes what a network does, and then something else with the logits."""
 
     network: nn.Module
@@ -39,9 +39,6 @@ class ChangedNetwork:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self.change(logits(self.network, images))
-
-    def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        return iter(())
 
 
 def swapped(count: int) -> Change:
@@ -56,7 +53,7 @@ def program(trained_digits_model: FBNet) -> Program:
 
 
 @pytest.fixture(scope="module")
-def images(program: Program) -> Calibration:
+def images(program: Program) -> CalibrationImages:
     both = load("digits", program.preprocess, 3, num_classes=10)
     assert both.evaluate.classes is not None
     fewer = replace(both.evaluate, images=both.evaluate.images[:40], classes=both.evaluate.classes[:40])
@@ -64,14 +61,14 @@ def images(program: Program) -> Calibration:
 
 
 @pytest.fixture
-def file(trained_digits_model: FBNet, program: Program, images: Calibration) -> QuantizedFile:
+def file(trained_digits_model: FBNet, program: Program, images: CalibrationImages) -> QuantizedFile:
     return QuantizedFile(
         name="digits.onnx",
         runner=ChangedNetwork(trained_digits_model),
         reference=trained_digits_model,
         program=program,
         quantization=Quantization(calibration=images, kept=frozenset({"stem", "head"})),
-        scheme="as in the test",
+        written=Written(facts={}, scheme="as in the test"),
     )
 
 
@@ -79,8 +76,12 @@ def with_change(file: QuantizedFile, change: Change) -> QuantizedFile:
     return replace(file, runner=ChangedNetwork(file.reference, change))
 
 
+def with_simulation(file: QuantizedFile, simulation: Runner) -> QuantizedFile:
+    return replace(file, written=Written(facts={}, simulation=simulation))
+
+
 class TestFigures:
-    def test_of_a_file_that_loses_nothing(self, file: QuantizedFile, images: Calibration) -> None:
+    def test_of_a_file_that_loses_nothing(self, file: QuantizedFile, images: CalibrationImages) -> None:
         record = judge(file, INT8)
         assert (record.top1_agreement, record.degraded, record.threshold) == (1, False, 0.9)
         assert (record.scheme, record.kept, record.evaluated) == ("as in the test", ("head", "stem"), 40)
@@ -88,7 +89,7 @@ class TestFigures:
         assert record.top1 == record.fp32_top1
         assert (record.layers, record.layers_from) == ((), None)
 
-    def test_are_those_of_all_images_together(self, file: QuantizedFile, images: Calibration) -> None:
+    def test_are_those_of_all_images_together(self, file: QuantizedFile, images: CalibrationImages) -> None:
         changed = with_change(file, swapped(3))
         record = judge(changed, INT8)
         expected = logits(file.reference, images.evaluate.images)
@@ -99,13 +100,13 @@ class TestFigures:
         assert record.fp32_top1 == 100 * (expected.argmax(1) == images.evaluate.classes).mean()
         assert record.top1 == 100 * (got.argmax(1) == images.evaluate.classes).mean()
 
-    def test_of_accuracy_need_classes(self, file: QuantizedFile, images: Calibration) -> None:
+    def test_of_accuracy_need_classes(self, file: QuantizedFile, images: CalibrationImages) -> None:
         unknown = replace(images, evaluate=replace(images.evaluate, classes=None))
         record = judge(replace(file, quantization=Quantization(calibration=unknown)), INT8)
         assert (record.fp32_top1, record.top1) == (None, None)
 
     def test_of_weights_alone_need_no_ranges(self, file: QuantizedFile) -> None:
-        record = judge(replace(file, scheme=None), replace(INT8, precision="palette6"))
+        record = judge(replace(file, written=Written(facts={})), replace(INT8, precision="palette6"))
         assert (record.calibration, record.images) == ("none needed", 0)
         assert record.scheme == "weights from tables of 64 values, arithmetic in fp16"
 
@@ -115,19 +116,21 @@ class TestCollapse:
         with pytest.raises(ParityError) as caught:
             judge(with_change(file, swapped(10)), INT8)
         told = str(caught.value)
-        assert told.startswith("digits.onnx keeps the best class of 75% of 40 images, expected at least 90% (logits ")
+        assert told.startswith(
+            "digits.onnx has the same top-1 class as the network for 75% of 40 images, expected at least 90% (logits "
+        )
         for way in ("precision mixed", "calibration", "--allow-degraded"):
             assert way in told
 
     def test_may_be_allowed(self, file: QuantizedFile, caplog: pytest.LogCaptureFixture) -> None:
         record = judge(with_change(file, swapped(10)), replace(INT8, allow_degraded=True))
         assert record.degraded
-        assert "keeps the best class of 75% of 40 images" in caplog.text
+        assert "the same top-1 class as the network for 75% of 40 images" in caplog.text
 
     def test_of_random_weights_is_a_warning(self, file: QuantizedFile, caplog: pytest.LogCaptureFixture) -> None:
         random = replace(file, program=replace(file.program, weights="random seed 3, saved again"))
         assert judge(with_change(random, swapped(10)), INT8).degraded
-        assert caplog.messages[0].endswith("; its weights are random, so that this means little")
+        assert caplog.messages[0].endswith("; the weights are random, so this is not significant")
 
     def test_depends_on_the_share_that_is_asked_for(self, file: QuantizedFile) -> None:
         record = judge(with_change(file, swapped(10)), replace(INT8, min_top1_agreement=0.7))
@@ -139,9 +142,9 @@ class TestArithmetic:
 
     @pytest.mark.parametrize("change", [lambda x: -x, np.zeros_like, lambda x: x * np.nan, np.flip])
     def test_that_is_wrong_is_an_error(self, file: QuantizedFile, change: Change) -> None:
-        broken = replace(with_change(file, change), simulation=ChangedNetwork(file.reference))
+        broken = with_simulation(with_change(file, change), ChangedNetwork(file.reference))
         allowed = replace(INT8, allow_degraded=True)
-        with pytest.raises(ParityError, match=r"^digits\.onnx does not compute what its quantized operators stand for"):
+        with pytest.raises(ParityError, match=r"^digits\.onnx does not compute what its quantized operators define"):
             judge(broken, allowed)
 
     def test_may_round_another_way(self, file: QuantizedFile) -> None:
@@ -150,12 +153,12 @@ class TestArithmetic:
         def noisy(answers: np.ndarray) -> np.ndarray:
             return answers * (1 + 0.1 * generator.standard_normal(answers.shape).astype(np.float32))
 
-        both = replace(with_change(file, noisy), simulation=ChangedNetwork(file.reference, noisy))
+        both = with_simulation(with_change(file, noisy), ChangedNetwork(file.reference, noisy))
         assert judge(both, INT8).sqnr_db < 23
 
     def test_of_a_network_that_collapses_as_simulated_is_right(self, file: QuantizedFile) -> None:
         both = with_change(file, lambda answers: -answers)
-        record = judge(replace(both, simulation=both.runner), replace(INT8, allow_degraded=True))
+        record = judge(with_simulation(both, both.runner), replace(INT8, allow_degraded=True))
         assert record.degraded
 
 
@@ -182,7 +185,7 @@ class NoisyLayer:
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("layer", ["stages.4.1.expand", "stages.8.0.se", "classifier"])
-def test_figures_of_layers(program: Program, images: Calibration, layer: str, named: bool) -> None:
+def test_figures_of_layers(program: Program, images: CalibrationImages, layer: str, named: bool) -> None:
     source = NoisyLayer(program, layer, named=named)
     found = {each.name: each.sqnr_db for each in layer_sqnr(program, source, images.evaluate.batches(20))}
     assert list(found) == list(layers(program.module.get_submodule("network")))
@@ -190,7 +193,7 @@ def test_figures_of_layers(program: Program, images: Calibration, layer: str, na
     assert {figure for name, figure in found.items() if name != layer} == {300}
 
 
-def test_figures_of_layers_tell_tensors_of_one_shape_apart(program: Program, images: Calibration) -> None:
+def test_figures_of_layers_tell_tensors_of_one_shape_apart(program: Program, images: CalibrationImages) -> None:
     class Shuffled(NoisyLayer):
         def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             yield from reversed(list(super().trace(images)))
@@ -207,7 +210,9 @@ def broken(trained_digits_model: FBNet) -> FBNet:
 @pytest.mark.onnx
 class TestConvert:
     def test_refuses_a_network_that_collapses_and_leaves_nothing(self, broken: FBNet, tmp_path: Path) -> None:
-        with pytest.raises(ParityError, match=r"^tiny_digits\.onnx keeps the best class of .* precision mixed"):
+        with pytest.raises(
+            ParityError, match=r"^tiny_digits\.onnx has the same top-1 class as the network for .* precision mixed"
+        ):
             convert(broken, to="onnx", out=tmp_path, precision="int8", calibration="digits")
         assert list(tmp_path.iterdir()) == []
 
@@ -221,7 +226,7 @@ class TestConvert:
         worst = min(record.layers, key=lambda layer: layer.sqnr_db)
         assert record.layers_from.startswith("onnxruntime ")
         assert worst.sqnr_db < 10
-        assert "keeps the best class of" in caplog.text
+        assert "has the same top-1 class as the network for" in caplog.text
 
     def test_finds_the_layers_to_keep(self, broken: FBNet, tmp_path: Path) -> None:
         record = convert(broken, to="onnx", out=tmp_path, precision="mixed", calibration="digits").manifest

@@ -3,7 +3,6 @@
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ from torch import fx
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_executorch
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.parity import logits, snr_db
 from fbnet_zoo.converters.program import Program, Quantization, export
-from fbnet_zoo.converters.quantization.calibration import Calibration, load
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load
 from fbnet_zoo.converters.quantization.quantize_executorch import int8_program
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.model import FBNet
@@ -27,11 +26,11 @@ CONVOLUTIONS = 24
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file, and what was told of it."""
+class File:
+    """A file, and what was returned about it."""
 
     path: Path
-    facts: dict[str, Any]
+    written: Written
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +39,27 @@ def program(trained_digits_model: FBNet) -> Program:
 
 
 @pytest.fixture(scope="module")
-def images(program: Program) -> Calibration:
+def images(program: Program) -> CalibrationImages:
     return load("digits", program.preprocess, 3, num_classes=10)
 
 
 @pytest.fixture(scope="module")
-def file(program: Program, images: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def file(program: Program, images: CalibrationImages, tmp_path_factory: pytest.TempPathFactory) -> File:
     """A file in 8 bits but for some layers, for three images, with its own test."""
     path = tmp_path_factory.mktemp("mixed") / "digits.pte"
     quantized = replace(program, quantization=Quantization(calibration=images, kept=KEPT))
-    facts = to_executorch.write(quantized, path, ConvertOptions(precision="mixed", batch=3, bundled=True))
-    return Written(path, facts)
+    return File(path, to_executorch.write(quantized, path, ConvertOptions(precision="mixed", batch=3, bundled=True)))
 
 
 @pytest.fixture(scope="module")
-def graph(file: Written) -> fx.GraphModule:
+def graph(file: File) -> fx.GraphModule:
     """The graph that the file was lowered from."""
-    return file.facts["simulation"].module.get_submodule("network")
+    return file.written.simulation.module.get_submodule("network")
 
 
 class TestFile:
     def test_answers_within_two_points_of_accuracy(
-        self, trained_digits_model: FBNet, images: Calibration, file: Written
+        self, trained_digits_model: FBNet, images: CalibrationImages, file: File
     ) -> None:
         runner, evaluated = to_executorch.load(file.path), images.evaluate
         expected = logits(trained_digits_model, evaluated.images)
@@ -71,19 +69,19 @@ class TestFile:
         assert right[0] > 0.9
         assert abs(right[0] - right[1]) <= 0.02
 
-    def test_answers_what_the_simulation_does(self, file: Written, images: Calibration) -> None:
-        runner, simulation = to_executorch.load(file.path), file.facts["simulation"]
+    def test_answers_what_the_simulation_does(self, file: File, images: CalibrationImages) -> None:
+        runner, simulation = to_executorch.load(file.path), file.written.simulation
         batches = list(images.evaluate.batches(3))[:20]
         expected, got = (np.concatenate([answer(batch) for batch in batches]) for answer in (simulation, runner))
         assert snr_db(expected, got) > 25
 
-    def test_is_taken_whole_by_the_backend(self, file: Written) -> None:
-        assert file.facts["left"] == {}
-        assert file.facts["subgraphs"] == 1
-        assert file.facts["scheme"].startswith("PT2E static: int8 weights per channel, int8 activations per tensor")
+    def test_is_taken_whole_by_the_backend(self, file: File) -> None:
+        assert file.written.facts["left"] == {}
+        assert file.written.facts["subgraphs"] == 1
+        assert file.written.scheme.startswith("PT2E static: int8 weights per channel, int8 activations per tensor")
 
-    def test_passes_its_own_test_which_is_stricter_than_rounding(self, file: Written) -> None:
-        said = file.facts["bundled"]
+    def test_passes_its_own_test_which_is_stricter_than_rounding(self, file: File) -> None:
+        said = file.written.facts["bundled"]
         library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
         for case in range(said["cases"]):
             with quiet():
@@ -120,7 +118,7 @@ class TestProgram:
         assert seen == 6 + 2
 
     @pytest.mark.slow
-    def test_takes_any_batch(self, trained_digits_model: FBNet, images: Calibration) -> None:
+    def test_takes_any_batch(self, trained_digits_model: FBNet, images: CalibrationImages) -> None:
         program = export(trained_digits_model, ConvertOptions(dynamic_batch=True))
         quantized = int8_program(program, Quantization(calibration=images))
         batch = torch.from_numpy(images.evaluate.images[:5])
@@ -129,15 +127,15 @@ class TestProgram:
         torch.testing.assert_close(logits[2:3], single)
 
     @pytest.mark.slow
-    def test_that_cannot_be_made_is_an_error(self, program: Program, images: Calibration) -> None:
+    def test_that_cannot_be_made_is_an_error(self, program: Program, images: CalibrationImages) -> None:
         wrong = replace(images, calibrate=replace(images.calibrate, images=images.calibrate.images[:, :1]))
         with pytest.raises(ConversionError, match=r"^tiny_digits cannot be quantized for ExecuTorch: "):
             int8_program(program, Quantization(calibration=wrong))
 
 
 @pytest.mark.parametrize("backend", ["coreml", "vulkan"])
-def test_other_backends_take_no_int8(program: Program, images: Calibration, tmp_path: Path, backend: str) -> None:
+def test_other_backends_take_no_int8(program: Program, images: CalibrationImages, tmp_path: Path, backend: str) -> None:
     quantized = replace(program, quantization=Quantization(calibration=images))
     options = ConvertOptions(precision="int8", backend=backend)
-    with pytest.raises(InputError, match=f"^the backend {backend} takes no int8; only xnnpack does$"):
+    with pytest.raises(InputError, match=f"^int8 requires the backend xnnpack, not {backend}$"):
         to_executorch.write(quantized, tmp_path / "digits.pte", options)

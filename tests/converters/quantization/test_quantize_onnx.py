@@ -11,10 +11,10 @@ import pytest
 
 from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_onnx
-from fbnet_zoo.converters.artifact import ConvertOptions
+from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.parity import logits, snr_db
 from fbnet_zoo.converters.program import Program, Quantization, export
-from fbnet_zoo.converters.quantization.calibration import Calibration, load
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load
 from fbnet_zoo.errors import ConversionError
 from fbnet_zoo.model import FBNet
 from tests.helpers.paths import ROOT
@@ -26,11 +26,11 @@ WITH_CONSTANTS = {"DequantizeLinear", "QuantizeLinear"}
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file, and what was told of it."""
+class File:
+    """A file, and what was returned about it."""
 
     path: Path
-    facts: dict[str, Any]
+    written: Written
 
     @property
     def content(self) -> Any:
@@ -43,24 +43,24 @@ def program(trained_digits_model: FBNet) -> Program:
 
 
 @pytest.fixture(scope="module")
-def images(program: Program) -> Calibration:
+def images(program: Program) -> CalibrationImages:
     return load("digits", program.preprocess, 3, num_classes=10)
 
 
 @pytest.fixture(scope="module")
-def file(program: Program, images: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def file(program: Program, images: CalibrationImages, tmp_path_factory: pytest.TempPathFactory) -> File:
     return write(program, Quantization(calibration=images), tmp_path_factory.mktemp("int8"))
 
 
 @pytest.fixture(scope="module")
-def mixed(program: Program, images: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Written:
+def mixed(program: Program, images: CalibrationImages, tmp_path_factory: pytest.TempPathFactory) -> File:
     return write(program, Quantization(calibration=images, kept=KEPT), tmp_path_factory.mktemp("mixed"))
 
 
-def write(program: Program, quantization: Quantization, folder: Path, **options: Any) -> Written:
+def write(program: Program, quantization: Quantization, folder: Path, **options: Any) -> File:
     path = folder / "digits.onnx"
     asked = ConvertOptions(precision="mixed" if quantization.kept else "int8", **options)
-    return Written(path, to_onnx.write(replace(program, quantization=quantization), path, asked))
+    return File(path, to_onnx.write(replace(program, quantization=quantization), path, asked))
 
 
 def executed(path: Path, folder: Path) -> Counter[str]:
@@ -77,7 +77,7 @@ def executed(path: Path, folder: Path) -> Counter[str]:
 class TestAnswers:
     @pytest.mark.parametrize("kind", ["file", "mixed"])
     def test_stay_within_two_points_of_accuracy(
-        self, trained_digits_model: FBNet, images: Calibration, kind: str, request: pytest.FixtureRequest
+        self, trained_digits_model: FBNet, images: CalibrationImages, kind: str, request: pytest.FixtureRequest
     ) -> None:
         runner = to_onnx.load(request.getfixturevalue(kind).path)
         expected, got = logits(trained_digits_model, images.evaluate.images), runner(images.evaluate.images)
@@ -86,17 +86,17 @@ class TestAnswers:
         assert right[0] > 0.9
         assert abs(right[0] - right[1]) <= 0.02
 
-    def test_are_those_of_an_independent_interpreter(self, file: Written, images: Calibration) -> None:
+    def test_are_those_of_an_independent_interpreter(self, file: File, images: CalibrationImages) -> None:
         evaluator = require("onnx.reference", extra="onnx").ReferenceEvaluator(file.content)
         batch = images.evaluate.images[:8]
         (expected,) = evaluator.run(None, {"image": batch})
         assert snr_db(expected, to_onnx.load(file.path)(batch)) > 35
 
-    def test_are_those_of_the_simulation(self, file: Written, images: Calibration) -> None:
-        batch, simulation = images.evaluate.images[:32], file.facts["simulation"]
+    def test_are_those_of_the_simulation(self, file: File, images: CalibrationImages) -> None:
+        batch, simulation = images.evaluate.images[:32], file.written.simulation
         assert snr_db(simulation(batch), to_onnx.load(file.path)(batch)) > 35
 
-    def test_need_every_weight_of_the_file(self, file: Written, images: Calibration, tmp_path: Path) -> None:
+    def test_need_every_weight_of_the_file(self, file: File, images: CalibrationImages, tmp_path: Path) -> None:
         """What the two tests above would see if an integer kernel took a wrong weight."""
         onnx, content = require("onnx", extra="onnx"), file.content
         (tensor,) = (each for each in content.graph.initializer if each.name == "head.expand.conv.weight_quantized")
@@ -105,11 +105,11 @@ class TestAnswers:
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         onnx.save(content, tmp_path / "wrong.onnx")
         batch = images.evaluate.images[:32]
-        assert snr_db(file.facts["simulation"](batch), to_onnx.load(tmp_path / "wrong.onnx")(batch)) < 30
+        assert snr_db(file.written.simulation(batch), to_onnx.load(tmp_path / "wrong.onnx")(batch)) < 30
 
 
 class TestGraph:
-    def test_runs_on_integer_kernels_but_for_swish(self, file: Written, tmp_path: Path) -> None:
+    def test_runs_on_integer_kernels_but_for_swish(self, file: File, tmp_path: Path) -> None:
         kinds = executed(file.path, tmp_path)
         assert not {"Add", "Clip", "Relu", "HardSwish", "ReduceMean"} & set(kinds)
         assert kinds["Conv"] == 1  # the stem
@@ -117,7 +117,7 @@ class TestGraph:
         assert kinds["QLinearGlobalAveragePool"] == 4
         assert (kinds["QuantizeLinear"], kinds["DequantizeLinear"]) == (1, 1)  # behind the stem, before the logits
 
-    def test_has_weights_of_eight_bits_per_channel(self, file: Written, program: Program) -> None:
+    def test_has_weights_of_eight_bits_per_channel(self, file: File, program: Program) -> None:
         onnx = require("onnx", extra="onnx")
         stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in file.content.graph.initializer}
         weights = {name: value for name, value in stored.items() if name.endswith(".weight_quantized")}
@@ -130,13 +130,13 @@ class TestGraph:
             assert np.abs(values * scale - weight).max() <= 0.51 * scale.max()
             assert np.abs(values).reshape(len(weight), -1).max(1).min() >= 126
 
-    def test_has_unsigned_activations(self, file: Written) -> None:
+    def test_has_unsigned_activations(self, file: File) -> None:
         onnx, graph = require("onnx", extra="onnx"), file.content.graph
         stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         types = {stored[node.input[2]].dtype.name for node in graph.node if node.op_type == "QuantizeLinear"}
         assert types == {"uint8"}
 
-    def test_leaves_what_is_kept_as_it_was(self, mixed: Written, program: Program) -> None:
+    def test_leaves_what_is_kept_as_it_was(self, mixed: File, program: Program) -> None:
         onnx, graph = require("onnx", extra="onnx"), mixed.content.graph
         stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         network = program.module.get_submodule("network")
@@ -147,7 +147,7 @@ class TestGraph:
         assert stored["stages.8.0.expand.conv.weight_quantized"].dtype == np.int8
         assert Counter(node.op_type for node in graph.node)["HardSwish"] == 4  # also the stem's
 
-    def test_has_the_names_of_modules(self, file: Written, program: Program) -> None:
+    def test_has_the_names_of_modules(self, file: File, program: Program) -> None:
         modules = {name for name, _ in program.module.get_submodule("network").named_modules()}
         computing = [node.name for node in file.content.graph.node if node.op_type not in WITH_CONSTANTS]
         assert len(set(computing)) == len(computing)
@@ -156,33 +156,35 @@ class TestGraph:
 
 
 class TestFile:
-    def test_says_what_it_is(self, file: Written) -> None:
+    def test_says_what_it_is(self, file: File) -> None:
         said = {entry.key: entry.value for entry in file.content.metadata_props}
         assert (said["name"], said["weights"]) == ("tiny_digits", "digits_of_the_tests")
         assert json.loads(said["labels"]) == [*"0123456789"]
-        assert file.facts["scheme"].startswith(
-            "onnxruntime static, as QDQ: int8 weights per channel, uint8 activations"
-        )
-        assert (file.facts["opset"], file.facts["operators"]["Conv"]) == (20, 24)
+        assert file.written.scheme.startswith("onnxruntime static, as QDQ: int8 weights per channel, uint8 activations")
+        assert (file.written.facts["opset"], file.written.facts["operators"]["Conv"]) == (20, 24)
         assert file.content.producer_name == "fbnet_zoo"
 
-    def test_holds_nothing_of_the_converting_machine(self, file: Written) -> None:
+    def test_holds_nothing_of_the_converting_machine(self, file: File) -> None:
         raw = file.path.read_bytes()
         for path in (Path.cwd(), Path.home(), ROOT, file.path.parent):
             assert str(path).encode() not in raw
         assert [each.name for each in file.path.parent.iterdir()] == ["digits.onnx"]
 
-    def test_is_the_same_every_time(self, file: Written, program: Program, images: Calibration, tmp_path: Path) -> None:
+    def test_is_the_same_every_time(
+        self, file: File, program: Program, images: CalibrationImages, tmp_path: Path
+    ) -> None:
         again = write(program, Quantization(calibration=images), tmp_path)
         assert again.path.read_bytes() == file.path.read_bytes()
 
-    def test_that_cannot_be_quantized_is_an_error(self, program: Program, images: Calibration, tmp_path: Path) -> None:
+    def test_that_cannot_be_quantized_is_an_error(
+        self, program: Program, images: CalibrationImages, tmp_path: Path
+    ) -> None:
         wrong = replace(images, calibrate=replace(images.calibrate, images=images.calibrate.images[:, :1]))
         with pytest.raises(ConversionError, match=r"^tiny_digits cannot be quantized for ONNX: "):
             write(program, Quantization(calibration=wrong), tmp_path)
 
     def test_is_written_in_silence(
-        self, program: Program, images: Calibration, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, program: Program, images: CalibrationImages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         few = replace(images, calibrate=replace(images.calibrate, images=images.calibrate.images[:4]))
         write(program, Quantization(calibration=few), tmp_path)

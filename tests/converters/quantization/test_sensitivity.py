@@ -10,7 +10,7 @@ from torch import nn
 from fbnet_zoo.converters.parity import outputs, snr_db
 from fbnet_zoo.converters.program import deploy_form
 from fbnet_zoo.converters.quantization import sensitivity
-from fbnet_zoo.converters.quantization.calibration import Calibration, load
+from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load
 from fbnet_zoo.converters.quantization.simulation import RoundedNetwork, layers
 from fbnet_zoo.errors import UnknownNameError
 from fbnet_zoo.model import FBNet
@@ -23,7 +23,7 @@ def network(trained_digits_model: FBNet) -> FBNet:
 
 
 @pytest.fixture(scope="module")
-def images(network: FBNet) -> Calibration:
+def images(network: FBNet) -> CalibrationImages:
     return load("digits", network.spec.eval_preprocess(), 3, num_classes=10)
 
 
@@ -35,13 +35,13 @@ def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 class TestRoundedNetwork:
-    def test_rounds_nothing_where_no_layer_is_active(self, network: FBNet, images: Calibration) -> None:
+    def test_rounds_nothing_where_no_layer_is_active(self, network: FBNet, images: CalibrationImages) -> None:
         simulated = RoundedNetwork(network, images.calibrate.images)(images.evaluate.images, ())
         with torch.no_grad():
             expected = network(torch.from_numpy(images.evaluate.images)).numpy()
         np.testing.assert_allclose(simulated, expected, rtol=1e-4, atol=1e-4)
 
-    def test_rounds_one_layer_as_arithmetic_tells(self, network: FBNet, images: Calibration) -> None:
+    def test_rounds_one_layer_as_arithmetic_tells(self, network: FBNet, images: CalibrationImages) -> None:
         batch = images.calibrate.images[:16]
         entering = dict(outputs(network, batch))["head.project"][:, :, 0, 0]  # (N, C)
         weight = network.classifier.weight.detach().numpy()[:, :, 0, 0]
@@ -56,7 +56,7 @@ class TestRoundedNetwork:
         assert np.abs(got - expected).max() < 1.01 * step  # sums in another order may round another way
         assert np.abs(got - expected).mean() < 0.02 * step
 
-    def test_leaves_the_network_alone(self, network: FBNet, images: Calibration) -> None:
+    def test_leaves_the_network_alone(self, network: FBNet, images: CalibrationImages) -> None:
         before = copy.deepcopy(network.state_dict())
         simulation = RoundedNetwork(network, images.calibrate.images[:4])
         simulation(images.calibrate.images[:4], simulation.layers)
@@ -73,13 +73,13 @@ class TestRoundedNetwork:
 
 
 class TestRanking:
-    def test_finds_the_layers_that_cannot_be_rounded(self, network: FBNet, images: Calibration) -> None:
+    def test_finds_the_layers_that_cannot_be_rounded(self, network: FBNet, images: CalibrationImages) -> None:
         ranked = sensitivity.rank(fragile(network), images.calibrate)
         assert {each.name for each in ranked[:4]} == FRAGILE
         assert ranked[3].sqnr_db + 10 < ranked[4].sqnr_db
         assert [each.sqnr_db for each in ranked] == sorted(each.sqnr_db for each in ranked)
 
-    def test_keeps_them_and_few_others(self, network: FBNet, images: Calibration) -> None:
+    def test_keeps_them_and_few_others(self, network: FBNet, images: CalibrationImages) -> None:
         broken = fragile(network)
         kept = sensitivity.choose(broken, images.calibrate, min_top1_agreement=0.9)
         assert kept >= FRAGILE
@@ -90,7 +90,7 @@ class TestRanking:
         assert snr_db(expected, simulation(evaluated, simulation.layers)) < 15
         assert snr_db(expected, simulation(evaluated, set(simulation.layers) - kept)) > 19
 
-    def test_keeps_none_where_all_can_be_rounded(self, network: FBNet, images: Calibration) -> None:
+    def test_keeps_none_where_all_can_be_rounded(self, network: FBNet, images: CalibrationImages) -> None:
         assert sensitivity.choose(network, images.calibrate, min_top1_agreement=0.9) == frozenset()
 
 
