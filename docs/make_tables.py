@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 import fbnet_zoo
-from fbnet_zoo.cli.show import published_top1
 from fbnet_zoo.converters.artifact import SUMMARIES
 from fbnet_zoo.converters.targets import TARGETS, Target
-from fbnet_zoo.registry import bundled
+from fbnet_zoo.registry import bundled, published_top1
 from fbnet_zoo.spec import ArchSpec, Family
 from markdown_table import table
 from result_tables import results_page

@@ -113,7 +113,7 @@ def test_predictor() -> None:
     [
         (("--column", "pixel3"), "if it is said by its choices, name the search space: --space"),
         (("--column", "pixel3", "--space", "fbnet_96"), "no search space is named"),
-        (("--column", "pixel3", "--space", "digits_tiny"), "are no choices of digits_tiny; expected"),
+        (("--column", "pixel3", "--space", "digits_tiny"), "does not match digits_tiny; expected"),
         (("--column", "pixel3", "--space", "fbnetv2_f"), "digits cannot say it"),
         (("--column", "pixl3"), "there is no column 'pixl3'; did you mean 'pixel3'?"),
     ],

@@ -109,4 +109,4 @@ def test_wrong_use_is_one_line(tiny: Path, words: tuple[str, ...], problem: str)
 def test_name_with_a_tag_starts_from_it(tiny: Path) -> None:
     result = run("train", "fbnet_b.fb_in1k", "--weights", "none", "--data", "digits")
     assert result.exit_code == 2
-    assert "names weights, and --weights says none; say one of the two" in result.stderr
+    assert "already names weights, but --weights is none; give one of the two" in result.stderr
