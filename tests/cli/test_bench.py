@@ -293,7 +293,7 @@ class TestCompare:
         ("words", "text"),
         [
             (("fbnet_b", "fbnet_c"), "are neither two files nor two stores; name the store of selections with --store"),
-            (("no.onnx", "no.pte"), "no.onnx: there is no such file"),
+            (("no.onnx", "no.pte"), "no.onnx: no such file"),
             (("no.jsonl", "no.jsonl"), "no.jsonl: cannot be read"),
         ],
     )

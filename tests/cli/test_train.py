@@ -86,7 +86,7 @@ def test_weights_of_other_classes_are_refused(tiny: Path, tmp_path: Path) -> Non
     save(create(tiny, num_classes=4), tmp_path / "four.safetensors")
     result = run("eval", tiny, "--data", "digits", "--weights", tmp_path / "four.safetensors")
     assert result.exit_code == 2
-    assert "have 4 classes, digits has 10; give weights that were trained on it" in result.stderr
+    assert "have 4 classes, but digits has 10; give weights trained on it" in result.stderr
 
 
 @pytest.mark.parametrize(
