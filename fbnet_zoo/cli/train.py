@@ -110,13 +110,13 @@ def _source(name: str, weights: str | None) -> tuple[ArchSpec, bool | str]:
     return spec, True if weights == AUTO else weights
 
 
-def recipe_for(kind: str, path: Path | None, said: dict[str, Any], *, qat: bool) -> "Recipe":
+def recipe_for(kind: str, path: Path | None, overrides: dict[str, Any], *, qat: bool) -> "Recipe":
     """Return the recipe of `--recipe`, or of the kind of data, updated with the other options."""
     from fbnet_zoo.train import default_recipe, load_recipe, qat_recipe
 
     base = qat_recipe(kind) if qat else default_recipe(kind)
     recipe = load_recipe(path, base) if path else base
-    return recipe.model_copy(update={key: value for key, value in said.items() if value is not None})
+    return recipe.model_copy(update={key: value for key, value in overrides.items() if value is not None})
 
 
 def _record(name: str, dataset: "ImageDataset", trained: "Trained") -> dict[str, Any]:
