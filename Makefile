@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target that needs it makes. `make` alone lists the targets.
+# Everything runs in .venv, which is created by the first target that needs it. `make` alone lists the targets.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -14,7 +14,7 @@ PYTHON ?= python3.11 python3
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY) ## make .venv with the library, every extra and the tools
+install: $(READY) ## create .venv with the library, all extras and the tools
 
 $(READY): pyproject.toml constraints.txt
 	@if [ ! -x $(BIN)/pip ]; then \
@@ -32,57 +32,57 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: install ## convert two networks to every format and check every file; search a network for this machine
+demo: install ## convert two networks to every format and check the files; search for a network for this machine
 	$(BIN)/python examples/demo.py
 	$(BIN)/python examples/demo_search.py
 
-adb: ## install Debian's adb for the tests of phones, where it is missing and that is possible
+adb: ## install Debian's adb, which the phone tests need, if it is missing
 	@command -v adb >/dev/null || ! command -v apt-get >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && root= || root="sudo -n"; \
 		install="$$root env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y --no-install-recommends adb"; \
 		$$install || { $$root timeout 120 apt-get update && $$install; }; \
-	} || echo "adb cannot be installed here: the tests that need it are skipped" >&2
+	} || echo "adb cannot be installed here; the tests that need it are skipped" >&2
 
-# One process per core, one thread in each; tests of a file share its fixtures.
+# One process per core, one thread each; the tests of a file share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
 
-test: lint adb ## lint, then every test but the slow ones
+test: lint adb ## lint, then all tests except slow ones
 	$(PYTEST) -m "not slow"
 
-test-all: lint adb ## lint, then every test
+test-all: lint adb ## lint, then all tests
 	$(PYTEST)
 
-lint: install ## style, types and the import rules
+lint: install ## check style, types, import rules and generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_tables.py --check
 
-fmt: install ## format the code and repair what can be repaired
+fmt: install ## format the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## time the library against its references
+bench: install ## benchmark the library against reference implementations
 	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/bench_*.py
 
-zoo-report: install ## convert, check and time every network in every format, an hour or more; goes on where it stopped
+zoo-report: install ## convert, check and time every network in every format (an hour or more; resumes)
 	$(BIN)/python -m fbnet_zoo.benchmarks.zoo_report --jobs 2
 	$(BIN)/python docs/make_tables.py
 
-docs: install ## write the generated pages of docs/ again
+docs: install ## regenerate the generated pages of docs/
 	$(BIN)/python docs/make_tables.py
 
-build: install ## the source distribution and the wheel, in dist/
+build: install ## build the source distribution and the wheel in dist/
 	$(BIN)/python -m build --no-isolation
 
-clean: ## remove what was built; .venv stays
+clean: ## remove build products; keep .venv
 	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 .PHONY: web counts schema
 
-web: .web/.ready ## install what the test of the web snippet needs, into .web
+web: .web/.ready ## install the requirements of the web snippet's test in .web
 
 .web/.ready: tests/web/package.json
 	mkdir -p .web
@@ -90,9 +90,9 @@ web: .web/.ready ## install what the test of the web snippet needs, into .web
 	npm install --prefix .web --no-package-lock --no-audit --no-fund --ignore-scripts
 	@touch $@
 
-counts: install ## NAME=<name>: count a network, write its definition in the canonical layout
-	@test -n "$(NAME)" || { echo "error: say which: make counts NAME=fbnet_b" >&2; exit 1; }
+counts: install ## NAME=<name>: fill in counts, and rewrite the definition in the canonical layout
+	@test -n "$(NAME)" || { echo "error: NAME is missing; for example: make counts NAME=fbnet_b" >&2; exit 1; }
 	$(BIN)/python -m fbnet_zoo.maintain counts $(NAME)
 
-schema: install ## write arch_defs/*.schema.json again, after a change of the records of definitions or search spaces
+schema: install ## regenerate arch_defs/*.schema.json from the records of definitions and search spaces
 	$(BIN)/python -m fbnet_zoo.maintain schema

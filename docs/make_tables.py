@@ -1,6 +1,6 @@
-"""Writes the generated pages of this folder: from definitions, targets, records of searches and of `make zoo-report`.
+"""Writes the generated pages of this folder from definitions, targets, search records and `make zoo-report`.
 
-With `--check` it writes nothing and fails where a page is out of date.
+With `--check` it writes nothing, and fails if a page is out of date.
 """
 
 import sys
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 import fbnet_zoo
-from fbnet_zoo.cli.show import published_top1
 from fbnet_zoo.converters.artifact import SUMMARIES
 from fbnet_zoo.converters.targets import TARGETS, Target
-from fbnet_zoo.registry import bundled
+from fbnet_zoo.registry import bundled, published_top1
 from fbnet_zoo.spec import ArchSpec, Family
 from markdown_table import table
 from result_tables import results_page
@@ -24,7 +23,7 @@ ZOO_INTRODUCTION = """# The zoo
 
 Parameters and multiply-accumulates (MACs) are counted from the definitions, with 1000 classes, and tested against the
 networks as built. Accuracies are ImageNet-1k top-1 in percent as published with the weights, or (in italics) reported
-by others without weights; `fbnet-zoo show NAME` tells the source of each.
+without weights; `fbnet-zoo show NAME` lists the source of each.
 """
 TITLES = {
     "fbnet": "FBNet",
@@ -36,9 +35,9 @@ TITLES = {
 
 
 def zoo_page() -> str:
-    """Return a table per family: what each entry is, costs and reaches."""
+    """Return a table per family: cost, accuracy and weights of each entry."""
     parts = [ZOO_INTRODUCTION]
-    header = ("name", "input px", "params", "MACs", "top-1", "weights (licence)", "what it is")
+    header = ("name", "input px", "params", "MACs", "top-1", "weights (license)", "description")
     for family in get_args(Family):
         rows = [_zoo_row(spec) for spec in map(fbnet_zoo.get_spec, bundled()) if spec.family == family]
         if rows:
@@ -47,27 +46,25 @@ def zoo_page() -> str:
 
 
 def formats_page() -> str:
-    """Return what each target is, takes, and how its files are checked."""
-    header = ("`--to`", "format", "file", "options of its own", "needs", "checked by")
-    common = _options(_taken_by_all())
+    """Return the targets with their options and checks, and the precisions."""
+    header = ("`--to`", "format", "file", "specific options", "requires", "checked by")
+    common = _options(_common_options())
     note = (
-        f"\nEvery target also takes {common} and what `fbnet-zoo convert --help` lists without naming a target.\n"
-        "\nEvery file is loaded again after writing and compared with the PyTorch model on two photographs and on "
-        "edge inputs, a quantized one on images like those it was quantized with; one that departs is not kept.\n"
+        f"\nEvery target also has {common} and the options of `fbnet-zoo convert --help` that name no target.\n"
+        "\nEvery file is loaded again after writing and compared with the PyTorch model on two photographs and on edge "
+        "inputs, a quantized file on images like those of its calibration; a file that differs is not kept.\n"
     )
     return GENERATED + "# Formats\n\n" + table(header, map(_format_row, TARGETS.values())) + note + _precisions()
 
 
 def _precisions() -> str:
-    """Return what each precision is, and which targets have it."""
-    header = ("`--precision`", "what it is", *(f"`{name}`" for name in TARGETS))
+    """Return the precisions, and the targets that have each."""
+    header = ("`--precision`", "description", *(f"`{name}`" for name in TARGETS))
     rows = (
         (f"`{name}`", summary, *("yes" if name in target.precisions else "" for target in TARGETS.values()))
         for name, summary in SUMMARIES.items()
     )
-    note = (
-        "\nInputs and outputs are float32 in all of them. [Quantization](quantization.md) tells when fewer bits pay.\n"
-    )
+    note = "\nInputs and outputs are always float32. [Quantization](quantization.md) explains when to use fewer bits.\n"
     return "\n## Precisions\n\n" + table(header, rows) + note
 
 
@@ -94,12 +91,12 @@ def _top1(spec: ArchSpec) -> str:
 
 
 def _format_row(target: Target) -> tuple[str, ...]:
-    options = _options(target.options - _taken_by_all())
+    options = _options(target.options - _common_options())
     extra = f"`fbnet-zoo[{target.extra}]`"
     return (f"`{target.name}`", target.summary, f"`.{target.suffix}`", options, extra, target.checked_by)
 
 
-def _taken_by_all() -> frozenset[str]:
+def _common_options() -> frozenset[str]:
     return frozenset.intersection(*(target.options for target in TARGETS.values()))
 
 

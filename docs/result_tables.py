@@ -1,4 +1,4 @@
-"""The page of `docs/results.md`: every file of the zoo, from `benchmarks/results/zoo.jsonl`."""
+"""The page `docs/results.md`: every converted file of the zoo, from `benchmarks/results/zoo.jsonl`."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,27 +14,26 @@ INTRODUCTION = """# Every file of the zoo
 
 `make zoo-report` converts every entry to ONNX, Core ML and ExecuTorch (XNNPACK), with seeded random weights, checks
 each file against PyTorch and times it on the machine that runs the command. "dB" is the signal-to-noise ratio of the
-logits on the worst of the cases; every file agrees with PyTorch on the best class of every case. 10 dB less are asked
-of an image of one colour than of photographs, since all pixels carry the same rounding error. "ms" is the median of
-{runs} runs of one image on {threads} thread{plural}, each file in a process of its own. Core ML files are evaluated by
-the reference interpreter off macOS, which tells no latency. "outside" counts the operators that XNNPACK did not take.
-A saturated photograph is one whose pixels have been turned black or white.
+logits in the worst case; every file agrees with PyTorch on the top-1 class of every case. The required ratio is 10 dB
+lower for single-color images than for photographs, since all pixels have the same rounding error. "ms" is the median of
+{runs} runs of one image on {threads} thread{plural}, each file in its own process. Outside macOS, Core ML files are
+evaluated by a reference interpreter, which has no meaningful latency. "outside" is the number of operators not
+delegated to XNNPACK. In a saturated photograph, every pixel is black or white.
 
 {conditions}
 """
 QUANTIZED = """
 ## Eight bits
 
-"size" and "speed" are against the fp32 file of the same network and format: how small, and how many times as fast.
-"SQNR" and "top-1 same" compare the answers on the evaluation crops of the shipped photographs with those of PyTorch in
-float32. With random weights the agreement says how well numbers survive, not how well classes do: `degraded` marks
-files under the limit, which would be refused with trained weights. `int8` quantizes everything, `mixed` leaves the
-number of layers in brackets in float.
+"size" and "speed" are relative to the fp32 file of the same network and format. "SQNR" and "top-1 same" compare the
+outputs on the evaluation crops of the shipped photographs with those of PyTorch in float32. With random weights, the
+agreement reflects numerical accuracy, not classification accuracy: `degraded` marks files below the limit, which would
+be refused with trained weights. `int8` quantizes all layers; `mixed` keeps the number of layers in brackets in float.
 """
 
 
 def results_page() -> str:
-    """Return the tables of what was converted, checked and timed."""
+    """Return the tables of converted, checked and timed files."""
     results = read(RESULTS)
     parts = [_introduction(results), _fp32_table(results), _left_out(), _failures(results)]
     return "".join((*parts, QUANTIZED, "\n", _quantized_table(results)))
@@ -56,7 +55,7 @@ def _introduction(results: Results) -> str:
 
 
 def _cases(results: Results) -> Iterator[str]:
-    """Yield on which images the fp32 files were compared, where that differs with their names."""
+    """Yield the images that the fp32 files were compared on, with the files if these differ."""
     files = defaultdict(list)
     for result in results.values():
         if result.precision == "fp32" and not result.failed:

@@ -1,7 +1,7 @@
-"""The main job, from definitions to checked files: run by `make demo`.
+"""From definitions to checked files; run by `make demo`.
 
-Builds two networks, converts each to every format, runs two photographs through PyTorch and through each
-file, and prints one table. Published weights are used when they can be had, seeded random ones otherwise.
+Builds two networks, converts each to every format, runs two photographs through PyTorch and through each file, and
+prints one table. Uses published weights if they can be downloaded, seeded random weights otherwise.
 """
 
 import importlib
@@ -37,7 +37,7 @@ console = Console()
 
 def main() -> int:
     """Run the demonstration; return the exit status."""
-    torch.set_num_threads(1)  # its threads and those of the other runtimes would wait for each other
+    torch.set_num_threads(1)  # threads of several runtimes would compete
     console.print(f"Converting [bold]{'[/], [bold]'.join(NETWORKS)}[/] to {', '.join(TARGETS)} in {OUT}\n")
     table = _table()
     for name in NETWORKS:
@@ -46,21 +46,19 @@ def main() -> int:
         expected = _add_pytorch(table, model, images)
         for artifact in _convert(model, labels):
             _add_file(table, artifact, images, expected)
-        _tell_classes(model, labels, expected)
+        _print_classes(model, labels, expected)
     console.print(table)
     console.print(f"\nFiles and manifests: {OUT}")
     return 0
 
 
 def _build(name: str) -> FBNet:
-    """Return a network with published weights, or with random ones where no hub can be reached."""
+    """Return a network with published weights, or with random weights if no hub can be reached."""
     try:
         return fbnet_zoo.create(name, pretrained=True).eval()
     except WeightsUnavailableError as error:
-        console.print(f"[yellow]{name}: published weights cannot be had here ({escape(str(error))}).[/]")
-        console.print(
-            f"[yellow]{name}: RANDOM WEIGHTS, seed {SEED}: files are proved equal, classes mean nothing.[/]\n"
-        )
+        console.print(f"[yellow]{name}: published weights are not available ({escape(str(error))}).[/]")
+        console.print(f"[yellow]{name}: RANDOM WEIGHTS, seed {SEED}: files are checked, classes mean nothing.[/]\n")
     model = fbnet_zoo.create(name).eval()
     randomize(model, SEED)
     return model
@@ -97,7 +95,9 @@ def _add_file(table: Table, artifact: Artifact, images: torch.Tensor, expected: 
     runner = importlib.import_module(TARGETS[artifact.target].module).load(artifact.path)
     logits = np.concatenate([runner(image[None].numpy()) for image in images])
     same = int((logits.argmax(1) == expected.argmax(1)).sum())
-    interpreted = artifact.target == "coreml" and platform.system() != "Darwin"  # proves values, tells no latency
+    interpreted = (
+        artifact.target == "coreml" and platform.system() != "Darwin"
+    )  # proves values, has no meaningful latency
     parity = artifact.manifest.parity.worst
     table.add_row(
         artifact.path.name,
@@ -119,11 +119,11 @@ def _median_ms(run: Callable[[], object]) -> float:
     return statistics.median(samples)
 
 
-def _tell_classes(model: FBNet, labels: tuple[str, ...], logits: np.ndarray) -> None:
+def _print_classes(model: FBNet, labels: tuple[str, ...], logits: np.ndarray) -> None:
     if model.weights not in {entry.tag for entry in model.spec.weights}:
-        return  # of random weights
+        return  # random weights
     for path, best in zip(data.photographs(), logits.argmax(1), strict=True):
-        console.print(f"{model.spec.name} ({model.weights}) sees in {path.name}: {labels[best]}")
+        console.print(f"{model.spec.name} ({model.weights}) on {path.name}: {labels[best]}")
 
 
 def _table() -> Table:

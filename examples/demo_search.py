@@ -1,15 +1,16 @@
-"""A search for this machine, from operators to files: run by `make demo`.
+"""A search for this machine, from operators to converted files; run by `make demo`.
 
-Measures the operators of the space `digits_tiny` here, searches a network for handwritten digits within a latency,
-trains it and two random networks within the same latency, converts it to every format, and prints how many held-out
-digits PyTorch and each file get right.
+Measures the operators of the space `digits_tiny`, searches for a network for handwritten digits within a latency limit,
+trains it and two random networks within the same limit, converts it to every format, and prints the accuracy of PyTorch
+and of each file on held-out digits.
 """
 
 import importlib
 import shutil
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,44 +23,42 @@ from fbnet_zoo.benchmarks.devices.discovery import open_device
 from fbnet_zoo.benchmarks.lut.measuring import TableJob
 from fbnet_zoo.benchmarks.lut.operator_files import Writer
 from fbnet_zoo.benchmarks.lut.rounds import Rounds
-from fbnet_zoo.cli import screen
-from fbnet_zoo.cli.search import result
-from fbnet_zoo.converters.artifact import Artifact
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.datasets import open_dataset
 from fbnet_zoo.errors import FbnetZooError
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.search.baseline import FOLDER, random_baseline
-from fbnet_zoo.search.dnas.cost import latency_cost
-from fbnet_zoo.search.gradient.config import default_config
+from fbnet_zoo.search.cost import latency_cost
+from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.runs import SearchRun, run_search, train_best
 from fbnet_zoo.space import load_space
+from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.train import default_recipe, evaluate, inputs_of
 
 OUT = Path(__file__).parent.parent / "build" / "demo" / "search"
 SPACE, DATA, EPOCHS, RANDOM = "digits_tiny", "digits", 20, 2
 SHARE = 0.35
-"""Of the way from the fastest to the slowest network of the space: what a network may take."""
+"""Latency limit, as a share of the range from the fastest to the slowest network of the space."""
 
 console = Console()
 
 
 def main() -> int:
     """Run the demonstration; return the exit status."""
-    torch.set_num_threads(1)  # the same number gives the same networks, on any machine
+    torch.set_num_threads(1)  # equal numbers of threads give equal networks on any machine
     shutil.rmtree(OUT, ignore_errors=True)
     console.print(f"\nSearching [bold]{SPACE}[/] for this machine, with images of {DATA}, in {OUT}\n")
-    with screen.opened():
-        job = _job(_table())
-        run = _searched(job)
-        found = _trained(run, job)
-        with result.listening("train random networks", EPOCHS, times=RANDOM) as listener:
-            others = random_baseline(job, OUT / FOLDER, count=RANDOM, progress=listener.trained)
-        network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
-        artifacts = _convert(network)
-    table = Table(title=f"{found.record.data.held_out} held-out digits, {found.record.data.split}")
+    job = _job(_measure_table())
+    found = _search(job)
+    _report("training random networks")
+    others = random_baseline(job, OUT / FOLDER, count=RANDOM)
+    network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
+    _report("converting")
+    artifacts = fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False)
+    dataset = job.required_dataset
+    table = Table(title=f"{len(dataset.held_out.labels)} held-out digits, {dataset.split}")
     for header in ("network", "runs in", "by the table, ms", "top-1, %"):
         table.add_column(header, justify="left" if header in {"network", "runs in"} else "right", overflow="fold")
     latency = f"{found.record.best.costs['latency']:.4f}"
@@ -70,14 +69,25 @@ def main() -> int:
     table.add_section()
     for number, each in enumerate(others, start=1):
         table.add_row(f"random network {number}", "PyTorch", f"{each.costs['latency']:.4f}", f"{each.top1:.2f}")
-    table.add_row("random ones, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
+    table.add_row("random networks, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
     console.print(table)
     limit, met = job.config.limits["latency"], "met" if found.record.met else "NOT met"
     console.print(f"\nThe limit of {limit:.4f} ms is {met}. The run, with its definition and weights: {OUT}")
     return 0
 
 
-def _table() -> LatencyTable:
+def _report(step: str) -> None:
+    print(step, file=sys.stderr)
+
+
+@contextmanager
+def _steps(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Report a long job by its title alone."""
+    _report(f"{title}: {total} steps")
+    yield lambda step: None
+
+
+def _measure_table() -> LatencyTable:
     """Measure the operators of the space on this machine."""
     space, folder = load_space(SPACE), OUT / "operators"
     folder.mkdir(parents=True)
@@ -89,19 +99,18 @@ def _table() -> LatencyTable:
         writer=Writer(target="executorch", precision="fp32", frame=space.frame, folder=folder),
         rounds=Rounds(count=2, spread=1.0),
     )
-    return job.measure(open_device("host"), folder / "measurements.jsonl", screen.steps)[0]
+    return job.measure(open_device("host"), folder / "measurements.jsonl", _steps)[0]
 
 
 def _job(table: LatencyTable) -> SearchJob:
     space, dataset = load_space(SPACE), open_dataset(DATA)
-    latency = latency_cost(space, table, num_classes=len(dataset.classes))
-    limit = latency.base + SHARE * (latency.of(latency.slowest) - latency.base)
+    latency = latency_cost(Encoding(space), table, num_classes=len(dataset.classes))
+    limit = latency.least + SHARE * (latency.most - latency.least)
     recipe = default_recipe(dataset.kind).model_copy(update={"epochs": EPOCHS, "threads": 1})
-    usual = default_config(dataset.kind)
+    usual = DnasConfig.usual(dataset.kind)
     return SearchJob(
         space=space,
         dataset=dataset,
-        method="dnas",
         config=usual.model_copy(update={"penalty": None, "limits": {latency.name: limit}}),
         recipe=recipe,
         batch_size=recipe.batch_size,
@@ -110,28 +119,24 @@ def _job(table: LatencyTable) -> SearchJob:
     )
 
 
-def _searched(job: SearchJob) -> SearchRun:
-    with result.listening(f"search {SPACE}", job.config.epochs) as listener:
-        return run_search(job, OUT, progress=listener.searched)
-
-
-def _trained(run: SearchRun, job: SearchJob) -> SearchRun:
-    with result.listening(f"train {run.definition.name}", EPOCHS) as listener:
-        return train_best(run, job, progress=listener.trained)
-
-
-def _convert(network: FBNet) -> list[Artifact]:
-    with screen.steps(f"convert {network.spec.name}", len(TARGETS)) as step:
-        return fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False, progress=step)
+def _search(job: SearchJob) -> SearchRun:
+    """Search, and train the best network."""
+    total = job.config.total
+    run = run_search(
+        job, OUT, progress=lambda record: _report(f"search: epoch {record.number} of {total}: {record.summary()}")
+    )
+    return train_best(
+        run, job, progress=lambda epoch: _report(f"training: epoch {epoch.epoch} of {EPOCHS}: loss {epoch.loss:.3f}")
+    )
 
 
 def _batches(runner: Callable[[np.ndarray], np.ndarray]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what runs a file for one image on batches."""
+    """Return a function that runs a file of batch size 1 on batches."""
     return lambda images: torch.from_numpy(np.concatenate([runner(image[None].numpy()) for image in images]))
 
 
 def _top1(runs: Callable[[torch.Tensor], torch.Tensor], network: FBNet, job: SearchJob) -> float:
-    return evaluate(runs, job.dataset.held_out, inputs_of(network, job.dataset)).top1
+    return evaluate(runs, job.required_dataset.held_out, inputs_of(network, job.required_dataset)).top1
 
 
 if __name__ == "__main__":

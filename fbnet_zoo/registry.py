@@ -106,6 +106,14 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
     return spec, tag or None
 
 
+def published_top1(spec: ArchSpec) -> float | None:
+    """Return the ImageNet-1k top-1, percent, published with the default weights, else in fp32, else first."""
+    if spec.weights and spec.weights[0].top1 is not None:
+        return spec.weights[0].top1
+    results = sorted(spec.reported, key=lambda result: result.precision == "int8")
+    return next((result.value for result in results if result.metric == "top1"), None)
+
+
 def tag_hint(spec: ArchSpec, tag: str) -> str:
     """Return `; did you mean 'x'?` with the tag nearest to an unknown one, or an empty string."""
     sibling = f"{spec.name}_timm"

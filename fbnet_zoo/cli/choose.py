@@ -1,4 +1,4 @@
-"""What `--precision auto` does for `fbnet-zoo convert`."""
+"""`--precision auto` of `fbnet-zoo convert`: the fastest precision that passes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def check(chosen: Sequence[Target], options: Mapping[str, Any]) -> None:
-    """Refuse what cannot be converted in the precisions to choose from.
+    """Check options against every precision to choose from.
 
     Raises:
-        InputError: a target has no such choice, or does not take an option.
+        InputError: a target has no automatic choice, or does not have an option.
     """
     for target in chosen:
         for each in _variants(of_target(target.name), options).values():
@@ -28,7 +28,7 @@ def check(chosen: Sequence[Target], options: Mapping[str, Any]) -> None:
 
 
 def count_steps(target: Target) -> int:
-    """Return how many steps are announced for a target: four of each file, calibrations, and timing."""
+    """Return the number of steps of a target: four per file, calibrations, and timing."""
     variants = of_target(target.name).variants
     return sum(4 if precision in FLOATING else 5 for precision in variants) + 1
 
@@ -41,7 +41,7 @@ def convert(
     options: Mapping[str, Any],
     progress: Callable[[str], None],
 ) -> "Iterator[Artifact | Exception]":
-    """Yield the file that was kept for each target, or why there is none."""
+    """Yield the chosen file of each target, or the error."""
     from fbnet_zoo.deploy.choose import choose
 
     for target in chosen:
@@ -50,15 +50,15 @@ def convert(
             targets.require_libraries(target)
             variants = _variants(platform, options)
             artifact, choice = choose(model, platform, out=out, options=variants, progress=progress)
-        except Exception as error:  # also what libraries raise: the next target uses another one
+        except Exception as error:  # libraries raise any; the next target uses another library
             yield error
         else:
-            _tell(target, choice)
+            _report(target, choice)
             yield artifact
 
 
 def _variants(platform: Platform, options: Mapping[str, Any]) -> dict[Precision, dict[str, Any]]:
-    """Return the options for each precision, without those that it does not take."""
+    """Return the options for each precision, without those that do not apply to it."""
     variants = {}
     for precision in platform.variants:
         foreign = {"calibration"} if precision in FLOATING else set[str]()
@@ -69,7 +69,7 @@ def _variants(platform: Platform, options: Mapping[str, Any]) -> dict[Precision,
     return variants
 
 
-def _tell(target: Target, choice: "Choice") -> None:
+def _report(target: Target, choice: "Choice") -> None:
     screen.say("note", f"{target.name}: {choice.chosen}. {choice.reason}", "cyan")
     for variant in choice.variants:
         if variant.dropped:

@@ -1,94 +1,169 @@
-"""What `fbnet-zoo convert` does: several networks, several targets, all of which are tried."""
+"""`fbnet-zoo convert`: several networks to several targets, all of which are tried."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo.cli import choose, network, screen
+from fbnet_zoo.cli import choose, network, options, screen
+from fbnet_zoo.cli.options import option
+from fbnet_zoo.cli.parameters import from_records, given, several, split
 from fbnet_zoo.converters import targets
-from fbnet_zoo.converters.artifact import FLOATING
+from fbnet_zoo.converters.artifact import FLOATING, LARGEST_BATCH, Backend
 from fbnet_zoo.converters.targets import TARGETS, Target
 from fbnet_zoo.deploy.options import AUTO, PrecisionOrAuto
-from fbnet_zoo.errors import FbnetZooError, InputError, did_you_mean
+from fbnet_zoo.errors import FbnetZooError, InputError
 
 if TYPE_CHECKING:
     from fbnet_zoo.converters.artifact import Artifact
     from fbnet_zoo.model import FBNet
 
+Command = several(to=TARGETS)
+EPILOG = options.examples(
+    "convert fbnet_b --to onnx coreml executorch --out build",
+    "convert fbnet_a fbnet_b --to coreml --precision fp16 --image-input --out build",
+    "convert fbnet_b --to onnx executorch --precision int8 --calibration my_photos --out build",
+    "convert fbnetv3_a --to executorch --precision mixed --keep stem --keep '*.se' --out build",
+    "convert my.yaml --weights none --seed 0 --to onnx --dynamic-batch --out build --json",
+)
+
+_FILE, _CHECK = "The file", "The check of the file"
+
+
+def _complete_target(incomplete: str) -> list[str]:
+    return [name for name in TARGETS if name.startswith(incomplete)]
+
+
+def _only(name: str, text: str) -> str:
+    """Add to a help text which targets have an option."""
+    having = [target.name for target in TARGETS.values() if name in target.options]
+    return f"{text} [dim]({' and '.join(having)} only)[/dim]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What shall be converted.
+    """What to convert, and where to.
 
     Attributes:
-        names: of networks.
+        names: networks.
         to: names of targets.
         out: folder of the files.
-        weights: as `fbnet_zoo.cli.network.load` takes it.
-        seed: likewise.
-        options: of `ConvertOptions`, those that the user gave.
+        weights: a tag, path or address, as in `fbnet_zoo.cli.network.load`.
+        seed: seed of random weights.
     """
 
-    names: Sequence[str]
-    to: Sequence[str]
-    out: Path
-    weights: str | None
-    seed: int | None
-    options: Mapping[str, Any]
+    names: options.Names
+    to: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TARGET...",
+            help=f"one or more of {', '.join(TARGETS)}",
+            autocompletion=_complete_target,
+            callback=split,
+        ),
+    ]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the files; created if missing")]
+    weights: options.Weights = None
+    seed: options.Seed = None
 
 
-def spread(words: Sequence[str], flag: str, belongs: Callable[[str], bool] | None = None) -> list[str]:
-    """Repeat `flag` before each of the values that follow it, since an option takes one at a time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(options.FileOptions):
+    """Options with the names that they have in `ConvertOptions`."""
 
-    What follows belongs to the flag while `belongs` says so: if not said otherwise, while it is a target or nearly one.
+    batch: Annotated[int | None, option(_FILE, "images per run (default: 1)", metavar="N")] = None
+    dynamic_batch: Annotated[bool, option(_FILE, f"accept 1 to {LARGEST_BATCH} images per run", "--dynamic-batch")] = (
+        False
+    )
+    image_input: Annotated[
+        bool, option(_FILE, _only("image_input", "accept 8-bit images and normalize them inside"), "--image-input")
+    ] = False
+    deployment_target: Annotated[
+        str | None,
+        option(_FILE, _only("deployment_target", "oldest system to run on, such as iOS16"), metavar="OS"),
+    ] = None
+    opset: Annotated[int | None, option(_FILE, _only("opset", "version of the operators"), metavar="N")] = None
+    bundled: Annotated[
+        bool, option(_FILE, _only("bundled", "also write a file that carries its own test"), "--bundled")
+    ] = False
+    backend: Annotated[
+        Backend | None,
+        option(_FILE, _only("backend", "xnnpack, coreml or vulkan (default: xnnpack)"), metavar="NAME"),
+    ] = None
+    min_snr_db: Annotated[
+        float | None,
+        option(
+            _CHECK,
+            "lowest signal-to-noise ratio of the logits, dB (default: 100; fp16: 40; quantized: 0)",
+            "--min-snr",
+            metavar="DB",
+        ),
+    ] = None
+    max_error: Annotated[
+        float | None,
+        option(
+            _CHECK,
+            "largest error of a logit, as a share of the largest logit (default: 1e-4; fp16: 0.03; quantized: 1)",
+            metavar="X",
+        ),
+    ] = None
+    min_top1_agreement: Annotated[
+        float | None,
+        option(
+            _CHECK,
+            "lowest share of images with the same top-1 class (default: 1; quantized: 0.9)",
+            "--min-top1",
+            metavar="X",
+        ),
+    ] = None
+    allow_unchecked: Annotated[
+        bool, option(_CHECK, "also write files that no runtime here can check", "--allow-unchecked")
+    ] = False
 
-    >>> spread(["fbnet_b", "--to", "onnx", "coreml", "fbnet_c", "--seed", "0"], "--to")
-    ['fbnet_b', '--to', 'onnx', '--to', 'coreml', 'fbnet_c', '--seed', '0']
-    """
-    result: list[str] = []
-    belongs = belongs or _is_target
-    previous, open_flag = "", False
-    for word in words:
-        if open_flag and previous != flag and belongs(word):
-            result.append(flag)
-        elif previous != flag:
-            open_flag = word.partition("=")[0] == flag
-        result.append(word)
-        previous = word
-    return result
+
+@from_records
+def command(
+    request: Request,
+    chosen: Options,
+    labels: options.Labels = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Convert networks, and keep each file that computes what the PyTorch model computes."""
+    values = given(chosen) | ({"verbose": True} if verbose else {})
+    records = run(request, values | ({"labels": network.read_labels(labels)} if labels else {}))
+    if as_json:
+        screen.show_json({"files": records})
+    else:
+        screen.show(table(records))
+    raise typer.Exit(exit_code(records))
 
 
-def split(words: Iterable[str]) -> list[str]:
-    """Split at commas: `["onnx,coreml"]` is `["onnx", "coreml"]`."""
-    return [part.strip() for word in words for part in word.split(",") if part.strip()]
+def run(request: Request, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Convert every network to every target.
 
-
-def _is_target(word: str) -> bool:
-    parts = split([word])
-    return bool(parts) and all(part.isalpha() and did_you_mean(part, TARGETS) for part in parts)
-
-
-def run(request: Request) -> list[dict[str, Any]]:
-    """Convert everything that is asked for.
+    Args:
+        request: networks and targets.
+        values: fields of `ConvertOptions`, those that the user gave.
 
     Returns:
-        A record for each file; where it failed, with an `error` in place of the figures.
+        A record for each file; one that failed has an `error` instead of figures.
 
     Raises:
-        InputError: something does not exist or does not go together; nothing was done yet.
+        InputError: a name or an option is wrong; nothing has been written.
     """
     chosen = targets.find(request.to)
-    if _is_auto(request):
-        choose.check(chosen, request.options)
+    if _is_auto(values):
+        choose.check(chosen, values)
     else:
-        targets.make_options(chosen, request.options)
+        targets.make_options(chosen, values)
     _check_names(request)
-    return [record for name in request.names for record in _convert(request, name, chosen)]
+    return [record for name in request.names for record in _convert(request, values, name, chosen)]
 
 
 def _check_names(request: Request) -> None:
@@ -101,44 +176,44 @@ def _check_names(request: Request) -> None:
         by_spec[spec.name] = name
 
 
-def _convert(request: Request, name: str, chosen: Sequence[Target]) -> Iterator[dict[str, Any]]:
-    """Yield the record of each file of one network; what is wrong for all of them is said once."""
+def _convert(
+    request: Request, values: Mapping[str, Any], name: str, chosen: Sequence[Target]
+) -> Iterator[dict[str, Any]]:
+    """Yield the record of each file of one network; an error that all of them share is printed once."""
     try:
-        labels = request.options.get("labels")
-        model = network.load(name, weights=request.weights, seed=request.seed, labels=labels)
-        precision = request.options.get("precision", "fp32")
-        with screen.steps(model.spec.name, count_steps(precision, chosen)) as progress:
-            yield from _files(request, model, chosen, progress)
+        model = network.load(name, weights=request.weights, seed=request.seed, labels=values.get("labels"))
+        with screen.steps(model.spec.name, count_steps(values.get("precision", "fp32"), chosen)) as progress:
+            yield from _files(model, chosen, request.out, values, progress)
     except FbnetZooError as error:
         yield _failure(name, None, error)
 
 
 def _files(
-    request: Request, model: "FBNet", chosen: Sequence[Target], progress: Callable[[str], None]
+    model: "FBNet", chosen: Sequence[Target], out: Path, values: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     from fbnet_zoo.converters.convert import convert_each
 
     names, started = [target.name for target in chosen], time.perf_counter()
-    if _is_auto(request):
-        outcomes = choose.convert(model, chosen, out=request.out, options=request.options, progress=progress)
+    if _is_auto(values):
+        outcomes = choose.convert(model, chosen, out=out, options=values, progress=progress)
     else:
-        outcomes = convert_each(model, to=names, out=request.out, progress=progress, **request.options)
-    said = set()
+        outcomes = convert_each(model, to=names, out=out, progress=progress, **values)
+    printed = set()
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, Exception):
-            yield _failure(model.spec.name, name, outcome, quietly=str(outcome) in said)
-            said.add(str(outcome))
+            yield _failure(model.spec.name, name, outcome, quietly=str(outcome) in printed)
+            printed.add(str(outcome))
         else:
             yield _record(outcome) | {"seconds": round(time.perf_counter() - started, 3)}
         started = time.perf_counter()
 
 
-def _is_auto(request: Request) -> bool:
-    return request.options.get("precision") == AUTO
+def _is_auto(values: Mapping[str, Any]) -> bool:
+    return values.get("precision") == AUTO
 
 
 def count_steps(precision: PrecisionOrAuto, chosen: Sequence[Target]) -> int:
-    """Count what is announced: an export and perhaps a calibration for each program, write, check and done of files."""
+    """Return the number of steps: export and, where quantized, calibration per program; write, check, done per file."""
     if precision == AUTO:
         return sum(choose.count_steps(target) for target in chosen)
     programs = {target.program_precision(precision) for target in chosen}
@@ -173,16 +248,13 @@ def _record(artifact: "Artifact") -> dict[str, Any]:
 
 
 def exit_code(records: Iterable[dict[str, Any]]) -> int:
-    """Return 0 if every file passed, 1 if one failed, 2 if all that failed was asked for wrongly."""
+    """Return 0 if every file passed, 1 if one failed, 2 if only wrong options made files fail."""
     return min((record["error"]["exit_code"] for record in records if "error" in record), default=0)
 
 
 def table(records: Iterable[dict[str, Any]]) -> Table:
     """Return the records as a table."""
-    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    lines.add_column("file", overflow="fold")
-    for header in ("size\nMB", "SNR\ndB", "max error", "top-1\nsame", "time\ns"):
-        lines.add_column(header, justify="right")
+    lines = screen.table("file", ">size\nMB", ">SNR\ndB", ">max error", ">top-1\nsame", ">time\ns")
     for record in records:
         lines.add_row(*(_failed(record) if "error" in record else _passed(record)))
     return lines

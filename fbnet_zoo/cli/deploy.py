@@ -1,6 +1,7 @@
 """`fbnet-zoo deploy`: a folder with a network, ready for apps."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
 
 from fbnet_zoo.cli import convert, network, options, screen
+from fbnet_zoo.cli.parameters import from_records, given, several, split
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.deploy.options import DeployOptions
 from fbnet_zoo.deploy.platforms import PLATFORMS
-from fbnet_zoo.errors import did_you_mean
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Measurement
@@ -23,107 +23,88 @@ if TYPE_CHECKING:
 NO_DEVICE = "none"
 IMAGENET: Literal["imagenet"] = "imagenet"
 
+Command = several(target=PLATFORMS)
 EPILOG = options.examples(
     "deploy fbnet_b --target iphone,android,onnx --out build/fbnet_b",
     "deploy fbnet_b --target android onnx --precision int8 --device host --out build/fbnet_b",
     "deploy my.yaml --weights my.safetensors --labels my.txt --target iphone --precision fp16 --out build/my",
 )
 
-To = Annotated[
-    list[str],
-    typer.Option(
-        "--target",
-        metavar="TARGET...",
-        help=f"One or more of {', '.join(PLATFORMS)}.",
-        autocompletion=lambda incomplete: [name for name in PLATFORMS if name.startswith(incomplete)],
-    ),
-]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to make; it must not exist.")]
-Labels = Annotated[
-    str | None,
-    typer.Option(metavar="FILE|imagenet", help="Names of the classes, one per line; ImageNet's for 1000 if not said."),
-]
-Device = Annotated[str, typer.Option(metavar="NAME", help="Measure on host, android, android:SERIAL, ios or mac.")]
-Runner = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="ExecuTorch's executor_runner for Android; else what FBNET_ZOO_RUNNER names."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to deploy, and where to.
+
+    Attributes:
+        name: network.
+        to: names of platforms.
+        out: folder to create.
+        weights: a tag, path or address, as in `fbnet_zoo.cli.network.load`.
+        seed: seed of random weights.
+        labels: file with the names of the classes, or `imagenet`.
+        device: name of the device to measure on, or `none`.
+        runner: ExecuTorch's runner for Android.
+        force: whether to replace an existing bundle.
+    """
+
+    name: options.Name
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            metavar="TARGET...",
+            help=f"one or more of {', '.join(PLATFORMS)}",
+            autocompletion=lambda incomplete: [name for name in PLATFORMS if name.startswith(incomplete)],
+            callback=split,
+        ),
+    ]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder to create; must not exist")]
+    weights: options.Weights = None
+    seed: options.Seed = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|imagenet",
+            help="names of the classes, one per line (default: ImageNet's if there are 1000 classes)",
+        ),
+    ] = None
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="device to measure on: host, android, android:SERIAL, ios or mac")
+    ] = NO_DEVICE
+    runner: options.Runner = None
+    force: Annotated[bool, typer.Option("--force", help="replace an existing bundle")] = False
 
 
-class Command(TyperCommand):
-    """Lets several platforms follow one `--target`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, convert.spread(args, "--target", _is_platform))
-
-
-def _is_platform(word: str) -> bool:
-    parts = convert.split([word])
-    return bool(parts) and all(part.isalpha() and did_you_mean(part, PLATFORMS) for part in parts)
-
-
-def command(  # noqa: PLR0913 - one per option
-    name: options.Name,
-    to: To,
-    out: Out,
-    weights: options.Weights = None,
-    seed: options.Seed = None,
-    precision: options.Precision = None,
-    calibration: options.Calibration = None,
-    keep: options.Keep = None,
-    allow_degraded: options.AllowDegraded = False,
-    labels: Labels = None,
-    input_size: options.InputSize = None,
-    device: Device = NO_DEVICE,
-    runner: Runner = None,
-    force: Force = False,
-    as_json: options.Json = False,
-    verbose: options.Verbose = False,
+@from_records
+def command(
+    request: Request, chosen: options.FileOptions, as_json: options.Json = False, verbose: options.Verbose = False
 ) -> None:
-    """Make a folder with a network for apps: checked files, code that runs them, a model card and a report."""
-    names = network.read_labels(Path(labels)) if labels and labels != IMAGENET else None
-    chosen = DeployOptions(
-        to=tuple(convert.split(to)),
-        precision=precision or "fp32",
-        labels=names or (IMAGENET if labels else None),
-        input_size=input_size,
-        calibration=calibration,
-        keep=tuple(keep or ()),
-        allow_degraded=allow_degraded,
+    """Make a folder for apps: checked files of a network, code that runs them, a model card and a report."""
+    labels: Any = request.labels and (
+        IMAGENET if request.labels == IMAGENET else network.read_labels(Path(request.labels))
     )
-    bundle = _deploy(name, chosen, weights=weights, seed=seed, device=device, runner=runner, out=out, force=force)
-    measurements = _measurements(out)
+    bundle = _deploy(request, DeployOptions(to=tuple(request.to), labels=labels, **given(chosen)))
+    measurements = _measurements(request.out)
     if as_json:
-        screen.show_json(_summary(bundle, measurements, out))
+        screen.show_json(_summary(bundle, measurements, request.out))
         return
-    screen.show(_table(bundle, measurements, out))
+    screen.show(_table(bundle, measurements, request.out))
     for note in bundle.notes:
         screen.say("note", note, "cyan")
 
 
-def _deploy(
-    name: str,
-    chosen: DeployOptions,
-    *,
-    weights: str | None,
-    seed: int | None,
-    device: str,
-    runner: Path | None,
-    out: Path,
-    force: bool,
-) -> "Bundle":
+def _deploy(request: Request, chosen: DeployOptions) -> "Bundle":
     from fbnet_zoo.benchmarks.devices.discovery import open_device
     from fbnet_zoo.deploy.build import check_place, deploy
 
-    check_place(out, force=force)
-    measured = device != NO_DEVICE
-    with open_device(device, runner=runner) if measured else nullcontext() as opened:
+    check_place(request.out, force=request.force)
+    measured = request.device != NO_DEVICE
+    with open_device(request.device, runner=request.runner) if measured else nullcontext() as opened:
         labels = chosen.labels if isinstance(chosen.labels, tuple) else None
-        model = network.load(name, weights=weights, seed=seed, labels=labels)
+        model = network.load(request.name, weights=request.weights, seed=request.seed, labels=labels)
         steps = convert.count_steps(chosen.precision, [TARGETS[platform.target] for platform in chosen.platforms])
         with screen.steps(model.spec.name, steps + measured + 1) as progress:
-            return deploy(model, chosen, out=out, device=opened, force=force, progress=progress)
+            return deploy(model, chosen, out=request.out, device=opened, force=request.force, progress=progress)
 
 
 def _measurements(out: Path) -> "tuple[Measurement, ...]":
@@ -168,11 +149,7 @@ def _p50_ms(measurement: "Measurement") -> float:
 
 def _table(bundle: "Bundle", measurements: "tuple[Measurement, ...]", out: Path) -> Table:
     """Return the files as a table."""
-    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for header in ("for", "file", "precision"):
-        lines.add_column(header, overflow="fold")
-    for header in ("size\nMB", "SNR\ndB", "top-1\nsame", "median\nms"):
-        lines.add_column(header, justify="right")
+    lines = screen.table("for", "file", "precision", ">size\nMB", ">SNR\ndB", ">top-1\nsame", ">median\nms")
     for each in bundle.deployed:
         record = _file(each, measurements, out)
         time = "" if record["p50_ms"] is None else f"{record['p50_ms']:.2f}"

@@ -1,4 +1,4 @@
-"""`fbnet-zoo eval`: how many held-out images of a data set a network gets right."""
+"""`fbnet-zoo eval`: the accuracy of a network on the held-out images of a data set."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,9 @@ EPILOG = options.examples(
 
 Weights = Annotated[
     str,
-    typer.Option(metavar="auto|TAG|PATH|none", help="auto is the definition's default; none is random ones, seed 0."),
+    typer.Option(
+        metavar="auto|TAG|PATH|none", help="weights; auto: the definition's first entry; none: random, seed 0"
+    ),
 ]
 
 
@@ -33,11 +35,12 @@ def command(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Classify the held-out images of a data set, and print the share that is right, top-1 in percent."""
+    """Print the top-1 accuracy on the held-out images of a data set, percent."""
     predict.check_device(device)
-    network.resolve(name, weights=_said(weights), seed=None)
+    source = None if weights == train.AUTO else weights
+    network.resolve(name, weights=source, seed=None)
     dataset = train.open_data(data, data_root, download=download)
-    model = network.load(name, weights=_said(weights), seed=None, labels=dataset.classes)
+    model = network.load(name, weights=source, seed=None, labels=dataset.classes)
     _check_classes(model, dataset)
     with quiet():
         from fbnet_zoo.train import evaluate, inputs_of
@@ -59,14 +62,10 @@ def command(
         screen.show(f"{about}: top-1 {result.top1:.2f} %, {result.correct} of {result.images} held-out images")
 
 
-def _said(weights: str) -> str | None:
-    return None if weights == train.AUTO else weights
-
-
 def _check_classes(model: "FBNet", dataset: "ImageDataset") -> None:
     has, wanted = model.plan.num_classes, len(dataset.classes)
     if has != wanted:
         raise InputError(
-            f"weights {model.weights} have {has} classes, {dataset.name} has {wanted}; give weights that were trained "
-            "on it, such as those that 'fbnet-zoo train' writes"
+            f"weights {model.weights} have {has} classes, but {dataset.name} has {wanted}; give weights trained on it, "
+            "such as those that 'fbnet-zoo train' writes"
         )

@@ -1,4 +1,4 @@
-"""What `fbnet-zoo lint` does: the rules of an accelerator, checked on a definition."""
+"""`fbnet-zoo lint`: check a definition against the rules of an accelerator."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,14 +21,14 @@ _SUMMARIES = ", ".join(f"{name} ({accelerator.summary})" for name, accelerator i
 
 def command(
     name: options.Name,
-    target: Annotated[str, typer.Option(metavar="NAME", help=f"Whose rules: {_SUMMARIES}.")] = "ane",
+    target: Annotated[str, typer.Option(metavar="NAME", help=f"accelerator: {_SUMMARIES}")] = "ane",
     input_size: options.InputSize = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also the findings of low severity.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is more than low severity.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also list findings of low severity")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="exit with 1 if a finding is above low severity")] = False,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Name the layers that go against the rules of an accelerator, and what each costs."""
+    """List the layers that break the rules of an accelerator, with the cost of each."""
     report = lint(name, target, input_size)
     worse = [finding for finding in report.findings if finding.severity != "low"]
     if as_json:
@@ -40,17 +40,14 @@ def command(
 
 
 def record(report: Report) -> dict[str, Any]:
-    """Return a report as JSON says it."""
+    """Return a report as JSON."""
     return {**asdict(report), "growth": report.growth, "conditions": list(report.conditions)}
 
 
 def table(findings: Sequence[LintFinding]) -> Table:
     """Return a line for each finding."""
-    result = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for header in ("layer", "found", "severity"):
-        result.add_column(header)
-    for header in ("growth", "padding\nkB", "memory\n%", "MACs\n%"):
-        result.add_column(header, justify="right")
+    figures = (">growth", ">padding\nkB", ">memory\n%", ">MACs\n%")
+    result = screen.table("layer", "found", "severity", *figures, gap=1)
     for finding in findings:
         result.add_row(
             finding.layer,
@@ -65,7 +62,7 @@ def table(findings: Sequence[LintFinding]) -> Table:
 
 
 def notes(report: Report, shown: Sequence[LintFinding]) -> list[Text]:
-    """Return the totals, what to do, and what a conversion must keep, line by line."""
+    """Return the totals, the advice, and the conditions for a conversion, one line each."""
     counts = {level: sum(finding.severity == level for finding in report.findings) for level in _STYLES}
     hidden = len(report.findings) - len(shown)
     levels = ", ".join(f"{count} {level}" for level, count in counts.items())

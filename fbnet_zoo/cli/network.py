@@ -1,4 +1,4 @@
-"""Networks with weights, and labels, as `fbnet-zoo predict` and `convert` ask for them."""
+"""Networks with weights, and labels of classes, from the arguments of a command."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 NO_WEIGHTS = "none"
 IMAGENET_CLASSES = 1000
 
-_WITHOUT = "or take random weights: --weights none --seed 0"
+_WITHOUT = "or use random weights: --weights none --seed 0"
 
 
 def load(name: str, *, weights: str | None, seed: int | None, labels: tuple[str, ...] | None = None) -> "FBNet":
     """Return a network with weights, in evaluation mode.
 
-    It has as many classes as its weights; with random ones, as there are labels.
+    It has as many classes as its weights; with random weights, as many as there are labels.
 
     Args:
-        name: a name, an alias, a name with a tag or a YAML path.
-        weights: a tag, a path, an address or `none`; `None` takes those of `name` or the definition's default.
-        seed: of random weights; 0 when not said.
-        labels: names of the classes, where the user gave some.
+        name: name, alias, name with a tag, or path of a YAML definition.
+        weights: a tag, path or address, or `none` for random weights (default: the tag in `name`, else the definition's
+            first entry).
+        seed: seed of random weights (default: 0).
+        labels: names of the classes.
 
     Raises:
-        InputError: there is no such network or tag, or no weights are published for it.
-        WeightsError: the weights cannot be had, or do not fit.
+        InputError: there is no such network or tag, or it has no published weights.
+        WeightsError: the weights cannot be read, or do not fit.
     """
     spec, source = resolve(name, weights=weights, seed=seed)
     with quiet():
@@ -44,20 +45,20 @@ def load(name: str, *, weights: str | None, seed: int | None, labels: tuple[str,
 
 
 def resolve(name: str, *, weights: str | None, seed: int | None) -> tuple[ArchSpec, str | None]:
-    """Return the definition, and which weights are meant: a tag, a path or an address, `None` for random ones.
+    """Return the definition, and where its weights come from: a tag, path or address, or `None` for random weights.
 
     Raises:
-        InputError: there is no such network or tag, or what is said does not go together.
+        InputError: there is no such network or tag, or the arguments contradict each other.
     """
     if seed is not None and weights != NO_WEIGHTS:
-        raise InputError("--seed draws random weights; say --weights none beside it, or leave it out")
+        raise InputError("--seed is the seed of random weights; add --weights none, or leave it out")
     spec, tag = registry.resolve(name)
     if weights == NO_WEIGHTS:
         return spec, None
     if weights == "":
         raise InputError("--weights is empty; give a tag, a path or an address, or leave it out")
     if tag is not None and weights not in {None, tag}:
-        raise InputError(f"{name} names weights, and --weights says {weights!r}; say one of the two")
+        raise InputError(f"{name} already names weights, but --weights is {weights!r}; give one of the two")
     default = spec.weights[0].tag if spec.weights else None
     source = weights or tag or default
     if source is None:

@@ -1,16 +1,18 @@
-"""What `fbnet-zoo predict` computes and says of images."""
+"""`fbnet-zoo predict`: the most probable classes of images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo.cli import screen
+from fbnet_zoo.cli import network, options, screen
 from fbnet_zoo.cli.network import IMAGENET_CLASSES
+from fbnet_zoo.cli.options import DeviceName
 from fbnet_zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,17 +20,49 @@ if TYPE_CHECKING:
 
     from fbnet_zoo.model import FBNet
 
-Device = Literal["cpu", "cuda", "mps"]
-
+EPILOG = options.examples(
+    "predict fbnet_b dog.jpg cat.png",
+    "predict fbnetv3_b *.jpg --weights hf://timm/fbnetv3_b.ra2_in1k --top 3",
+    "predict my_network.yaml photo.jpg --weights my.safetensors --labels my.txt --json",
+)
 _BAR_WIDTH = 24
-_COLOURS = 3
+_COLORS = 3
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files")]
+Top = Annotated[int, typer.Option(metavar="K", min=1, help="number of classes to print for each image")]
+
+
+def command(  # noqa: PLR0913 - one per option
+    name: options.Name,
+    images: Images,
+    weights: options.Weights = None,
+    seed: options.Seed = None,
+    top: Top = 5,
+    labels: options.Labels = None,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Classify image files."""
+    names = network.read_labels(labels) if labels else None
+    check_files(images)
+    model = network.load(name, weights=weights, seed=seed, labels=names)
+    if weights == network.NO_WEIGHTS:
+        screen.say("warning", f"{model.spec.name} has weights from {model.weights}: its answers mean nothing", "yellow")
+    results = classify(model, images, labels=names, top=top, device=device)
+    if as_json:
+        about = {"model": model.spec.name, "weights": model.weights, "license": model.license}
+        screen.show_json({**about, "images": results})
+    else:
+        screen.show(*tables(results))
+    raise typer.Exit(int(any("error" in result for result in results)))
 
 
 def check_files(images: Sequence[Path]) -> None:
-    """Make sure that there is something to classify, before weights are fetched for it.
+    """Check that the files exist, before weights are downloaded.
 
     Raises:
-        InputError: there is no such file, or it is a folder.
+        InputError: a file does not exist, or is a folder.
     """
     missing = [str(path) for path in images if path.is_dir() or not path.exists()]
     if missing:
@@ -36,19 +70,20 @@ def check_files(images: Sequence[Path]) -> None:
 
 
 def classify(
-    model: "FBNet", images: Sequence[Path], *, labels: tuple[str, ...] | None, top: int, device: Device
+    model: "FBNet", images: Sequence[Path], *, labels: tuple[str, ...] | None, top: int, device: DeviceName
 ) -> list[dict[str, Any]]:
     """Classify image files.
 
     Args:
-        model: to classify with; it is moved to the device.
-        images: files; one that is no image gets an `error` instead of its classes.
-        labels: names of the classes; `None` is ImageNet-1k's, or their numbers where there are not 1000.
-        top: classes to return for each image, most probable first.
+        model: network; it is moved to the device.
+        images: image files; an unreadable one gets an `error` instead of classes.
+        labels: names of the classes (default: ImageNet-1k's, or class numbers if there are not 1000).
+        top: number of classes to return for each image, most probable first.
         device: where to compute.
 
     Raises:
-        InputError: this machine has no such device, or labels or network are not for such images.
+        InputError: the device is not available, the labels do not match the classes, or the network does not accept
+            color images.
     """
     labels = _labels(model, labels)
     probabilities = _classifier(model, device)
@@ -77,15 +112,15 @@ def _labels(model: "FBNet", given: tuple[str, ...] | None) -> tuple[str, ...]:
     return given or (imagenet_labels() if classes == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(classes)))
 
 
-def _classifier(model: "FBNet", device: Device) -> Callable[[Path], "Tensor"]:
+def _classifier(model: "FBNet", device: DeviceName) -> Callable[[Path], "Tensor"]:
     """Return a function from an image file to the probabilities of its classes, `(num_classes,)`."""
     import torch
 
     from fbnet_zoo.data import load_image
     from fbnet_zoo.zoo import transforms
 
-    if model.plan.stem.in_channels != _COLOURS:
-        raise InputError(f"these weights are for {model.plan.stem.in_channels} channels; predict reads colour images")
+    if model.plan.stem.in_channels != _COLORS:
+        raise InputError(f"these weights are for {model.plan.stem.in_channels} channels; predict reads color images")
     check_device(device)
     transform, model = transforms(model), model.to(device)
 
@@ -97,18 +132,18 @@ def _classifier(model: "FBNet", device: Device) -> Callable[[Path], "Tensor"]:
     return probabilities
 
 
-def check_device(device: Device) -> None:
-    """Make sure that this machine has a device.
+def check_device(device: DeviceName) -> None:
+    """Check that a device is available.
 
     Raises:
-        InputError: PyTorch finds no such one.
+        InputError: PyTorch finds no such device.
     """
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
         here = " or ".join(name for name, there in available.items() if there)
-        raise InputError(f"PyTorch finds no device {device!r} on this machine; say --device {here}")
+        raise InputError(f"PyTorch finds no device {device!r} on this machine; use --device {here}")
 
 
 def tables(results: list[dict[str, Any]]) -> Iterator[RenderableType]:

@@ -1,4 +1,4 @@
-"""Times and counts as people type them."""
+"""Times and counts, from text such as `5ms` and `300M`."""
 
 import re
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ _COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def milliseconds(text: str) -> float:
-    """Return a time, ms.
+    """Return a time in ms.
 
     Raises:
-        InputError: it is none.
+        InputError: the text is not a positive time.
 
     >>> milliseconds("5ms"), milliseconds("800 us"), milliseconds("0.5s")
     (5.0, 0.8, 500.0)
@@ -22,10 +22,10 @@ def milliseconds(text: str) -> float:
 
 
 def count(text: str) -> float:
-    """Return a number of things.
+    """Return a count.
 
     Raises:
-        InputError: it is none.
+        InputError: the text is not a positive number.
 
     >>> count("300M"), count("4.5k"), count("120")
     (300000000.0, 4500.0, 120.0)
@@ -37,5 +37,5 @@ def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(\D*?)\s*", text)
     value = float(match[1]) * units.get(match[2], 0.0) if match else 0.0
     if not value > 0:
-        raise InputError(f"{text!r} is no quantity above 0; expected {expected}")
+        raise InputError(f"{text!r} is not a positive quantity; expected {expected}")
     return value

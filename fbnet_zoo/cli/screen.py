@@ -1,4 +1,4 @@
-"""What the command line writes where: results on stdout; notes, progress and errors on stderr."""
+"""Output of the command line: results on stdout; notes, progress and errors on stderr."""
 
 import itertools
 import json
@@ -14,12 +14,13 @@ from typing import Any, TextIO, TypeVar
 import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.errors import FbnetZooError, InputError
 
 PIPED_WIDTH = 120
-"""Columns of a table that goes into a file or a pipe, unless the variable COLUMNS says otherwise."""
+"""Width of output that goes into a file or a pipe, in columns, unless the variable COLUMNS is set."""
 
 _LEVEL_NAMES = {"DEBUG": ("debug", "dim"), "INFO": ("note", "cyan"), "WARNING": ("warning", "yellow")}
 
@@ -31,14 +32,24 @@ _stderr: ContextVar[Console] = ContextVar("_stderr")
 
 
 def show(*renderables: RenderableType) -> None:
-    """Print results on stdout, without colours when that is no terminal."""
+    """Print results on stdout, without colors if it is not a terminal."""
     console = _stdout()
     for renderable in renderables:
         console.print(renderable, crop=False)
 
 
+def table(*headers: str, gap: int = 2) -> Table:
+    """Return an empty table with `gap` columns between its own; `>` before a header aligns to the right."""
+    result = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
+    for header in headers:
+        result.add_column(
+            header.removeprefix(">"), justify="right" if header.startswith(">") else "left", overflow="fold"
+        )
+    return result
+
+
 def columns() -> int:
-    """Return the width that `show` has."""
+    """Return the width of `show`, in columns."""
     return _stdout().width
 
 
@@ -55,13 +66,13 @@ def show_json(data: dict[str, Any]) -> None:
 
 
 def stderr() -> Console:
-    """Return the console for everything but results."""
+    """Return the console for everything except results."""
     return _stderr.get()
 
 
 @contextmanager
 def opened() -> Iterator[None]:
-    """Have a console on stderr, which stays visible while libraries are silenced, with this library's log messages."""
+    """Open a console on stderr that shows this library's log messages, even while other libraries are silenced."""
     stream, level = _unsilenced(sys.stderr), log.level
     token, handler = _stderr.set(Console(file=stream, highlight=False)), _Notes()
     log.addHandler(handler)
@@ -80,7 +91,7 @@ def _unsilenced(stream: TextIO) -> TextIO:
     """Return a stream to a copy of the descriptor: `fbnet_zoo._require.quiet` silences the original."""
     try:
         descriptor = os.dup(stream.fileno())
-    except OSError:  # no file: a caller catches the text
+    except OSError:  # not a file: a caller captures the text
         return stream
     return os.fdopen(descriptor, "w", encoding=stream.encoding, errors="backslashreplace", buffering=1)
 
@@ -97,7 +108,7 @@ def say(kind: str, message: str, style: str) -> None:
 
 
 def set_verbose(value: bool) -> bool:
-    """Let everything through that libraries and this one say, and the tracebacks of errors."""
+    """Show the debug messages of this library, and the tracebacks of errors."""
     if value:
         log.setLevel(logging.DEBUG)
     return value
@@ -105,10 +116,10 @@ def set_verbose(value: bool) -> bool:
 
 @contextmanager
 def steps(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show how a long job goes on, on stderr: as a bar on a terminal, elsewhere as one line per step.
+    """Show the progress of a long job on stderr: a bar on a terminal, one line per step elsewhere.
 
     Yields:
-        What to call with the name of each of `total` steps when it begins.
+        A function to call with the name of each of the `total` steps when it begins.
     """
     if not stderr().is_terminal:
         yield lambda step: say(title, step, "bold")
@@ -120,7 +131,7 @@ def steps(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def track(items: Sequence[ItemT], title: str) -> Iterator[ItemT]:
-    """Yield the items, with a bar on stderr where that is a terminal."""
+    """Yield the items, with a progress bar on stderr if it is a terminal."""
     if not stderr().is_terminal:
         yield from items
         return
@@ -135,14 +146,14 @@ def _bar() -> Progress:
 
 
 def report(error: Exception, *, as_json: bool) -> int:
-    """Say what went wrong in one line on stderr, and return the exit code.
+    """Print an error as one line on stderr, and return the exit code.
 
     Args:
-        error: what went wrong.
-        as_json: also print it as the object on stdout.
+        error: the exception.
+        as_json: whether to print it as a JSON object on stdout, too.
     """
     about = describe(error)
-    if os.environ.get("RANK", "0") != "0":  # of processes that were launched together, the first speaks for all
+    if os.environ.get("RANK", "0") != "0":  # of processes launched together, only the first prints
         return about["exit_code"]
     if log.isEnabledFor(logging.DEBUG):
         stderr().print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
@@ -153,7 +164,7 @@ def report(error: Exception, *, as_json: bool) -> int:
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """Return kind, sentence and exit code of an error: 2 for what the user asked, 1 for what then failed."""
+    """Return type, message and exit code of an error: 2 for wrong input, 1 for a failure."""
     code = getattr(error, "exit_code", 2 if isinstance(error, InputError) else 1)  # typer's errors have one
     return {"type": type(error).__name__, "message": sentence(error), "exit_code": code}
 
@@ -168,4 +179,4 @@ def sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, FbnetZooError | OSError):
         return text
-    return f"unexpected {type(error).__name__}: {text}; this is a defect, --verbose shows where"
+    return f"unexpected {type(error).__name__}: {text}; this is a bug; --verbose shows where"

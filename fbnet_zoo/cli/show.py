@@ -1,4 +1,4 @@
-"""Definitions and their costs as tables and as JSON: what `fbnet-zoo list` and `show` print. No torch."""
+"""Definitions and their costs, as tables and as JSON, for `fbnet-zoo list` and `show`. No torch."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,13 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo import arch_file, planner
+from fbnet_zoo.cli import screen
 from fbnet_zoo.complexity import Cost, LayerCost
 from fbnet_zoo.layers import Layer, walk
+from fbnet_zoo.registry import published_top1
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, ReportedSpec, WeightsSpec
 
 _METADATA = ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported")
 _ROOMY = 84
-"""Columns from which the list can have two between its own."""
+"""Width in columns from which the list has wide gaps."""
 
 _UNITS = {"top1": "%", "top5": "%", "latency_ms": "ms", "params_m": "M", "macs_m": "M"}
 _METRICS = {"top1": "top-1", "top5": "top-5", "latency_ms": "latency", "params_m": "parameters", "macs_m": "MACs"}
@@ -35,19 +37,10 @@ def entry(spec: ArchSpec, cost: Cost) -> dict[str, Any]:
     }
 
 
-def published_top1(spec: ArchSpec) -> float | None:
-    """Return the ImageNet-1k top-1, percent, published with the default weights, else in fp32, else first."""
-    if spec.weights and spec.weights[0].top1 is not None:
-        return spec.weights[0].top1
-    reported = [result for result in spec.reported if result.metric == "top1"]
-    reported.sort(key=lambda result: result.precision == "int8")
-    return reported[0].value if reported else None
-
-
 def listing(entries: Iterable[dict[str, Any]], *, columns: int) -> Table:
-    """Return the list as a table that fits a terminal of 80 `columns` or more."""
+    """Return the list as a table that fits 80 `columns` or more."""
     gap = 1 if columns < _ROOMY else 2
-    table = _table("name", "family", ">px", ">params\nM", ">MACs\nM", ">top-1\n%", "weights", gap=gap)
+    table = screen.table("name", "family", ">px", ">params\nM", ">MACs\nM", ">top-1\n%", "weights", gap=gap)
     for line in entries:
         table.add_row(
             Text(line["name"], style="bold"),
@@ -62,13 +55,13 @@ def listing(entries: Iterable[dict[str, Any]], *, columns: int) -> Table:
 
 
 def details(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: bool = False) -> dict[str, Any]:
-    """Return all that is known of a network: structure, cost, and what others published of it.
+    """Return a network as JSON: definition, cost, and published results and weights.
 
     Args:
-        spec: the definition.
-        cost: of the network.
-        tag: the weights whose preprocessing is meant; the default ones when not said.
-        with_layers: add what every layer is and costs.
+        spec: definition.
+        cost: cost of the network.
+        tag: weights whose preprocessing to show (default: the first entry).
+        with_layers: whether to add every layer with its cost.
     """
     record = spec.model_dump(mode="json", exclude_unset=True)
     published = {key: record.pop(key, None) for key in _METADATA}
@@ -86,7 +79,7 @@ def details(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: 
 
 
 def page(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: bool = False) -> Group:
-    """Return the same as tables."""
+    """Return the same as `details`, as tables."""
     return Group(
         *_headed("Definition", Text(structure(spec))),
         *_headed(f"Cost of one {cost.input_size} x {cost.input_size} image", _cost_table(spec, cost)),
@@ -100,13 +93,13 @@ def page(spec: ArchSpec, cost: Cost, *, tag: str | None = None, with_layers: boo
 
 
 def structure(spec: ArchSpec) -> str:
-    """Return the definition in YAML as its file has it, without what others say of it."""
-    said = spec.model_dump(exclude_unset=True, exclude=set(_METADATA))
-    return arch_file.dump(ArchSpec.model_validate(said)).rstrip()
+    """Return the definition in YAML, without its metadata."""
+    own = spec.model_dump(exclude_unset=True, exclude=set(_METADATA))
+    return arch_file.dump(ArchSpec.model_validate(own)).rstrip()
 
 
 def _preprocess(spec: ArchSpec, tag: str | None) -> PreprocessSpec:
-    """Return what `fbnet_zoo.transforms` does for a name with this tag, or without one."""
+    """Return the preprocessing of `fbnet_zoo.transforms` for a name with this tag, or without one."""
     default = spec.weights[0].tag if spec.weights else None
     return spec.eval_preprocess(tag or default)
 
@@ -152,7 +145,7 @@ def _headed(title: str, body: RenderableType | None) -> Iterator[RenderableType]
 
 
 def _cost_table(spec: ArchSpec, cost: Cost) -> Table:
-    table = _table("part", ">output", ">params", ">MACs", ">activations", ">peak memory\nMB, fp32")
+    table = screen.table("part", ">output", ">params", ">MACs", ">activations", ">peak memory\nMB, fp32")
     shapes = {part: _shape(layer) for part, layer in _last_layers(spec, cost).items()}
     for name, part in cost.by_part().items():
         table.add_row(name, shapes[name], *_numbers(part))
@@ -180,7 +173,7 @@ def _shape(layer: Layer) -> str:
 
 
 def _layer_table(spec: ArchSpec, cost: Cost) -> Table:
-    table = _table("layer", "type", ">output", ">params", ">MACs")
+    table = screen.table("layer", "type", ">output", ">params", ">MACs")
     for layer, counted in _layers(spec, cost):
         table.add_row(layer.name, _kind(layer), _shape(layer), f"{counted.params:,}", f"{counted.macs:,}")
     return table
@@ -197,7 +190,7 @@ def _kind(layer: Layer) -> str:
 def _reported_table(results: tuple[ReportedSpec, ...]) -> Table | None:
     if not results:
         return None
-    table = _table("metric", ">value", "precision", "device", "engine", "published by")
+    table = screen.table("metric", ">value", "precision", "device", "engine", "published by")
     for result in results:
         value = f"{result.value:g} {_UNITS[result.metric]}"
         device, engine = result.device or "", result.engine or ""
@@ -208,7 +201,7 @@ def _reported_table(results: tuple[ReportedSpec, ...]) -> Table | None:
 def _weights_table(entries: tuple[WeightsSpec, ...]) -> RenderableType:
     if not entries:
         return Text("none published")
-    table = _table("tag", ">top-1 %", ">top-5 %", "licence", "layout")
+    table = screen.table("tag", ">top-1 %", ">top-5 %", "license", "layout")
     for weights in entries:
         top1, top5 = _percent(weights.top1), _percent(weights.top5)
         table.add_row(Text(weights.tag, style="bold"), top1, top5, weights.license, weights.layout)
@@ -216,7 +209,7 @@ def _weights_table(entries: tuple[WeightsSpec, ...]) -> RenderableType:
 
 
 def _facts(weights: WeightsSpec) -> Iterator[Text]:
-    """Yield what the table has no column for, one line each."""
+    """Yield the facts that have no column in the table, one line each."""
     yield _line(f"{weights.tag}  {weights.source}")
     if weights.size is not None:
         yield Text(f"{weights.tag}  {weights.size:,} bytes")
@@ -229,12 +222,12 @@ def _facts(weights: WeightsSpec) -> Iterator[Text]:
 
 
 def _recipe(preprocess: PreprocessSpec) -> str:
-    resize = f"shorter side to {preprocess.resize} px ({preprocess.interpolation}), centre {preprocess.crop} px"
+    resize = f"shorter side to {preprocess.resize} px ({preprocess.interpolation}), center {preprocess.crop} px"
     return f"{resize}, {preprocess.order}, mean {preprocess.mean}, std {preprocess.std}"
 
 
 def _line(text: str) -> Text:
-    """Return a line that is never broken, so that an address in it can be clicked and copied."""
+    """Return a line that is never wrapped, so that a URL in it can be clicked and copied."""
     return Text(text, no_wrap=True, overflow="ignore")
 
 
@@ -258,14 +251,6 @@ def _origin(spec: ArchSpec, preprocess: PreprocessSpec) -> Table:
     if spec.reconstruction:
         table.add_row("", "a reconstruction from secondary sources, not read from a release")
     table.add_row("images", _recipe(preprocess))
-    return table
-
-
-def _table(*headers: str, gap: int = 2) -> Table:
-    """Return an empty table; `>` in front of a header aligns its column to the right."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
-    for header in headers:
-        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
     return table
 
 

@@ -1,4 +1,4 @@
-"""`fbnet-zoo space`: search spaces, what they leave open, and networks of them."""
+"""`fbnet-zoo space`: list, show and sample search spaces."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,17 +25,15 @@ def _complete_space(incomplete: str) -> list[str]:
 
 SpaceName = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME", help="A search space, or the path of its YAML file.", autocompletion=_complete_space
-    ),
+    typer.Argument(metavar="NAME", help="search space, or path of its YAML file", autocompletion=_complete_space),
 ]
-SampleSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Which network.")]
-Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the definition: a .yaml file.")]
+SampleSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="seed of the random choices")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="write the definition to this .yaml file")]
 
 
 @app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """Search spaces: what they leave open, and networks of them."""
+    """List, show and sample search spaces."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -47,7 +45,7 @@ def list_(as_json: options.Json = False, verbose: options.Verbose = False) -> No
     if as_json:
         screen.show_json({"spaces": [_entry(space) for space in spaces]})
         return
-    table = _table("name", "family", "px", ">layers", ">networks")
+    table = screen.table("name", "family", "px", ">layers", ">networks")
     for space in spaces:
         sizes = words(space.spec.input_size)
         count = f"{space.size():.2e}"
@@ -57,12 +55,16 @@ def list_(as_json: options.Json = False, verbose: options.Verbose = False) -> No
 
 @app.command("show", epilog=options.examples("space show fbnet", "space show my_space.yaml --json"))
 def show_(name: SpaceName, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """Show what each layer of a search space chooses from."""
+    """Show the options of each layer of a search space."""
+    from fbnet_zoo.space.encoding import Encoding
+
     space = load_space(name)
     if as_json:
         layers = [{"name": layer.name, "choices": layer.size(), "offer": layer.offer()} for layer in space.layers]
         definition = space.spec.model_dump(mode="json", exclude_unset=True)
-        screen.show_json({**_entry(space), "layers": layers, "operators": len(space.operators()), "space": definition})
+        decisions = [decision.model_dump(mode="json") for decision in Encoding(space).decisions]
+        about = {**_entry(space), "layers": layers, "decisions": decisions, "operators": len(space.operators())}
+        screen.show_json({**about, "space": definition})
     else:
         screen.show(_page(space))
 
@@ -78,15 +80,15 @@ def sample_(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Draw a random network of a search space, the same for the same seed; its definition can be built."""
+    """Print or write the definition of a random network of a search space."""
     if out is not None and out.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"{out} is no name for a definition; expected a .yaml or .yml file")
+        raise InputError(f"--out cannot be {out}; expected a .yaml or .yml file")
     space = load_space(name)
     choices = space.sample(seed)
     arch = space.decode(choices)
     if out is not None:
         arch_file.save(arch, out)
-        screen.say("note", f"{arch.name} is in {out}: {choices}", "cyan")
+        screen.say("note", f"wrote {arch.name} to {out}: {choices}", "cyan")
     if as_json:
         costs = cost(arch)
         counts = {"params": costs.params, "macs": costs.macs, "input_size": costs.input_size}
@@ -102,13 +104,13 @@ def _entry(space: Space) -> dict[str, Any]:
         "family": space.spec.family,
         "summary": space.spec.summary,
         "input_sizes": list(space.spec.input_size),
-        "size": str(space.size()),  # JSON's numbers would lose digits
+        "size": str(space.size()),  # as a JSON number it would lose digits
     }
 
 
 def _page(space: Space) -> Group:
     spec = space.spec
-    table = _table("layer", "choose from", "channels", ">choices")
+    table = screen.table("layer", "choose from", "channels", ">choices")
     table.add_row("stem", "", words(spec.stem.out_channels), str(len(spec.stem.out_channels)))
     for layer in space.layers:
         options = layer.options().items()
@@ -124,11 +126,3 @@ def _page(space: Space) -> Group:
     for value in spec.recipe:
         facts.add_row("recipe", f"{value.name}: {words(value.values)}")
     return Group(Text(spec.summary), facts, Text(), table, *(Text(f"- {sentence}") for sentence in spec.deviations))
-
-
-def _table(*headers: str) -> Table:
-    """Return an empty table; `>` in front of a header aligns its column to the right."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for header in headers:
-        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
-    return table

@@ -1,4 +1,4 @@
-"""`fbnet-zoo train`: train a network of the zoo on a data set, from scratch or from weights."""
+"""`fbnet-zoo train`: train a network on a data set, from scratch or from weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,27 +26,28 @@ AUTO = "auto"
 Data = Annotated[
     str,
     typer.Option(
-        metavar="D", help="digits, digits_cluttered, cifar10, cifar100, or a folder of train/ and val/ or of classes."
+        metavar="D", help="digits, digits_cluttered, cifar10, cifar100, or a folder of train/ and val/ or of classes"
     ),
 ]
-DataRoot = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds CIFAR.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR into --data-root where it is missing.")]
+DataRoot = Annotated[Path | None, typer.Option(metavar="DIR", help="folder that holds CIFAR")]
+Download = Annotated[bool, typer.Option("--download", help="download CIFAR to --data-root if it is missing")]
 Out = Annotated[
-    Path | None, typer.Option(metavar="RUN", help="Folder of the run; runs/NAME_DATA if not said.", show_default=False)
+    Path | None, typer.Option(metavar="RUN", help="folder of the run (default: runs/NAME_DATA)", show_default=False)
 ]
-Epochs = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Passes over the images; the recipe's if not said.")
-]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="What else is trained how, as YAML.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", min=1, help="training epochs (default: the recipe's)")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="training recipe (YAML)")]
+Resume = Annotated[bool, typer.Option("--resume", help="resume the run in the folder")]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="auto|TAG|PATH", help="Start from these; auto is the default ones. From scratch if not said."),
+    typer.Option(
+        metavar="auto|TAG|PATH",
+        help="weights to start from; auto: the definition's first entry (default: from scratch)",
+    ),
 ]
-Qat = Annotated[
-    bool, typer.Option("--qat", help="Fine-tune with simulated 8-bit arithmetic, so that the weights bear int8.")
+Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="random seed of the training (default: the recipe's)")
 ]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the training; else the recipe's.")]
 
 
 def command(  # noqa: PLR0913 - one per option
@@ -65,7 +66,7 @@ def command(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a network on a data set, from scratch or from weights; an interrupted run can be resumed."""
+    """Train a network on a data set, from scratch or from weights."""
     predict.check_device(device)
     spec, pretrained = _source(name, weights)
     dataset = open_data(data, data_root, download=download)
@@ -74,7 +75,6 @@ def command(  # noqa: PLR0913 - one per option
     with quiet():
         from fbnet_zoo.train import train
     with screen.steps(spec.name, chosen.epochs) as step:
-        progress = _told(step, chosen.epochs)
         trained = train(
             name,
             dataset,
@@ -84,7 +84,7 @@ def command(  # noqa: PLR0913 - one per option
             qat=qat,
             resume=resume,
             device=device,
-            progress=progress,
+            progress=_reporter(step, chosen.epochs),
         )
     record = _record(spec.name, dataset, trained)
     if as_json:
@@ -94,29 +94,29 @@ def command(  # noqa: PLR0913 - one per option
 
 
 def open_data(name: str, root: Path | None, *, download: bool) -> "ImageDataset":
-    """Return the data set of `--data`."""
+    """Return the data set that `--data` names."""
     with quiet():
         from fbnet_zoo.datasets import open_dataset
     return open_dataset(name, root=root, download=download)
 
 
 def _source(name: str, weights: str | None) -> tuple[ArchSpec, bool | str]:
-    """Return the definition, and where its training starts as `create` takes it."""
+    """Return the definition, and the `pretrained` argument of `create`."""
     spec, tag = registry.resolve(name)
     if weights is None or (weights == network.NO_WEIGHTS and tag is None):
         return spec, False
     if weights == network.NO_WEIGHTS:
-        raise InputError(f"{name} names weights, and --weights says none; say one of the two")
+        raise InputError(f"{name} already names weights, but --weights is none; give one of the two")
     return spec, True if weights == AUTO else weights
 
 
-def recipe_for(kind: str, path: Path | None, said: dict[str, Any], *, qat: bool) -> "Recipe":
-    """Return the recipe of `--recipe` or of the kind of data, with what was said before the file."""
+def recipe_for(kind: str, path: Path | None, overrides: dict[str, Any], *, qat: bool) -> "Recipe":
+    """Return the recipe of `--recipe`, or of the kind of data, updated with the other options."""
     from fbnet_zoo.train import default_recipe, load_recipe, qat_recipe
 
     base = qat_recipe(kind) if qat else default_recipe(kind)
     recipe = load_recipe(path, base) if path else base
-    return recipe.model_copy(update={key: value for key, value in said.items() if value is not None})
+    return recipe.model_copy(update={key: value for key, value in overrides.items() if value is not None})
 
 
 def _record(name: str, dataset: "ImageDataset", trained: "Trained") -> dict[str, Any]:
@@ -135,9 +135,9 @@ def _record(name: str, dataset: "ImageDataset", trained: "Trained") -> dict[str,
     }
 
 
-def _told(step: Callable[[str], None], epochs: int) -> "Callable[[EpochMetrics], None]":
-    def tell(metrics: "EpochMetrics") -> None:
-        top1 = "" if metrics.top1 is None else f", held out {metrics.top1:.2f} %"
+def _reporter(step: Callable[[str], None], epochs: int) -> "Callable[[EpochMetrics], None]":
+    def report(metrics: "EpochMetrics") -> None:
+        top1 = "" if metrics.top1 is None else f", top-1 {metrics.top1:.2f} %"
         step(f"epoch {metrics.epoch} of {epochs}: loss {metrics.loss:.3f}{top1}")
 
-    return tell
+    return report

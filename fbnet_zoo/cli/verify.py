@@ -1,4 +1,4 @@
-"""`fbnet-zoo verify`: whether a bundle is still what was made."""
+"""`fbnet-zoo verify`: check that a bundle is intact."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 EPILOG = options.examples("verify build/fbnet_b", "verify build/fbnet_b --json")
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that deploy made.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder that deploy made")]
 
 
 def command(folder: Folder, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """Check every digest of a bundle, and that its networks still compute what the PyTorch model computes."""
+    """Check the digests of a bundle, and that its networks compute what the PyTorch model computes."""
     from fbnet_zoo.deploy.verify import count_steps, verify
 
     with screen.steps(folder.name, count_steps(folder)) as progress:
@@ -37,8 +37,8 @@ def command(folder: Folder, as_json: options.Json = False, verbose: options.Verb
 
 
 def _table(findings: "Iterable[FileCheck]") -> Table:
-    """Return the networks that were run, and whatever is wrong."""
-    lines = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    """Return the networks that were run, and the problems."""
+    lines = Table.grid(padding=(0, 2))
     for finding in findings:
         if finding.problem:
             lines.add_row(finding.path, Text("failed", style="bold red"))

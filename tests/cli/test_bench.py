@@ -151,10 +151,10 @@ class TestRun:
     @pytest.mark.parametrize(
         ("words", "text"),
         [
-            (("no.onnx",), "no.onnx: there is no such file; fbnet-zoo convert writes one"),
+            (("no.onnx",), "no.onnx: no such file; fbnet-zoo convert writes one"),
             (("fbnet_bb",), "did you mean 'fbnet_b"),
             (("no.onnx", "--to", "onnx"), "--to, --precision and --weights are for networks"),
-            (("no.onnx", "--resume"), "--resume goes on with the measurements of a file; name it with --out"),
+            (("no.onnx", "--resume"), "--resume needs the file with the earlier measurements; name it with --out"),
             (("no.onnx", "--device", "hots"), "there is no device 'hots'; did you mean 'host'"),
             ((TINY, "--weights", "none", "--to", "onix"), "there is no target 'onix'; did you mean 'onnx'"),
         ],
@@ -175,14 +175,14 @@ class TestRun:
             (tmp_path / path.name).write_bytes(path.read_bytes())
         with (tmp_path / original.name).open("ab") as file:
             file.write(b"!")
-        assert "not the file that its manifest tells of" in error(bench("run", tmp_path / original.name))
+        assert "does not match its manifest" in error(bench("run", tmp_path / original.name))
 
     def test_file_without_manifest(self, tiny_files: Files, tmp_path: Path) -> None:
         path = tmp_path / "mine.onnx"
         path.write_bytes(tiny_files["onnx"].path.read_bytes())
         result = bench("run", path, *QUICK, "--json")
         assert read_json(result)["results"][0]["model"] == "mine"
-        assert "has no manifest, so its precision is not known" in result.stderr
+        assert "has no manifest, so its precision is unknown" in result.stderr
 
 
 class TestProfile:
@@ -268,12 +268,12 @@ class TestCompare:
         result = bench("compare", "fbnet_c:executorch:fp32", "fbnet_c:executorch:int8", "--store", path, "--json")
         (found,) = read_json(result)["comparisons"]
         assert found["ratio"] == pytest.approx(0.5)
-        assert "1 measurements of an earlier file are left out" in result.stderr
+        assert "skipped 1 measurements of an earlier file" in result.stderr
 
     @pytest.mark.parametrize(
         ("selection", "text"),
         [
-            ("fbnet_c", "'fbnet_c' means several in {store}: say which one of fbnet_c:executorch:fp32, fbnet_c:execut"),
+            ("fbnet_c", "'fbnet_c' matches several in {store}; choose one of fbnet_c:executorch:fp32, fbnet_c:execut"),
             ("fbnet_c:executorch:int4", "did you mean 'fbnet_c:executorch:"),
             ("resnet50", "{store} has no measurements of 'resnet50', MODEL:TARGET:PRECISION; it has fbnet_c:exec"),
         ],
@@ -293,7 +293,7 @@ class TestCompare:
         ("words", "text"),
         [
             (("fbnet_b", "fbnet_c"), "are neither two files nor two stores; name the store of selections with --store"),
-            (("no.onnx", "no.pte"), "no.onnx: there is no such file"),
+            (("no.onnx", "no.pte"), "no.onnx: no such file"),
             (("no.jsonl", "no.jsonl"), "no.jsonl: cannot be read"),
         ],
     )

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,11 @@ from typer.testing import CliRunner, Result
 
 from fbnet_zoo import create, get_spec, list_models, register, registry, transforms
 from fbnet_zoo.cli import convert
-from fbnet_zoo.cli.app import app
+from fbnet_zoo.cli.app import ORDER, app
+from fbnet_zoo.cli.parameters import spread
+from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.manifest import Manifest
+from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.data import load_batch, photographs
 from fbnet_zoo.spec import WeightsSpec
 from fbnet_zoo.weights.loading import randomize, save
@@ -67,6 +73,14 @@ def command(*words: object, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+class TestHelp:
+    def test_every_command_has_its_place(self) -> None:
+        page = run("--help").stdout
+        places = [re.search(rf"^\W+{name} ", page, re.MULTILINE) for name in ORDER if name != "lint"]
+        assert [place and place.start() for place in places] == sorted(place.start() for place in places if place)
+        assert "lint" in page
+
+
 class TestList:
     def test_table_has_every_network(self) -> None:
         result = run("list")
@@ -101,7 +115,7 @@ class TestList:
     def test_nothing_fits(self) -> None:
         result = run("list", "no_such_*")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr.startswith("note: no network fits")
+        assert result.stderr.startswith("note: no network matches")
         assert read_json(run("list", "no_such_*", "--json")) == {"models": []}
 
 
@@ -170,12 +184,12 @@ class TestShow:
             assert read_json(run("show", name, "--json"))["preprocess"]["crop"] == crop
             assert transforms(name)(Image.new("RGB", (64, 64))).shape == (3, crop, crop)
             origin = run("show", name).stdout.partition("Origin\n")[2]
-            assert f"centre {crop} px" in origin
+            assert f"center {crop} px" in origin
         text = run("show", "tiny").stdout
         assert "one  1,234,567 bytes" in text
         assert f"one  sha256 {'c0ffee42' * 8}\n" in text
-        assert "one  images: shorter side to 40 px (bicubic), centre 36 px" in text
-        assert "two  images: shorter side to 50 px (bilinear), centre 48 px" in text
+        assert "one  images: shorter side to 40 px (bicubic), center 36 px" in text
+        assert "two  images: shorter side to 50 px (bilinear), center 48 px" in text
 
 
 class TestPredict:
@@ -248,7 +262,7 @@ class TestTargets:
     def test_spellings(self, spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[convert.Request] = []
 
-        def run_nothing(request: convert.Request) -> list[dict[str, Any]]:
+        def run_nothing(request: convert.Request, values: Mapping[str, Any]) -> list[dict[str, Any]]:
             asked.append(request)
             return []
 
@@ -259,9 +273,13 @@ class TestTargets:
     def test_no_network_is_taken_for_a_target(self) -> None:
         for name in list_models():
             for word in (name, *get_spec(name).aliases):
-                assert convert.spread(["--to", "onnx", word], "--to") == ["--to", "onnx", word]
+                assert spread(["--to", "onnx", word], {"--to": TARGETS}) == ["--to", "onnx", word]
 
-    def test_misspelt_second_target(self, tiny: Path, tmp_path: Path) -> None:
+    def test_every_option_of_a_conversion_is_offered(self) -> None:
+        offered = {field.name for field in fields(convert.Options)}
+        assert offered == {field.name for field in fields(ConvertOptions)} - {"labels", "verbose"}
+
+    def test_misspelled_second_target(self, tiny: Path, tmp_path: Path) -> None:
         result = run("convert", tiny, "--to", "onnx", "exectorch", "--out", tmp_path / "out")
         assert result.exit_code == 2
         assert result.stderr == "error: there is no target 'exectorch'; did you mean 'executorch'?\n"
@@ -400,11 +418,11 @@ MISTAKES = [
     pytest.param(["list", "--jsn"], "No such option: --jsn", id="option"),
     pytest.param(["lst"], "No such command 'lst'", id="command"),
     pytest.param(["predict", "fbnet_b"], "Missing argument 'IMAGE'; see 'fbnet-zoo predict --help'", id="missing"),
-    pytest.param(["predict", "fbnet_b", PHOTOGRAPH, "--seed", "1"], "--seed draws random weights", id="seed"),
+    pytest.param(["predict", "fbnet_b", PHOTOGRAPH, "--seed", "1"], "--seed is the seed of random weights", id="seed"),
     pytest.param(
-        ["predict", "fbnet_dse", PHOTOGRAPH], "or take random weights: --weights none --seed 0", id="unpublished"
+        ["predict", "fbnet_dse", PHOTOGRAPH], "or use random weights: --weights none --seed 0", id="unpublished"
     ),
-    pytest.param(["predict", "fbnet_b.fb_in1k", PHOTOGRAPH, "--weights", "b"], "say one of the two", id="two-tags"),
+    pytest.param(["predict", "fbnet_b.fb_in1k", PHOTOGRAPH, "--weights", "b"], "give one of the two", id="two-tags"),
     pytest.param(
         ["predict", "fbnet_b", "--weights", "b.pth", PHOTOGRAPH, "a.jpg", "."],
         "a.jpg, .: no such file; expected paths of image files",  # said before b.pth is looked for
@@ -453,7 +471,7 @@ class TestErrors:
         done = command("predict", "fbnetv3_b_timm", photographs()[0], **offline)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("error: hf://timm/fbnetv3_b.ra2_in1k ")
-        assert done.stderr.endswith("or take random weights: --weights none --seed 0\n")
+        assert done.stderr.endswith("or use random weights: --weights none --seed 0\n")
 
     def test_defect_is_one_line_too(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: Any, **__: Any) -> None:
@@ -462,9 +480,7 @@ class TestErrors:
         monkeypatch.setattr("fbnet_zoo.cli.app.cost", broken)
         result = run("show", tiny)
         assert result.exit_code == 1
-        assert result.stderr == (
-            "error: unexpected RuntimeError: out of order; this is a defect, --verbose shows where\n"
-        )
+        assert result.stderr == ("error: unexpected RuntimeError: out of order; this is a bug; --verbose shows where\n")
 
     def test_interrupt(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: Any, **__: Any) -> None:

@@ -111,10 +111,10 @@ def test_predictor() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--column", "pixel3"), "if it is said by its choices, name the search space: --space"),
+        (("--column", "pixel3"), "if it is written as choices, name the search space: --space"),
         (("--column", "pixel3", "--space", "fbnet_96"), "no search space is named"),
-        (("--column", "pixel3", "--space", "digits_tiny"), "are no choices of digits_tiny; expected"),
-        (("--column", "pixel3", "--space", "fbnetv2_f"), "digits cannot say it"),
+        (("--column", "pixel3", "--space", "digits_tiny"), "does not match digits_tiny; expected"),
+        (("--column", "pixel3", "--space", "fbnetv2_f"), "so digits cannot express them"),
         (("--column", "pixl3"), "there is no column 'pixl3'; did you mean 'pixel3'?"),
     ],
 )
@@ -125,4 +125,4 @@ def test_networks_that_are_not_understood(words: tuple[str, ...], problem: str) 
 
 
 def test_a_correction_needs_networks(tmp_path: Path) -> None:
-    assert "name the networks too" in run("validate", "pixel3", "--out", tmp_path / "x.json").stderr
+    assert "add --networks" in run("validate", "pixel3", "--out", tmp_path / "x.json").stderr

@@ -88,7 +88,7 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
         ((), "nothing says what a network may cost; give --target-latency with --lut"),
         (("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one: --lut"),
         (("--limit", "mac=3M"), "--limit cannot be 'mac=3M'; did you mean 'macs'?"),
-        (("--limit", "macs=-3"), "'-3' is no quantity above 0; expected a number, such as 300M"),
+        (("--limit", "macs=-3"), "'-3' is not a positive quantity; expected a number, such as 300M"),
         (("--limit", "macs=1k"), "no network of the space keeps its macs at 1000 MACs: the least is"),
         (("--penalty", "none", "--alpha", 2), "--penalty none has no alpha; take it out"),
         (("--penalty-metric", "joules"), "the penalty is on 'joules', which is not measured; expected macs or params"),

@@ -53,6 +53,10 @@ class TestCommand:
         assert [layer["choices"] for layer in shown["layers"]] == [6] * 7
         assert shown["operators"] == len(load_space("digits_tiny").operators())
         assert shown["space"]["name"] == "digits_tiny"
+        assert shown["decisions"][1] == {
+            "name": "stages.4.0",
+            "options": ["k3_e1", "k3_e3", "k3_e6", "k5_e3", "k5_e6", "skip"],
+        }
 
     def test_sample_prints_a_definition(self) -> None:
         space = load_space("fbnet")
@@ -69,13 +73,13 @@ class TestCommand:
         assert load_space("digits_tiny").encode(model.spec) == choices
         quiet = run("sample", "digits_tiny", "--out", path)
         assert quiet.stdout == ""
-        assert "is in" in quiet.stderr
+        assert "wrote digits_tiny_" in quiet.stderr
 
     @pytest.mark.parametrize(
         ("words", "error"),
         [
             (["show", "fbmet"], "error: no search space is named 'fbmet'; did you mean 'fbnet'?\n"),
-            (["sample", "fbnet", "--out", "a.txt"], "error: a.txt is no name for a definition; expected a .yaml or "),
+            (["sample", "fbnet", "--out", "a.txt"], "error: --out cannot be a.txt; expected a .yaml or "),
             (["show", "none.yaml"], "error: cannot read none.yaml: No such file or directory"),
         ],
     )

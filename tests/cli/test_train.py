@@ -86,7 +86,7 @@ def test_weights_of_other_classes_are_refused(tiny: Path, tmp_path: Path) -> Non
     save(create(tiny, num_classes=4), tmp_path / "four.safetensors")
     result = run("eval", tiny, "--data", "digits", "--weights", tmp_path / "four.safetensors")
     assert result.exit_code == 2
-    assert "have 4 classes, digits has 10; give weights that were trained on it" in result.stderr
+    assert "have 4 classes, but digits has 10; give weights trained on it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_wrong_use_is_one_line(tiny: Path, words: tuple[str, ...], problem: str)
 def test_name_with_a_tag_starts_from_it(tiny: Path) -> None:
     result = run("train", "fbnet_b.fb_in1k", "--weights", "none", "--data", "digits")
     assert result.exit_code == 2
-    assert "names weights, and --weights says none; say one of the two" in result.stderr
+    assert "already names weights, but --weights is none; give one of the two" in result.stderr

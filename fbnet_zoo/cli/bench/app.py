@@ -1,4 +1,4 @@
-"""`fbnet-zoo bench`: how fast converted files are, which operators take the time, which of two files is faster."""
+"""`fbnet-zoo bench`: the latency of converted files, by file and by operator, and comparisons of files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,131 +9,77 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
 
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.cli import convert, options, screen
+from fbnet_zoo.cli import options, screen
 from fbnet_zoo.cli.bench import compare, models, profile, run
+from fbnet_zoo.cli.parameters import from_records, several
 from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import InputError
 
-_RUNS, _WARMUP, _PAIRS = 20, 3, 10
-
 Words = Annotated[
-    list[str], typer.Argument(metavar="FILE|NAME...", help="Converted files, or networks to be converted first.")
+    list[str], typer.Argument(metavar="FILE|NAME...", help="converted files, or networks to convert first")
 ]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A converted file, or a trace: .etdp, or JSON.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="a converted file, or a trace (.etdp or JSON)")]
 Side = Annotated[
-    str, typer.Argument(metavar="A|B", help="A file, a store (.jsonl), or MODEL:TARGET:PRECISION in --store.")
-]
-To = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TARGET...", help="Formats of networks: those of convert, or torch; what suits the device."),
-]
-Precisions = Annotated[
-    list[str] | None, typer.Option("--precision", metavar="P...", help="Of networks; fp32 if not said.")
+    str, typer.Argument(metavar="A|B", help="a file, a store (.jsonl), or MODEL:TARGET:PRECISION in --store")
 ]
 Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="host; android, android:SERIAL or, for run, android:all; ios or mac, also with units: mac:cpu_and_ne.",
+        help="host; android, android:SERIAL or, for run, android:all; ios or mac, with compute units: mac:cpu_and_ne",
     ),
 ]
-Runner = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="ExecuTorch's executor_runner for Android; else what FBNET_ZOO_RUNNER names."),
-]
-Runs = Annotated[int, typer.Option(metavar="N", min=1, help="Runs that count, in each process.")]
-Warmup = Annotated[int, typer.Option(metavar="N", min=1, help="Runs before them.")]
-Threads = Annotated[int, typer.Option(metavar="N", min=1, help="Threads, each bound to a core where possible.")]
-Repeat = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help=f"Processes for each file; {run.SEVERAL} if there are several files, else 1."
-    ),
-]
-Pairs = Annotated[int, typer.Option(metavar="N", help="Processes for each of two files, in turn.")]
-Store = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Add every measurement to this file, JSON lines.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Leave out what the file of --out has already.")]
 Minibench = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write the results as ExecuTorch's Android app does.")
+    Path | None, typer.Option(metavar="FILE", help="also write the results in the format of ExecuTorch's Android app")
 ]
-Keep = Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the files that networks are converted to.")]
-ProfileOut = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the profile as JSON.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows it.")]
-Top = Annotated[int | None, typer.Option(metavar="K", min=1, help="Only the K slowest operators.")]
-CompareStore = Annotated[
-    Path | None, typer.Option("--store", metavar="FILE", help="Where selections are from, and measurements go to.")
-]
+ProfileOut = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="write the profile as JSON")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="write the profile as a page")]
+Top = Annotated[int | None, typer.Option(metavar="K", min=1, help="only the K slowest operators")]
 
 app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """How fast converted files are, which operators take the time, which of two files is faster."""
+    """Measure, profile and compare converted files."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-class _RunCommand(TyperCommand):
-    """Lets several values follow one `--to` and one `--precision`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spread = convert.spread(args, "--to")
-        return super().parse_args(ctx, convert.spread(spread, "--precision", get_args(Precision).__contains__))
-
-
 @app.command(
     "run",
-    cls=_RunCommand,
+    cls=several(to=[*TARGETS, models.TORCH], precision=get_args(Precision)),
     epilog=options.examples(
         "bench run build/fbnet_b.onnx build/fbnet_b.pte --out results.jsonl",
         "bench run fbnet_b --weights none --to onnx executorch torch",
         "bench run fbnet_b.pte --device android:all --runner executor_runner --out phones.jsonl --resume",
     ),
 )
-def run_(  # noqa: PLR0913 - one per option
+@from_records
+def run_(
     words: Words,
-    to: To = None,
-    precision: Precisions = None,
-    weights: options.Weights = None,
-    seed: options.Seed = None,
-    keep: Keep = None,
+    conversion: models.Conversion,
+    settings: run.Settings,
     device: Device = "host",
-    runner: Runner = None,
-    runs: Runs = _RUNS,
-    warmup: Warmup = _WARMUP,
-    threads: Threads = 1,
-    repeat: Repeat = None,
-    out: Store = None,
-    resume: Resume = False,
+    runner: options.Runner = None,
     minibench: Minibench = None,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Measure files, several in turn, each time in a process of its own."""
-    if resume and out is None:
-        raise InputError("--resume goes on with the measurements of a file; name it with --out")
-    settings = run.Settings(runs=runs, warmup=warmup, threads=threads, repeat=repeat, store=out, resume=resume)
-    with _folder(keep) as folder, ExitStack() as stack:
+    """Measure files in turn, each time in a new process."""
+    if settings.resume and settings.out is None:
+        raise InputError("--resume needs the file with the earlier measurements; name it with --out")
+    with _folder(conversion.keep) as folder, ExitStack() as stack:
         devices = _devices(device, runner, stack)
-        conversion = models.Conversion(
-            to=convert.split(to or ()),
-            precisions=convert.split(precision or ()),
-            weights=weights,
-            seed=seed,
-            out=folder,
-        )
-        found = models.find_models(words, conversion, device=device)
+        found = models.find_models(words, conversion, device=device, folder=folder)
         outcome = run.measure(devices, found.models, settings)
     failures = [*found.failures, *run.failures(outcome)]
     if minibench:
         _write_minibench(outcome, minibench)
-    _show_run(outcome, failures, out=out, as_json=as_json)
+    _show_run(outcome, failures, out=settings.out, as_json=as_json)
     raise typer.Exit(int(bool(failures)))
 
 
@@ -182,16 +128,16 @@ def _show_run(outcome: run.Outcome, failures: list[dict[str, Any]], *, out: Path
 def profile_(  # noqa: PLR0913 - one per option
     file: File,
     device: Device = "host",
-    runner: Runner = None,
-    runs: Runs = _RUNS,
-    threads: Threads = 1,
+    runner: options.Runner = None,
+    runs: options.Runs = compare.RUNS,
+    threads: options.Threads = 1,
     top: Top = None,
     out: ProfileOut = None,
     html: Html = None,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show how long each operator takes, and how much of that is outside of a delegate."""
+    """Show the time of each operator, and the share outside the delegate."""
     from fbnet_zoo.benchmarks.devices.discovery import open_device
 
     if profile.is_trace(file):
@@ -219,32 +165,28 @@ def profile_(  # noqa: PLR0913 - one per option
         "bench compare build/fbnet_b.onnx build/fbnet_b.pte --pairs 20",
     ),
 )
-def compare_(  # noqa: PLR0913 - one per option
+@from_records
+def compare_(
     a: Side,
     b: Side,
-    store: CompareStore = None,
+    settings: compare.Settings,
     device: Device = "host",
-    runner: Runner = None,
-    runs: Runs = _RUNS,
-    warmup: Warmup = _WARMUP,
-    threads: Threads = 1,
-    pairs: Pairs = _PAIRS,
+    runner: options.Runner = None,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Tell which of two is faster, with a 95 % interval: stored measurements, or files that are measured in turn."""
+    """Compare stored measurements, or files measured in turn: ratio of latencies with a 95 % interval."""
     if compare.is_store(a) and compare.is_store(b):
         compared = compare.of_stores(Path(a), Path(b))
     elif models.is_file(a) and models.is_file(b):
         from fbnet_zoo.benchmarks.devices.discovery import open_device
 
-        settings = compare.Settings(runs=runs, warmup=warmup, threads=threads, pairs=pairs, store=store)
         files = models.from_file(Path(a), device), models.from_file(Path(b), device)
         compared = [compare.of_files(*files, open_device(device, runner=runner), settings)]
-    elif store is None:
+    elif settings.store is None:
         raise InputError(f"{a} and {b} are neither two files nor two stores; name the store of selections with --store")
     else:
-        compared = [compare.of_selections(a, b, store)]
+        compared = [compare.of_selections(a, b, settings.store)]
     if as_json:
         screen.show_json({"comparisons": compared})
     else:
@@ -252,8 +194,8 @@ def compare_(  # noqa: PLR0913 - one per option
 
 
 @app.command("devices", epilog=options.examples("bench devices", "bench devices --runner executor_runner --json"))
-def devices_(runner: Runner = None, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """Say what can be measured on, and what is missing where that is not so."""
+def devices_(runner: options.Runner = None, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
+    """List the devices to measure on, and what the others lack."""
     from dataclasses import asdict
 
     from fbnet_zoo.benchmarks.devices.discovery import survey
@@ -262,7 +204,7 @@ def devices_(runner: Runner = None, as_json: options.Json = False, verbose: opti
     if as_json:
         screen.show_json({"devices": [asdict(finding) for finding in findings]})
         return
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, 2))
     for finding in findings:
         ready = Text("ready", style="green") if finding.usable else Text("missing", style="yellow")
         table.add_row(Text(finding.name, style="bold"), ready, finding.about)

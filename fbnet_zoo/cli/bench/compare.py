@@ -1,31 +1,47 @@
-"""What `fbnet-zoo bench compare` does: which of two is faster, and whether that was shown."""
+"""`fbnet-zoo bench compare`: the ratio of two latencies, with an interval."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.text import Text
 
-from fbnet_zoo.cli import screen
+from fbnet_zoo.cli import options, screen
 from fbnet_zoo.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device, Measurement, ModelFile
 
 STORE_SUFFIX = ".jsonl"
+RUNS = 20
 _PARTS = ("model", "target", "precision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How two files are measured: in `pairs` processes each, in turn; see `bench_run.Settings`."""
+class Timing:
+    """How to time a file.
 
-    runs: int
-    warmup: int
-    threads: int
-    pairs: int
-    store: Path | None
+    Attributes:
+        runs: number of timed runs in each process.
+        warmup: number of warm-up runs in each process.
+        threads: number of threads.
+    """
+
+    runs: options.Runs = RUNS
+    warmup: Annotated[int, typer.Option(metavar="N", min=1, help="number of warm-up runs in each process")] = 3
+    threads: options.Threads = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Timing):
+    """How to measure two files, in `pairs` processes each, in turn."""
+
+    pairs: Annotated[int, typer.Option(metavar="N", help="number of processes for each of two files, in turn")] = 10
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="file of the selections, and of new measurements (JSON lines)")
+    ] = None
 
 
 def grouped(measurements: "Iterable[Measurement]") -> "dict[tuple[object, ...], list[Measurement]]":
@@ -38,22 +54,22 @@ def grouped(measurements: "Iterable[Measurement]") -> "dict[tuple[object, ...], 
 
 
 def is_store(word: str) -> bool:
-    """Tell whether a word names a store of measurements."""
+    """Return whether a word names a store of measurements."""
     return Path(word).suffix == STORE_SUFFIX
 
 
 def of_stores(a: Path, b: Path) -> list[dict[str, Any]]:
-    """Compare what two stores have of the same network, format, precision and number of threads.
+    """Compare two stores where they have the same network, format, precision and number of threads.
 
     Raises:
-        InputError: a store cannot be read, or they have nothing in common.
+        InputError: a store cannot be read, or the stores have nothing in common.
     """
     from fbnet_zoo.benchmarks import store
 
     first, second = (_by_kind(store.read(path)) for path in (a, b))
     shared = [kind for kind in first if kind in second]
     if not shared:
-        raise InputError(f"{a} and {b} have no network in common that was measured on one device in one format")
+        raise InputError(f"{a} and {b} have no network in common in the same format and precision on the same device")
     return [record(first[kind], second[kind], labels=(_label(kind, a), _label(kind, b))) for kind in shared]
 
 
@@ -73,7 +89,7 @@ def of_selections(a: str, b: str, path: Path) -> dict[str, Any]:
     """Compare two selections of a store, such as `fbnet_b:onnx:int8`; parts at the end may be left out.
 
     Raises:
-        InputError: the store cannot be read, or a selection is empty or of several files.
+        InputError: the store cannot be read, or a selection is empty or matches several files.
     """
     from fbnet_zoo.benchmarks import store
 
@@ -89,7 +105,7 @@ def _select(stored: "Sequence[Measurement]", selection: str, path: Path) -> "lis
         hint = did_you_mean(selection, kinds) or f"; it has {', '.join(kinds) or 'nothing'}"
         raise InputError(f"{path} has no measurements of {selection!r}, MODEL:TARGET:PRECISION{hint}")
     if len(kinds) > 1:
-        raise InputError(f"{selection!r} means several in {path}: say which one of {', '.join(kinds)}")
+        raise InputError(f"{selection!r} matches several in {path}; choose one of {', '.join(kinds)}")
     return _of_last_content(chosen, selection)
 
 
@@ -102,16 +118,16 @@ def _of_last_content(chosen: "list[Measurement]", selection: str) -> "list[Measu
     kept = [each for each in chosen if each.sha256 == last]
     if len(kept) < len(chosen):
         older = len(chosen) - len(kept)
-        screen.say("note", f"{selection}: {older} measurements of an earlier file are left out", "cyan")
+        screen.say("note", f"{selection}: skipped {older} measurements of an earlier file", "cyan")
     return kept
 
 
 def of_files(a: "ModelFile", b: "ModelFile", device: "Device", settings: Settings) -> dict[str, Any]:
-    """Measure two files in turn, each time in a process of its own, and compare them pair by pair.
+    """Measure two files in turn, each time in a new process, and compare them pair by pair.
 
     Raises:
-        InputError: a file or a number is wrong.
-        DeviceError: the device or its runtime failed; measurements that are done are in the store.
+        InputError: a file or a setting is wrong.
+        DeviceError: the device or its runtime failed; completed measurements are in the store.
         MissingExtraError: a runtime is not installed.
     """
     from fbnet_zoo.benchmarks import store
@@ -161,7 +177,7 @@ def line(comparison: dict[str, Any]) -> Text:
     ends = f"{comparison['low']:.3f} to {comparison['high']:.3f}"
     how = f"95 % interval of {pairs} pairs" if pairs else "95 % interval, not measured in turn"
     medians = f"{comparison['a_median_ms']:.3f} and {comparison['b_median_ms']:.3f} ms"
-    throttled = "; the device slowed itself down" if comparison["throttled"] else ""
+    throttled = "; the device throttled" if comparison["throttled"] else ""
     if not comparison["differs"]:
         return Text(f"{a} and {b}: no difference shown (ratio {ends}, {how}; {medians}{throttled})")
     return Text(f"{b} takes {comparison['ratio']:.3f} times as long as {a} ({ends}, {how}; {medians}{throttled})")

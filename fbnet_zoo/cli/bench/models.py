@@ -1,12 +1,15 @@
-"""What `fbnet-zoo bench` measures: converted files with their manifests, and networks that it converts first."""
+"""Files to measure: converted files with their manifests, and networks that are converted first."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from fbnet_zoo._require import quiet
-from fbnet_zoo.cli import network, screen
+from fbnet_zoo.cli import network, options, screen
+from fbnet_zoo.cli.parameters import split
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.targets import TARGETS, find
 from fbnet_zoo.errors import FbnetZooError, InputError
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from fbnet_zoo.model import FBNet
 
 TORCH = "torch"
-"""PyTorch itself, as if it were a target: a saved `torch.export` program."""
+"""PyTorch as a target: a saved `torch.export` program."""
 
 TARGET_OF_SUFFIX = {f".{target.suffix}": target.name for target in TARGETS.values()} | {".pt2": TORCH}
 _TO = {"host": ("onnx", "executorch"), "android": ("executorch",), "ios": ("coreml",), "mac": ("coreml",)}
@@ -25,33 +28,45 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """How networks become files.
+    """How to convert networks to files.
 
     Attributes:
-        to: names of targets, `torch` among them; none takes those that suit the device.
-        precisions: of the files; none is fp32.
-        weights: as `fbnet_zoo.cli.network.load` takes it.
-        seed: likewise.
-        out: folder of the files.
+        to: names of targets, or `torch` (default: those that the device runs).
+        precision: precisions of the files (default: fp32).
+        weights: a tag, path or address, as in `fbnet_zoo.cli.network.load`.
+        seed: seed of random weights.
+        keep: folder that keeps the files (default: none).
     """
 
-    to: Sequence[str]
-    precisions: Sequence[str]
-    weights: str | None
-    seed: int | None
-    out: Path
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET...",
+            help="formats for networks: targets of convert, or torch (default: those that the device runs)",
+            callback=split,
+        ),
+    ] = None
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P...", help="precisions for networks (default: fp32)", callback=split),
+    ] = None
+    weights: options.Weights = None
+    seed: options.Seed = None
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="keep the files that networks are converted to in this folder")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What can be measured, and what went wrong on the way there, as `fbnet_zoo.cli.screen.describe` says it."""
+    """Files to measure, and failures of the conversion, as `fbnet_zoo.cli.screen.describe` returns them."""
 
     models: "tuple[ModelFile, ...]"
     failures: tuple[dict[str, Any], ...]
 
 
 def is_file(word: str) -> bool:
-    """Tell whether a word names a converted file, which need not exist.
+    """Return whether a word is the path of a converted file, which need not exist.
 
     >>> is_file("build/fbnet_b.onnx"), is_file("fbnet_b"), is_file("my.yaml")
     (True, False, False)
@@ -59,20 +74,22 @@ def is_file(word: str) -> bool:
     return Path(word).suffix in TARGET_OF_SUFFIX
 
 
-def find_models(words: Sequence[str], conversion: Conversion, *, device: str) -> Found:
+def find_models(words: Sequence[str], conversion: Conversion, *, device: str, folder: Path) -> Found:
     """Return a file for each word that names one, and files in every format and precision for each network.
 
     Args:
-        words: paths of files, and networks as `fbnet-zoo convert` takes them.
-        conversion: of the networks.
-        device: name of the device that shall run them.
+        words: paths of converted files, and names of networks.
+        conversion: how to convert the networks.
+        device: name of the device that will run them.
+        folder: folder of the files of networks.
 
     Raises:
-        InputError: something does not exist, has changed since it was converted, or does not go together.
+        InputError: a file or network does not exist, a file has changed since its conversion, or options contradict
+            each other.
     """
     networks = [word for word in words if not is_file(word)]
-    if not networks and (conversion.to or conversion.precisions or conversion.weights):
-        raise InputError("--to, --precision and --weights are for networks; a file has its own, so leave them out")
+    if not networks and (conversion.to or conversion.precision or conversion.weights):
+        raise InputError("--to, --precision and --weights are for networks, not for files; leave them out")
     to = list(conversion.to or _TO[device.partition(":")[0]])
     if with_a_writer := [name for name in to if name != TORCH]:
         find(with_a_writer)
@@ -83,7 +100,7 @@ def find_models(words: Sequence[str], conversion: Conversion, *, device: str) ->
     models: list[ModelFile] = [from_file(Path(word), device) for word in words if is_file(word)]
     failures: list[dict[str, Any]] = []
     for name in networks:
-        for outcome in _convert(name, conversion, to):
+        for outcome in _convert(name, conversion, to, folder):
             if isinstance(outcome, Exception):
                 screen.report(outcome, as_json=False)
                 failures.append({"model": name, "error": screen.describe(outcome)})
@@ -94,39 +111,39 @@ def find_models(words: Sequence[str], conversion: Conversion, *, device: str) ->
 
 def _check_target(target: str, device: str) -> None:
     kind = device.partition(":")[0]
-    if kind != "host" and target not in _TO[kind]:  # the host says itself what it cannot run
+    if kind != "host" and target not in _TO[kind]:  # the host has its own errors
         raise InputError(f"the device {kind} runs files for {' and '.join(_TO[kind])}, not for {target}")
 
 
 def from_file(path: Path, device: str = "host") -> "ModelFile":
-    """Return a converted file, and what it is by the manifest beside it.
+    """Return a converted file, with network and precision from the manifest beside it.
 
-    Without a manifest its name stands for the network, and its precision is not known.
+    Without a manifest its name stands for the network, and its precision is unknown.
 
     Args:
-        path: of the file.
-        device: name of the device that shall run it.
+        path: path of the file.
+        device: name of the device that will run it.
 
     Raises:
-        InputError: it does not exist, is of no known format or of one that the device does not run, or is not what the
-            manifest tells of.
+        InputError: the file does not exist, has an unknown format or one that the device does not run, or does not
+            match its manifest.
     """
     from fbnet_zoo.benchmarks.measure import ModelFile
     from fbnet_zoo.converters.manifest import FileRecord, Manifest
 
     if not path.exists():
-        raise InputError(f"{path}: there is no such file; fbnet-zoo convert writes one")
+        raise InputError(f"{path}: no such file; fbnet-zoo convert writes one")
     if path.suffix not in TARGET_OF_SUFFIX:
         raise InputError(f"{path}: not a converted file; expected {', '.join(TARGET_OF_SUFFIX)}")
     target, manifest_path = TARGET_OF_SUFFIX[path.suffix], path.with_name(f"{path.name}.json")
     _check_target(target, device)
     if not manifest_path.exists():
         if target != TORCH:
-            screen.say("note", f"{path} has no manifest, so its precision is not known", "cyan")
+            screen.say("note", f"{path} has no manifest, so its precision is unknown", "cyan")
         return ModelFile(path=path, name=path.stem, target=target, precision=_UNKNOWN)
     manifest = Manifest.load(manifest_path)
     if FileRecord.of(path).sha256 != manifest.file.sha256:
-        raise InputError(f"{path}: not the file that its manifest tells of: damaged or changed; convert it again")
+        raise InputError(f"{path}: does not match its manifest: damaged or changed; convert it again")
     return ModelFile(
         path=path,
         name=manifest.model,
@@ -136,8 +153,8 @@ def from_file(path: Path, device: str = "host") -> "ModelFile":
     )
 
 
-def _convert(name: str, conversion: Conversion, to: Sequence[str]) -> "Iterator[ModelFile | Exception]":
-    precisions = list(dict.fromkeys(conversion.precisions or ("fp32",)))
+def _convert(name: str, conversion: Conversion, to: Sequence[str], folder: Path) -> "Iterator[ModelFile | Exception]":
+    precisions = list(dict.fromkeys(conversion.precision or ("fp32",)))
     try:
         model = network.load(name, weights=conversion.weights, seed=conversion.seed)
     except FbnetZooError as error:
@@ -148,7 +165,7 @@ def _convert(name: str, conversion: Conversion, to: Sequence[str]) -> "Iterator[
         with screen.steps(f"{stem} (converting)", 1 + 3 * len(to)) as progress:
             for target in dict.fromkeys(to):
                 convert = _save if target == TORCH else _write
-                yield convert(model, target, conversion.out / stem, {"precision": precision}, progress)
+                yield convert(model, target, folder / stem, {"precision": precision}, progress)
 
 
 def _write(
@@ -158,7 +175,7 @@ def _write(
 
     try:
         (outcome,) = convert_each(model, to=[target], out=path.parent, name=path.name, progress=progress, **options)
-    except InputError as error:  # of one format; others may have this precision
+    except InputError as error:  # concerns one format; others may have this precision
         return error
     return outcome if isinstance(outcome, Exception) else from_file(outcome.path)
 
@@ -166,14 +183,16 @@ def _write(
 def _save(
     model: "FBNet", target: str, path: Path, options: Mapping[str, Any], progress: Callable[[str], None]
 ) -> "ModelFile | Exception":
-    """Save what all converters start from."""
+    """Save the program that all converters start from."""
     import torch
 
     from fbnet_zoo.benchmarks.measure import ModelFile
     from fbnet_zoo.converters.program import export
 
     if options["precision"] != "fp32":
-        return InputError(f"{target} is measured in fp32 only; leave it out of --to, or {options['precision']} out")
+        return InputError(
+            f"{target} is measured in fp32 only; leave out --to {target} or --precision {options['precision']}"
+        )
     progress(f"{target}: export")
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.name}.pt2")

@@ -1,4 +1,4 @@
-"""What `fbnet-zoo bench profile` does: how long each operator takes, as a table and as bars along the time."""
+"""`fbnet-zoo bench profile`: the time of each operator, as a table with bars."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo.cli import screen
 from fbnet_zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ _UNDELEGATED = "red"
 
 
 def is_trace(path: Path) -> bool:
-    """Tell whether a file is something that was traced, not something to trace."""
+    """Return whether a file is a trace or a profile, not a model to trace."""
     return path.suffix in {TRACE_SUFFIX, PROFILE_SUFFIX}
 
 
 def read(path: Path) -> "Profile":
-    """Read an ETDump of ExecuTorch, a profile of onnxruntime, or what `bench profile --out` wrote.
+    """Read an ETDump of ExecuTorch, a profile of onnxruntime, or a file of `bench profile --out`.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the file has none of these formats.
         MissingExtraError: an ETDump needs executorch.
     """
     from pydantic import ValidationError
@@ -54,7 +55,7 @@ def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "
 
     Raises:
         DeviceError: the device or its runtime failed, or has no tracer.
-        InputError: the file or a number is wrong.
+        InputError: the file or a setting is wrong.
         MissingExtraError: a library is not installed.
     """
     from fbnet_zoo.benchmarks.devices.apple_coreml import CoreMLDevice
@@ -72,17 +73,17 @@ def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "
 
 
 def page(profile: "Profile", *, top: int | None) -> Group:
-    """Return what was seen: every operator, or the `top` slowest, in the order in which they run, and the sums."""
+    """Return every operator, or the `top` slowest, in the order in which they run, and the totals."""
     return Group(_operators(profile, top), Text(), _kinds(profile), Text(), *_summary(profile))
 
 
 def _operators(profile: "Profile", top: int | None) -> Table:
-    """Return operators with bars along the time of one run, so that together they are a flame of one layer."""
+    """Return operators with bars along the time of one run, like a flame graph of one level."""
     operators = profile.operators
     ends = list(accumulate(operator.median_ms for operator in operators))
     total = ends[-1] if ends else 0.0
     slowest = sorted(range(len(operators)), key=lambda index: operators[index].median_ms, reverse=True)[:top]
-    table = _table("operator", "kind", ">ms", ">share", "when")
+    table = screen.table("operator", "kind", ">ms", ">share", "when")
     for index in sorted(slowest):
         operator = operators[index]
         begin = ends[index] - operator.median_ms
@@ -98,7 +99,7 @@ def _kinds(profile: "Profile") -> Table:
     for operator in profile.operators:
         by_kind.setdefault((operator.kind, operator.delegated), []).append(operator.median_ms)
     total = sum(map(sum, by_kind.values()))
-    table = _table("kind", ">operators", ">ms", ">share", "")
+    table = screen.table("kind", ">operators", ">ms", ">share", "")
     for (kind, delegated), times in sorted(by_kind.items(), key=lambda entry: sum(entry[1]), reverse=True):
         style = "" if delegated else _UNDELEGATED
         bar = Bar(total or 1.0, 0, sum(times), width=_BAR, color=style or "cyan")
@@ -122,14 +123,7 @@ def _summary(profile: "Profile") -> Iterator[RenderableType]:
     threads = f", {profile.threads} thread{'s' if profile.threads > 1 else ''}" if profile.threads else ""
     yield Text(f"{profile.file}, {profile.runtime}{threads}: {profile.total_ms:.3f} ms, median of {profile.runs} runs")
     loading = f"; loading took {profile.load_ms:.1f} ms" if profile.load_ms is not None else ""
-    yield Text(f"the tracer takes time, too: bench run tells how long it takes without{loading}")
+    yield Text(f"times include the tracer; bench run measures without it{loading}")
     share = profile.undelegated_share
     style = _UNDELEGATED if share else ""
     yield Text(f"{share:.1%} of the operators' time is undelegated", style=style)
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for header in headers:
-        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
-    return table

@@ -1,11 +1,12 @@
-"""What `fbnet-zoo bench run` does: several files in turn, each time in a process of its own."""
+"""`fbnet-zoo bench run`: measure files in turn, each time in a new process."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -22,29 +23,30 @@ SEVERAL = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(compare.Timing):
     """How to measure.
 
     Attributes:
-        runs: that count, in each process.
-        warmup: before them.
-        threads: how many may work.
-        repeat: processes for each file; `None` is one, and `SEVERAL` where there are several files.
-        store: where measurements are added.
-        resume: leave out what the store has.
+        repeat: number of processes for each file (default: 1, and `SEVERAL` for several files).
+        out: store that measurements are added to.
+        resume: whether to skip what the store already has.
     """
 
-    runs: int
-    warmup: int
-    threads: int
-    repeat: int | None
-    store: Path | None
-    resume: bool
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help=f"number of processes for each file (default: 1; {SEVERAL} for several files)"
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="append every measurement to this file (JSON lines)")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="skip what the file of --out already has")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Measurements, those of an earlier run that were left out among them, and what failed."""
+    """Measurements, including those that an earlier run already had, and failures."""
 
     measurements: "tuple[Measurement, ...]"
     failures: "tuple[Failure, ...]"
@@ -60,7 +62,7 @@ def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", sett
     from fbnet_zoo.benchmarks import fleet, store
 
     tasks = in_rounds(models, settings)
-    stored = store.read(settings.store) if settings.resume and settings.store and settings.store.exists() else ()
+    stored = store.read(settings.out) if settings.resume and settings.out and settings.out.exists() else ()
     queues = {name: _queue(device, tasks, _of_units(stored, name)) for name, device in devices.items()}
     left = {name: queue.left for name, queue in queues.items()}
     measured = [measurement for queue in queues.values() for measurement in queue.done]
@@ -69,8 +71,8 @@ def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", sett
 
         def record(measurement: "Measurement") -> None:
             measured.append(measurement)
-            if settings.store:
-                store.append(settings.store, measurement)
+            if settings.out:
+                store.append(settings.out, measurement)
             progress(f"{measurement.file}, {milliseconds(median(measurement.samples_ms))} ms")
 
         failures = fleet.measure_all(devices, left, record)
@@ -78,7 +80,7 @@ def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", sett
 
 
 def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[ModelRun]":
-    """Return the tasks of all rounds; every other one backwards, so that slow changes of the device meet all alike."""
+    """Return the tasks of all rounds, every other round backwards, so that drift affects all files alike."""
     from fbnet_zoo.benchmarks.fleet import ModelRun
 
     rounds = settings.repeat or (SEVERAL if len(models) > 1 else 1)
@@ -90,14 +92,14 @@ def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[ModelR
 
 
 def _of_units(stored: "Sequence[Measurement]", device: str) -> "Sequence[Measurement]":
-    """Leave out what Core ML did with other compute units than the name of the device asks for."""
+    """Return the measurements that Core ML made with the compute units in the name of the device."""
     kind, _, units = device.partition(":")
     return [each for each in stored if kind not in {"ios", "mac"} or each.runtime == f"coreml {units or 'all'}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Queue:
-    """What one device has to do, and what it has done before."""
+    """Tasks of one device, and its measurements from an earlier run."""
 
     left: "Sequence[ModelRun]"
     done: "Sequence[Measurement]" = ()
@@ -113,14 +115,14 @@ def _queue(device: "Device", tasks: "Sequence[ModelRun]", stored: "Sequence[Meas
     stored = [each for each in stored if each.sha256 in contents]
     try:
         id_ = device.info().id
-    except DeviceError:  # which measuring will meet, and tell
+    except DeviceError:  # measuring will raise it again, and report it
         return _Queue(left=tasks)
     done = [each for each in stored if len(remaining(tasks, [each], id_)) < len(tasks)]
     return _Queue(left=remaining(tasks, stored, id_), done=done)
 
 
 def results(measurements: "Iterable[Measurement]") -> list[dict[str, Any]]:
-    """Return one record for each file, device and number of threads: what its processes say together."""
+    """Return one record for each file, device and number of threads, from all of its processes."""
     return [_result(group) for group in compare.grouped(measurements).values()]
 
 
@@ -168,12 +170,12 @@ def comparisons(measurements: "Iterable[Measurement]") -> list[dict[str, Any]]:
             try:
                 found.append(compare.record(first, other))
             except FbnetZooError as error:
-                screen.say("note", f"{other[0].file} is not compared with {first[0].file}: {error}", "cyan")
+                screen.say("note", f"{other[0].file} was not compared with {first[0].file}: {error}", "cyan")
     return found
 
 
 def failures(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Yield what failed, each said on the screen."""
+    """Print and yield each failure."""
     for failure in outcome.failures:
         screen.say("error", f"{failure.device}: {failure.model.path.name}: {failure.error}", "bold red")
         yield {
@@ -186,12 +188,19 @@ def failures(outcome: Outcome) -> Iterator[dict[str, Any]]:
 
 def table(records: Sequence[Mapping[str, Any]]) -> Table:
     """Return the results as a table, times in ms."""
-    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    lines.add_column("file", overflow="fold")
+    figures = (
+        ">median\nms",
+        ">95 %\ninterval",
+        ">p10",
+        ">p90",
+        ">p99",
+        ">load",
+        ">first",
+        ">peak\nMB",
+        ">before\nload",
+    )
+    lines = screen.table("file", *figures, "notes")
     several = len({record["device"]["id"] for record in records}) > 1
-    for header in ("median\nms", "95 %\ninterval", "p10", "p90", "p99", "load", "first", "peak\nMB", "before\nload"):
-        lines.add_column(header, justify="right")
-    lines.add_column("notes", overflow="fold")
     for record in records:
         lines.add_row(*_row(record, several=several))
     return lines
@@ -216,13 +225,13 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
     if load and cores and load > cores:
         yield f"disturbed by other programs: load {load:.1f} on {cores} cores"
     if record["slow_at_start"]:
-        yield f"first {record['slow_at_start']} still slow: more --warmup"
+        yield f"first {record['slow_at_start']} runs slow: increase --warmup"
     if record["outliers"]:
-        yield f"{record['outliers']} of {record['samples']} far off"
+        yield f"{record['outliers']} of {record['samples']} are outliers"
 
 
 def milliseconds(value: float) -> str:
-    """Return a time with the digits that matter.
+    """Return a time with its significant digits.
 
     >>> milliseconds(0.06549), milliseconds(15.671), milliseconds(2931.6)
     ('0.065', '15.67', '2932')

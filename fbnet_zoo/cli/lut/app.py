@@ -1,4 +1,4 @@
-"""`fbnet-zoo lut`: latency tables of devices. What does the work needs numpy, and is imported when it is asked for."""
+"""`fbnet-zoo lut`: latency tables of devices. Modules that need numpy are imported inside the commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,59 +15,68 @@ if TYPE_CHECKING:
 _TOP = 20
 _TOLERANCE = 0.05
 
-TableName = Annotated[str, typer.Argument(metavar="NAME|PATH", help="A shipped table, or the path of a .json file.")]
-TableNames = Annotated[list[str], typer.Argument(metavar="NAME|PATH...", help="Two tables or more.")]
+TableName = Annotated[str, typer.Argument(metavar="NAME|PATH", help="shipped table, or path of a .json file")]
+TableNames = Annotated[list[str], typer.Argument(metavar="NAME|PATH...", help="two or more tables")]
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="[FOLDER]", help="Where tables lie; the shipped ones if not said.")
+    Path | None, typer.Argument(metavar="[FOLDER]", help="folder of tables (default: the shipped tables)")
 ]
 Top = Annotated[
-    int, typer.Option(metavar="K", min=0, help="Only the K slowest operators, or largest differences; 0: all.")
+    int, typer.Option(metavar="K", min=0, help="only the K slowest operators or largest differences; 0: all")
 ]
 Networks = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Whole networks that were measured: CSV, or JSON lines of `bench run`."),
+    typer.Option(metavar="FILE", help="latencies of whole networks: CSV, or JSON lines of `bench run`"),
 ]
-Key = Annotated[str, typer.Option(metavar="COLUMN", help="Of the CSV file: which network it is.")]
-Column = Annotated[str, typer.Option(metavar="COLUMN", help="Of the CSV file: its latency in milliseconds.")]
+Key = Annotated[str, typer.Option(metavar="COLUMN", help="column of the CSV file with the network")]
+Column = Annotated[str, typer.Option(metavar="COLUMN", help="column of the CSV file with the latency, ms")]
 Columns = Annotated[
     list[str],
-    typer.Option("--column", metavar="COLUMN", help="Of the CSV file: latencies in milliseconds; may repeat."),
+    typer.Option("--column", metavar="COLUMN", help="column of the CSV file with latencies, ms; repeatable"),
 ]
 SpaceName = Annotated[
     str | None,
-    typer.Option("--space", metavar="NAME", help="Search space of networks that are said by a digit for each layer."),
+    typer.Option("--space", metavar="NAME", help="search space of networks that are written as one digit per layer"),
 ]
-Classes = Annotated[int, typer.Option(metavar="N", min=1, help="Outputs of the classifiers.")]
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Table to write.")]
+Classes = Annotated[int, typer.Option(metavar="N", min=1, help="number of classes of the networks")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="table to write")]
 CalibratedOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Write the table with the correction that --networks gives."),
+    typer.Option("--out", metavar="FILE", help="write the table with the calibration of --networks"),
 ]
 Conflicts = Annotated[
     Literal["error", "newer"],
-    typer.Option(metavar="error|newer", help="What to do with two figures of one operator that are too far apart."),
+    typer.Option(
+        metavar="error|newer", help="what to do with two latencies of one operator that differ by more than --tolerance"
+    ),
 ]
-Tolerance = Annotated[float, typer.Option(metavar="X", min=0, help="Share by which two figures may differ.")]
+Tolerance = Annotated[
+    float, typer.Option(metavar="X", min=0, help="largest relative difference of two latencies of one operator")
+]
 NewName = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="Of the new table; its file's if not said.")
+    str | None, typer.Option("--name", metavar="NAME", help="name of the new table (default: the file's name)")
 ]
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="What to read.")]
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="file to import")]
 Format = Annotated[
     Literal["hw_nas_bench", "mobile_vision"],
-    typer.Option("--format", metavar="hw_nas_bench|mobile_vision", help="Of FILE."),
+    typer.Option("--format", metavar="hw_nas_bench|mobile_vision", help="format of FILE"),
 ]
-Metric = Annotated[str | None, typer.Option(metavar="NAME", help="Which latency of hw_nas_bench, as pixel3_latency.")]
-OfDevice = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Which device of mobile_vision.")]
+Metric = Annotated[
+    str | None, typer.Option(metavar="NAME", help="hw_nas_bench: latency to read, such as pixel3_latency")
+]
+OfDevice = Annotated[str | None, typer.Option("--device", metavar="NAME", help="mobile_vision: device to read")]
 OfPrecision = Annotated[
-    Literal["fp32", "int8"], typer.Option("--precision", metavar="fp32|int8", help="Which operators of mobile_vision.")
+    Literal["fp32", "int8"],
+    typer.Option("--precision", metavar="fp32|int8", help="mobile_vision: precision of the operators to read"),
 ]
-Estimate = Annotated[bool, typer.Option("--estimate", help="The figures of hw_nas_bench are no measurements.")]
-Csv = Annotated[Path, typer.Option(metavar="FILE", help="Whole networks that were measured: CSV.")]
-Samples = Annotated[int, typer.Option(metavar="N", help="How many of them to learn from; all others test it.")]
-Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How often, with other samples each time.")]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="hw_nas_bench: mark the latencies as estimates, not measurements")
+]
+Csv = Annotated[Path, typer.Option(metavar="FILE", help="latencies of whole networks (CSV)")]
+Samples = Annotated[int, typer.Option(metavar="N", help="number of networks to fit on; all others test the fit")]
+Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="number of fits, each on other samples")]
 Priors = Annotated[
     list[str] | None,
-    typer.Option("--prior", metavar="NAME|PATH", help="Table of another device that may help; may repeat."),
+    typer.Option("--prior", metavar="NAME|PATH", help="table of another device, used as a prior; repeatable"),
 ]
 
 app = typer.Typer()
@@ -75,7 +84,7 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def _root(context: typer.Context) -> None:
-    """Latency tables: what every operator takes on a device, and networks as their sum."""
+    """Measure, check and import latency tables of devices."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -88,7 +97,7 @@ def list_(folder: Folder = None, as_json: options.Json = False, verbose: options
 
     folder = folder or TABLES
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+        raise InputError(f"{folder}: no such folder")
     tables = [load_table(folder / f"{name}.json") for name in list_tables(folder)]
     if as_json:
         screen.show_json({"tables": [show.about(table) for table in tables]})
@@ -98,7 +107,7 @@ def list_(folder: Folder = None, as_json: options.Json = False, verbose: options
 
 @app.command("show", epilog=options.examples("lut show pixel3", "lut show my_table.json --top 0"))
 def show_(name: TableName, top: Top = _TOP, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """Show where a table comes from, and its slowest operators."""
+    """Show the origin of a table, and its slowest operators."""
     from fbnet_zoo.cli.lut import show
     from fbnet_zoo.latency.files import find_table
 
@@ -132,20 +141,20 @@ def validate_(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Check a table, and how well its sums agree with whole networks that were measured."""
-    from fbnet_zoo.cli.lut.networks import calibrated, read_networks
+    """Check a table, and compare its sums with measured networks."""
+    from fbnet_zoo.cli.lut.networks import calibration_of, read_networks
     from fbnet_zoo.latency.checks import table_warnings
     from fbnet_zoo.latency.files import find_table, save_table
 
     table = find_table(name)
     if out is not None and networks is None:
-        raise InputError("--out writes the correction that --networks gives; name the networks too")
+        raise InputError("--out writes the calibration of --networks; add --networks")
     fit = None
     if networks is not None:
         found, (measured,) = read_networks(
             networks, key=key, columns=[column], space=space, classes=classes, level=table.level
         )
-        fit = calibrated(table, found, measured)
+        fit = calibration_of(table, found, measured)
     if out is not None:
         save_table(table.model_copy(update={"calibration": fit}), out)
     _show_checks(table, table_warnings(table), fit, as_json=as_json)
@@ -155,8 +164,8 @@ def _show_checks(table: "LatencyTable", warnings: tuple[str, ...], fit: "Calibra
     from fbnet_zoo.cli.lut import show
 
     if as_json:
-        told = fit.model_dump(mode="json") if fit else None
-        screen.show_json(show.about(table) | {"warnings": list(warnings), "networks": told})
+        record = fit.model_dump(mode="json") if fit else None
+        screen.show_json(show.about(table) | {"warnings": list(warnings), "networks": record})
         return
     for warning in warnings:
         screen.say("warning", warning, "yellow")
@@ -175,7 +184,7 @@ def merge_(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Join tables of one device, runtime and precision."""
+    """Merge tables of one device, runtime and precision."""
     from fbnet_zoo.latency.files import find_table
     from fbnet_zoo.latency.merging import merge_tables
 
@@ -220,7 +229,7 @@ def import_(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Turn the table of another project into one of ours."""
+    """Convert a table of another project."""
     from fbnet_zoo.latency.importers.hw_nas_bench import read_hw_nas_bench
     from fbnet_zoo.latency.importers.mobile_vision import read_mobile_vision
 
@@ -253,7 +262,7 @@ def predictor_(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Tell how well latency is learnt from a few networks, for devices whose operators do not add up."""
+    """Evaluate latency predictors fitted to a few networks, for devices where sums of operators fail."""
     from fbnet_zoo.cli.lut import show
     from fbnet_zoo.cli.lut.networks import read_networks
     from fbnet_zoo.latency.files import find_table
@@ -266,8 +275,8 @@ def predictor_(  # noqa: PLR0913 - one per option
         for each, measured in screen.track(list(zip(column, latencies, strict=True)), "predictor")
     }
     if as_json:
-        told: dict[str, Any] = {each: show.evaluated(result) for each, result in results.items()}
-        screen.show_json({"predictors": told, "priors": [table.name for table in priors]})
+        records: dict[str, Any] = {each: show.evaluated(result) for each, result in results.items()}
+        screen.show_json({"predictors": records, "priors": [table.name for table in priors]})
     else:
         screen.show(show.evaluations(results))
 

@@ -1,4 +1,4 @@
-"""`fbnet-zoo lut measure`: the latency table of a search space on a device."""
+"""`fbnet-zoo lut measure`: measure the latency table of a search space on a device."""
 
 import re
 import shutil
@@ -28,38 +28,35 @@ _MEASURING = ("runner", "runtime", "precision", "threads", "rounds", "spread")
 _ESTIMATING = ("config", "system_config", "memory_mode")
 _FEWEST_NETWORKS = 3
 
-SpaceName = Annotated[str, typer.Option("--space", metavar="NAME|PATH", help="Search space whose operators count.")]
-Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write, .json; names it, too.")]
+SpaceName = Annotated[str, typer.Option("--space", metavar="NAME|PATH", help="search space whose operators to measure")]
+Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="table to write (.json); its name is the file's")]
 DeviceName = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="host; android or android:SERIAL; ethosu, estimated.")
-]
-Runner = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="ExecuTorch's executor_runner for Android; else what FBNET_ZOO_RUNNER names."),
+    str, typer.Option("--device", metavar="NAME", help="host; android or android:SERIAL; ethosu (estimated)")
 ]
 Runtime = Annotated[
     Literal["executorch", "onnxruntime", "torch"],
-    typer.Option(metavar="NAME", help="executorch (XNNPACK), onnxruntime or torch; a phone has executorch only."),
+    typer.Option(metavar="NAME", help="executorch (XNNPACK), onnxruntime or torch; phones: executorch only"),
 ]
-Precision = Annotated[Literal["fp32", "fp16"], typer.Option(metavar="fp32|fp16", help="Of weights and arithmetic.")]
-Threads = Annotated[int, typer.Option(metavar="N", min=1, help="Threads, each bound to a core where possible.")]
-Classes = Annotated[int, typer.Option(metavar="N", min=1, help="Outputs of the classifier.")]
+Precision = Annotated[
+    Literal["fp32", "fp16"], typer.Option(metavar="fp32|fp16", help="precision of weights and arithmetic")
+]
+Classes = Annotated[int, typer.Option(metavar="N", min=1, help="number of classes")]
 Validate = Annotated[
     int,
-    typer.Option(metavar="N", min=0, help="Whole networks to predict: N random ones and those of the zoo; 0: none."),
+    typer.Option(
+        metavar="N", min=0, help="whole networks to check the sums with: N random ones and those of the zoo; 0: none"
+    ),
 ]
-Count = Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="How often everything is measured, at least.")]
-Spread = Annotated[float, typer.Option(metavar="X", help="Share by which rounds may differ before there are more.")]
-Config = Annotated[
-    str, typer.Option(metavar="NAME", help="Of ethosu: family and multiply-accumulates in a cycle, as ethos-u85-256.")
-]
+Count = Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="lowest number of rounds over all operators")]
+Spread = Annotated[float, typer.Option(metavar="X", help="largest relative difference of rounds before more are added")]
+Config = Annotated[str, typer.Option(metavar="NAME", help="ethosu: family and MACs per cycle, such as ethos-u85-256")]
 SystemConfig = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of ethosu: Vela's name of the clock and the memories.")
+    str | None, typer.Option(metavar="NAME", help="ethosu: Vela's name of the clock and the memories")
 ]
 MemoryMode = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of ethosu: Vela's name of what lies in which memory.")
+    str | None, typer.Option(metavar="NAME", help="ethosu: Vela's name of the placement in memories")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has measured.")]
+Resume = Annotated[bool, typer.Option("--resume", help="resume an interrupted run")]
 
 EPILOG = options.examples(
     "lut measure --space digits_tiny --classes 10 --out host.json",
@@ -74,10 +71,10 @@ def command(  # noqa: PLR0913 - one per option
     space: SpaceName,
     out: Out,
     device: DeviceName = "host",
-    runner: Runner = None,
+    runner: options.Runner = None,
     runtime: Runtime = "executorch",
     precision: Precision = "fp32",
-    threads: Threads = 1,
+    threads: options.Threads = 1,
     classes: Classes = 1000,
     validate: Validate = 20,
     rounds: Count = 5,
@@ -89,7 +86,7 @@ def command(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Measure every operator of a search space, and how well whole networks are the sum of theirs."""
+    """Measure every operator of a search space, and how well sums agree with whole networks."""
     name, partial = _table_name(out), out.with_name(f"{out.stem}.partial")
     estimated = device == _ETHOSU
     _check_idle(context, device)
@@ -137,56 +134,62 @@ def _ethosu(accelerator: str, system: str | None, memory: str | None) -> "Device
 
 
 def _table_name(out: Path) -> str:
-    """Return the name of a table that is to be written, which `LatencyTable` would refuse only after measuring."""
+    """Return the name of the new table, checked before anything is measured."""
     if out.suffix != ".json" or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", out.stem):
         raise InputError(
-            f"{out}: a table is named by its file; expected lower-case letters, digits and '_', and .json behind"
+            f"--out cannot be {out}: the file names the table; expected lower-case letters, digits and '_', then .json"
         )
     return out.stem
 
 
 def _check_idle(context: typer.Context, device: str) -> None:
-    """Refuse options that mean nothing for a device, rather than let the user believe that they did something."""
+    """Refuse options that have no effect on a device."""
     idle = _MEASURING if device == _ETHOSU else _ESTIMATING
-    said = [name for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if said:
-        option = f"--{said[0].replace('_', '-')}"
-        raise InputError(f"{option} means nothing for the device {device}; leave it out")
+    used = [name for name in idle if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if used:
+        option = f"--{used[0].replace('_', '-')}"
+        raise InputError(f"{option} has no effect on the device {device}; leave it out")
 
 
 def _check(device: str, runtime: str, precision: str, validate: int) -> None:
     kind = device.partition(":")[0]
     if kind == _ETHOSU and device != kind:
-        raise InputError(f"there is no device {device!r}; say --device {kind} --config {device.partition(':')[2]}")
+        raise InputError(f"there is no device {device!r}; use --device {kind} --config {device.partition(':')[2]}")
     if kind in {"ios", "mac"}:
         raise InputError(f"operators cannot be measured on {kind}; expected {' or '.join(_DEVICES)}")
     if runtime not in _DEVICES.get(kind, RUNTIME_TARGETS):
-        raise InputError(f"the device {kind} runs {' and '.join(_DEVICES[kind])}, not {runtime}; say another --runtime")
+        raise InputError(
+            f"the device {kind} runs {' and '.join(_DEVICES[kind])}, not {runtime}; choose another --runtime"
+        )
     target = RUNTIME_TARGETS[runtime]
     if target == models.TORCH and precision != "fp32":
-        raise InputError(f"torch is measured in fp32 only; leave out --precision {precision}, or say another --runtime")
+        raise InputError(
+            f"torch is measured in fp32 only; leave out --precision {precision}, or choose another --runtime"
+        )
     if 0 < validate < _FEWEST_NETWORKS:
-        raise InputError(f"--validate cannot be {validate}; {_FEWEST_NETWORKS} networks or more tell something, or 0")
+        raise InputError(
+            f"--validate cannot be {validate}; expected at least {_FEWEST_NETWORKS} networks, or 0 for none"
+        )
     if target in TARGETS and kind != _ETHOSU:
         require_libraries(TARGETS[target])
 
 
 def _check_partial(partial: Path, *, resume: bool) -> None:
     if partial.exists() and not resume:
-        raise InputError(f"{partial} is of a run that was interrupted; go on with --resume, or delete the folder")
+        raise InputError(f"{partial} belongs to an interrupted run; resume it with --resume, or delete the folder")
 
 
 @contextmanager
 def _kept(partial: Path) -> Iterator[None]:
-    """Make the folder of files and measurements, and tell of it when it ends before the table is written."""
+    """Create the folder of files and measurements, and name it if the command ends before the table is written."""
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{partial}: the folder cannot be made: {error.strerror}") from error
+        raise InputError(f"{partial}: cannot create the folder: {error.strerror}") from error
     try:
         yield
     except BaseException:
-        screen.say("note", f"{partial} keeps what there is; the same command with --resume goes on with it", "cyan")
+        screen.say("note", f"{partial} keeps the measurements so far; the same command with --resume continues", "cyan")
         raise
 
 
@@ -196,8 +199,8 @@ def _show(table: "LatencyTable", networks: "Sequence[NetworkLatency]", out: Path
 
     warnings = table_warnings(table)
     if as_json:
-        told: dict[str, Any] = {"path": str(out)} | show.about(table)
-        screen.show_json(told | {"warnings": list(warnings), "networks": [asdict(network) for network in networks]})
+        about: dict[str, Any] = {"path": str(out)} | show.about(table)
+        screen.show_json(about | {"warnings": list(warnings), "networks": [asdict(network) for network in networks]})
         return
     for warning in warnings:
         screen.say("warning", warning, "yellow")
@@ -209,10 +212,7 @@ def _show(table: "LatencyTable", networks: "Sequence[NetworkLatency]", out: Path
 
 
 def _networks(networks: "Sequence[NetworkLatency]", measured: str) -> Table:
-    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    lines.add_column("network")
-    for header in (f"{measured}\nms", "predicted\nms", "sum\nms"):
-        lines.add_column(header, justify="right")
+    lines = screen.table("network", f">{measured}\nms", ">predicted\nms", ">sum\nms")
     for each in networks:
         times = (each.measured_ms, each.predicted_ms, each.sum_ms)
         lines.add_row(Text(each.network, style="bold"), *(f"{time_ms:.4f}" for time_ms in times))

@@ -1,4 +1,4 @@
-"""Networks that `fbnet-zoo lut` is given by name, by file or by what they chose in a search space."""
+"""Networks for `fbnet-zoo lut`, given by name, by file or by their choices in a search space."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,29 +19,29 @@ def read_networks(
     """Return the operators of every network of a file and, for each column, the latencies, ms.
 
     Args:
-        path: of a CSV file, or of a store of measurements.
+        path: CSV file, or store of measurements.
         key: column that names the networks.
-        columns: with latencies.
-        space: of networks that are said by their choices, a digit for each layer.
-        classes: outputs of the classifiers.
-        level: of the operators.
+        columns: columns with latencies, ms.
+        space: search space of networks that are written as one digit per layer.
+        classes: number of classes of the networks.
+        level: level of the operators, block or layer.
 
     Raises:
-        InputError: the file or a network in it is wrong.
+        InputError: the file or a network in it is invalid.
     """
     times = [read_times(path, key=key, column=column) for column in columns]
     if not times[0]:
-        raise InputError(f"{path}: there is no network in it")
+        raise InputError(f"{path}: contains no networks")
     loaded = load_space(space) if space else None
     specs = [_spec(path, time, loaded) for time in times[0]]
     operators = [network_operators(spec, level=level, num_classes=classes) for spec in specs]
     return operators, [[time.median_ms for time in column] for column in times]
 
 
-def calibrated(
+def calibration_of(
     table: LatencyTable, networks: Sequence[Sequence[Operator]], measured_ms: Sequence[float]
 ) -> Calibration:
-    """Return how well the sums of a table agree with networks that were measured.
+    """Return how well the sums of a table agree with measured networks.
 
     Raises:
         InputError: the table lacks an operator, or there are too few networks.
@@ -53,25 +53,23 @@ def _spec(path: Path, time: NetworkTime, space: Space | None) -> ArchSpec:
     try:
         return space.decode(digits(space, time.network)) if space else registry.get_spec(time.network)
     except InputError as error:
-        hint = "; if it is said by its choices, name the search space: --space" if space is None else ""
+        hint = "; if it is written as choices, name the search space: --space" if space is None else ""
         raise InputError(f"{path}: {error}{hint}") from error
 
 
 def digits(space: Space, text: str) -> Choices:
-    """Return the point of a space that is said by a digit for each layer: the number of its candidate, from 0.
+    """Return the point of a space that is written as one digit per layer: the number of its candidate, from 0.
 
     Raises:
-        InputError: the layers do not choose among candidates alone, or it is no such text.
+        InputError: the layers choose more than a candidate, or the text does not fit.
     """
     names = [candidate.name for candidate in space.spec.candidates]
     layers, sizes = space.layers, space.spec.input_size
     if any(list(layer.ops) != names or layer.size() != len(names) for layer in layers) or len(sizes) > 1:
         raise InputError(
-            f"the layers of {space.name} choose more than one of the same candidates; digits cannot say it"
+            f"the layers of {space.name} choose more than one of the same candidates, so digits cannot express them"
         )
     if len(text) != len(layers) or not all("0" <= digit <= "9" and int(digit) < len(names) for digit in text):
-        raise InputError(
-            f"{text!r} are no choices of {space.name}; expected {len(layers)} digits, 0 to {len(names) - 1}"
-        )
+        raise InputError(f"{text!r} does not match {space.name}; expected {len(layers)} digits, 0 to {len(names) - 1}")
     chosen = tuple(LayerChoice(candidate=names[int(digit)]) for digit in text)
     return Choices(space=space.name, input_size=sizes[0], layers=chosen)

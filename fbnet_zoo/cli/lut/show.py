@@ -1,4 +1,4 @@
-"""Latency tables on the screen and as JSON."""
+"""Latency tables, as text and as JSON."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo.cli import screen
 from fbnet_zoo.latency.merging import OperatorRatio, TableDiff
 from fbnet_zoo.latency.predictor import PredictorEvaluation
 from fbnet_zoo.latency.table import Calibration, LatencyTable, OperatorLatency
@@ -22,21 +23,21 @@ _FIGURES = {
 
 
 def about(table: LatencyTable) -> dict[str, Any]:
-    """Return what a table is, without its operators."""
-    told = table.model_dump(mode="json", exclude={"operators", "base_operators"})
-    return told | {"operators": len(table.operators)}
+    """Return a table as JSON, without its operators."""
+    record = table.model_dump(mode="json", exclude={"operators", "base_operators"})
+    return record | {"operators": len(table.operators)}
 
 
 def details(table: LatencyTable) -> dict[str, Any]:
-    """Return all of a table."""
+    """Return a whole table as JSON."""
     return table.model_dump(mode="json")
 
 
 def listing(tables: Iterable[LatencyTable]) -> Table:
-    """Return tables as lines."""
-    lines = _table("name", "device", "runtime", "precision", ">operators", "level", "kind")
+    """Return one line for each table."""
+    lines = screen.table("name", "device", "runtime", "precision", ">operators", "level", "kind")
     for table in tables:
-        runtime, precision = table.runtime or "not told", table.precision or "not told"
+        runtime, precision = table.runtime or "unknown", table.precision or "unknown"
         count = str(len(table.operators))
         lines.add_row(
             Text(table.name, style="bold"), device_of(table), runtime, precision, count, table.level, table.kind
@@ -45,19 +46,19 @@ def listing(tables: Iterable[LatencyTable]) -> Table:
 
 
 def page(table: LatencyTable, entries: Iterable[OperatorLatency]) -> tuple[RenderableType, ...]:
-    """Return a table: what it is, then some of its operators."""
+    """Return the facts of a table, and some of its operators."""
     head = Table.grid(padding=(0, 2))
     for label, value in _facts(table).items():
         head.add_row(label, Text(value))
     shown = [field for field in _FIGURES if any(getattr(entry, field) is not None for entry in table.operators)]
-    figures = _table("operator", *(_FIGURES[field] for field in shown))
+    figures = screen.table("operator", *(_FIGURES[field] for field in shown))
     for entry in entries:
         figures.add_row(str(entry.operator), *(_figure(getattr(entry, field)) for field in shown))
     return Text(table.name, style="bold"), head, Text(), figures
 
 
 def _facts(table: LatencyTable) -> dict[str, str]:
-    base = f"{table.base_ms:.6g} ms is the network of skips, to which differences are added" if table.base_ms else ""
+    base = f"{table.base_ms:.6g} ms, the network of skips, to which differences are added" if table.base_ms else ""
     facts = {
         "device": device_of(table),
         "runtime": " ".join(filter(None, (table.runtime, table.precision))),
@@ -74,13 +75,13 @@ def _facts(table: LatencyTable) -> dict[str, str]:
 
 
 def device_of(table: LatencyTable) -> str:
-    """Return what a table's device is called."""
+    """Return the name of a table's device."""
     device = table.device
     return " ".join(filter(None, (device.manufacturer, device.model))) or device.soc or device.id
 
 
 def fitted(fit: Calibration) -> str:
-    """Return in words how well sums agree with whole networks."""
+    """Return a sentence: how well sums agree with whole networks."""
     line = f"{fit.slope:.4g} x sum {fit.intercept_ms:+.4g} ms"
     return (
         f"{line}; over {fit.networks} networks the error is {fit.mape:.2f} % (plain sums {fit.sum_mape:.2f} %), "
@@ -89,8 +90,8 @@ def fitted(fit: Calibration) -> str:
 
 
 def comparison(diff: TableDiff, shown: Iterable[OperatorRatio]) -> tuple[RenderableType, ...]:
-    """Return the operators that differ most, and the summary."""
-    lines = _table("operator", ">A\nms", ">B\nms", ">B / A")
+    """Return the operators that differ most, and a summary."""
+    lines = screen.table("operator", ">A\nms", ">B\nms", ">B / A")
     for each in shown:
         ratio = "" if each.ratio is None else f"{each.ratio:.3f}"
         lines.add_row(str(each.operator), _figure(each.a_ms), _figure(each.b_ms), ratio)
@@ -103,7 +104,7 @@ def comparison(diff: TableDiff, shown: Iterable[OperatorRatio]) -> tuple[Rendera
 
 
 def difference(diff: TableDiff) -> dict[str, Any]:
-    """Return a comparison of two tables."""
+    """Return a comparison of two tables as JSON."""
     return {
         "shared": [
             {"operator": each.operator.model_dump(mode="json", exclude_defaults=True)}
@@ -120,8 +121,8 @@ def difference(diff: TableDiff) -> dict[str, Any]:
 
 
 def evaluations(results: dict[str, PredictorEvaluation]) -> Table:
-    """Return how well predictors do, a line for each device."""
-    lines = _table("latencies", ">fitted on", ">tested on", ">rank correlation\nmean", ">\nlowest", ">error\n%")
+    """Return the accuracy of predictors, one line for each device."""
+    lines = screen.table("latencies", ">fitted on", ">tested on", ">rank correlation\nmean", ">\nlowest", ">error\n%")
     for column, result in results.items():
         mean, error = _mean(result.spearman), _mean(result.mape)
         counts = str(result.samples), str(result.held_out)
@@ -130,7 +131,7 @@ def evaluations(results: dict[str, PredictorEvaluation]) -> Table:
 
 
 def evaluated(result: PredictorEvaluation) -> dict[str, Any]:
-    """Return how well a predictor does."""
+    """Return the accuracy of a predictor as JSON."""
     return asdict(result) | {"mean_spearman": _mean(result.spearman), "mean_mape": _mean(result.mape)}
 
 
@@ -140,10 +141,3 @@ def _mean(values: tuple[float, ...]) -> float:
 
 def _figure(value: float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value or "")
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for header in headers:
-        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left")
-    return table

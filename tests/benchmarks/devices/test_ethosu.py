@@ -196,7 +196,7 @@ class TestTable:
 
         with monkeypatch.context() as patch:
             patch.setattr(EthosUDevice, "run", interrupted)
-            assert "the same command with --resume goes on" in run(*words).stderr
+            assert "the same command with --resume continues" in run(*words).stderr
         kept = (tmp_path / "u55.partial" / "measurements.jsonl").read_text().splitlines()
         assert len(kept) == 4
         other = run(*words, "--resume", "--config", "ethos-u55-256")
@@ -252,11 +252,11 @@ class TestTable:
     ("words", "message"),
     [
         (["--device", "ethosu", "--config", "ethos-u56"], "Vela knows no accelerator 'ethos-u56'"),
-        (["--device", "ethosu", "--threads", "1"], "--threads means nothing for the device ethosu; leave it out"),
-        (["--device", "ethosu", "--runtime", "torch"], "--runtime means nothing for the device ethosu"),
-        (["--device", "ethosu", "--rounds", "3"], "--rounds means nothing for the device ethosu"),
-        (["--memory-mode", "Sram_Only"], "--memory-mode means nothing for the device host; leave it out"),
-        (["--device", "ethosu:ethos-u85-256"], "say --device ethosu --config ethos-u85-256"),
+        (["--device", "ethosu", "--threads", "1"], "--threads has no effect on the device ethosu; leave it out"),
+        (["--device", "ethosu", "--runtime", "torch"], "--runtime has no effect on the device ethosu"),
+        (["--device", "ethosu", "--rounds", "3"], "--rounds has no effect on the device ethosu"),
+        (["--memory-mode", "Sram_Only"], "--memory-mode has no effect on the device host; leave it out"),
+        (["--device", "ethosu:ethos-u85-256"], "use --device ethosu --config ethos-u85-256"),
         (["--device", "ethosu", "--validate", "2"], "--validate cannot be 2"),
     ],
 )

@@ -288,7 +288,7 @@ def test_measure_on_this_machine(space_file: Path, tmp_path: Path, monkeypatch: 
         patch.setattr(HostDevice, "run", interrupted)
         ended = run("--space", space_file, "--out", out, *words)
         assert ended.exit_code == 1
-        assert "host.partial keeps what there is; the same command with --resume goes on" in ended.stderr
+        assert "host.partial keeps the measurements so far; the same command with --resume continues" in ended.stderr
         before = state(tmp_path / "host.partial")
         assert len(before) > 16
         assert run("--space", space_file, "--out", out, *words).exit_code == 2  # what is there is not thrown away
@@ -325,7 +325,7 @@ def state(folder: Path) -> dict[str, int]:
         (["--device", "android", "--runtime", "torch"], "the device android runs executorch, not torch"),
         (["--runtime", "torch", "--precision", "fp16"], "torch is measured in fp32 only"),
         (["--validate", "2"], "--validate cannot be 2"),
-        (["--out", "Host.JSON"], "a table is named by its file"),
+        (["--out", "Host.JSON"], "the file names the table"),
         (["--space", "fbnett"], "no search space is named 'fbnett'; did you mean 'fbnet'?"),
         (["--spread", "0"], "spread cannot be 0"),
     ],
