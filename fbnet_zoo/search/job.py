@@ -62,7 +62,7 @@ class SearchJob:
         """The data set.
 
         Raises:
-            InputError: there is none.
+            InputError: the job has no data set.
         """
         if self.dataset is None:
             raise InputError(f"the method {self.config.method} needs images; give a data set")

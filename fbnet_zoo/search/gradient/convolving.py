@@ -101,7 +101,7 @@ class _Depthwise(torch.autograd.Function):
 def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
     above, left = _middle(kernel)
     found = torch.empty_like(kernel)
-    for start in range(0, max(1, kernel.shape[3] - 1), WIDEST - 1):  # neighbours share a column
+    for start in range(0, max(1, kernel.shape[3] - 1), WIDEST - 1):  # neighbors share a column
         part = kernel[..., start : start + WIDEST]
         moved = F.pad(x, (left - start, start + part.shape[3] - 1 - left, above, above))
         found[..., start : start + WIDEST] = _gradient(gradient, moved, part, stride, (0, 0), which=1)

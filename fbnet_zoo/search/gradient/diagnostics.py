@@ -79,14 +79,14 @@ class SearchEpoch(HistoryRecord):
 def epoch_record(state: SearchState, epoch: int, costs: Sequence[ExpectedCost], seconds: float) -> SearchEpoch:
     """Return the record of an epoch (counted from 0) that just ended."""
     tally, shares = state.tally, [theta.double().softmax(0) for theta in state.supernet.theta]
-    learnt = tally.theta_steps > 0
+    trained = tally.theta_steps > 0
     return SearchEpoch(
         epoch=epoch + 1,
         step=state.step,
         temperature=state.config.temperature.at(epoch),
         weight_loss=tally.weight_loss / max(1, tally.weight_steps),
-        theta_loss=tally.theta_loss / tally.theta_steps if learnt else None,
-        top1=100 * tally.correct / tally.images if learnt else None,
+        theta_loss=tally.theta_loss / tally.theta_steps if trained else None,
+        top1=100 * tally.correct / tally.images if trained else None,
         entropy=tuple(float(torch.special.entr(share).sum()) for share in shares),
         skip=_skips(state, shares),
         probable=tuple(int(share.argmax()) for share in shares),

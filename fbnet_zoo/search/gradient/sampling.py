@@ -47,7 +47,7 @@ def project(
     """
     found, cheapest = tuple(positions), iter([costs[name].cheapest for name in limits])
     while over := excess(found, costs, limits):
-        moves = [(other, over - excess(other, costs, limits)) for other in _neighbours(found, logs)]
+        moves = [(other, over - excess(other, costs, limits)) for other in _neighbors(found, logs)]
         saving = [(_loss(logs, found, other) / saved, other) for other, saved in moves if saved > 0]
         nearer = min(saving)[1] if saving else next(cheapest, None)
         if nearer is None:
@@ -55,14 +55,14 @@ def project(
         found = nearer
     while gaining := [
         (gain, other)
-        for other in _neighbours(found, logs)
+        for other in _neighbors(found, logs)
         if (gain := -_loss(logs, found, other)) > 0 and not excess(other, costs, limits)
     ]:
         found = max(gaining)[1]
     return found
 
 
-def _neighbours(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
+def _neighbors(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
     for layer, options in enumerate(logs):
         for position in range(len(options)):
             if position != positions[layer]:
