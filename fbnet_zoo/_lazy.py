@@ -1,4 +1,4 @@
-"""The public names of a package, imported at first use, so that importing the package itself costs nothing."""
+"""Lazy public names: imported at first use, so that importing the package itself is fast."""
 
 import importlib
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def public_names(package: str, **homes: tuple[str, ...]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose public names live in its modules.
+    """Return `__getattr__` and `__dir__` for a package whose public names are defined in its modules.
 
     Args:
         package: `__name__` of the package.
-        homes: of each module of the package, the public names that it defines.
+        homes: module of the package to the public names that it defines.
 
     >>> get, names = public_names("fbnet_zoo.space", choices=("Choices",))
     >>> get("Choices").__name__

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever kills the process meanwhile."""
+"""Atomic writing of files: they appear complete or not at all, even if the process is killed."""
 
 import os
 import secrets
@@ -12,9 +12,9 @@ from fbnet_zoo.errors import InputError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file to write; it takes its place at `path`, synced to the disk, when the block ends without an error.
+    """Yield a file to write, which replaces `path`, synced to disk, when the block ends without an error.
 
-    Until then, and after an error, whatever was at `path` stays. Its permissions follow the user's mask.
+    Until then, and after an error, an existing `path` is unchanged. The permissions follow the user's umask.
 
     Raises:
         InputError: the file cannot be written.
@@ -28,13 +28,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}); give a path in a folder that takes files") from error
+        raise InputError(f"{path} cannot be written ({reason}); use a path in a writable folder") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a text in UTF-8, or bytes, whole or not at all.
+    """Write text (as UTF-8) or bytes atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -44,7 +44,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or all files of a folder, onto the disk, so that renaming it publishes its content too."""
+    """Flush a file, or all files of a folder, to disk, so that a rename publishes complete content."""
     for each in (path, *path.rglob("*")):
         if each.is_file():
             with each.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Statistics of batch norm, found anew."""
+"""Recalibration of batch norm statistics."""
 
 from collections.abc import Iterable
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Set the statistics of batch norm to their means over some batches; return the number of images.
+    """Set the batch norm statistics to their means over some batches; return the number of images.
 
     The network is left in evaluation mode.
 
     Args:
-        network: of any kind.
-        batches: images (N, C, H, W), where the network is.
+        network: any module.
+        batches: images (N, C, H, W), on the network's device.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # which averages over all batches
+        norm.momentum = None  # averages over all batches
     network.train()
     images = 0
     for batch in batches:

@@ -1,1 +1,1 @@
-"""Search: predictors of cost, and one module for each method."""
+"""Neural architecture search: jobs, costs and limits, evaluators, the methods, and the record of a run."""

@@ -1,4 +1,4 @@
-"""`python -m fbnet_zoo.search` is the command `fbnet-zoo search`, in the form that `accelerate launch -m` starts."""
+"""`python -m fbnet_zoo.search`: the command `fbnet-zoo search`, for `accelerate launch -m`."""
 
 import runpy
 import sys

@@ -1,8 +1,8 @@
-"""Random networks under the same limits and the same training: what a search has to beat.
+"""Random networks within the same limits, trained in the same way: the baseline of a search.
 
 "NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks for the relative improvement over the
-average random network of the space, 100 (found - random) / random percent: training and space decide more than a
-search does.
+average random network of the space, 100 (found - random) / random percent: training and space often matter more than
+the search.
 """
 
 from pathlib import Path
@@ -28,19 +28,19 @@ def random_baseline(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[RandomRecord, ...]:
-    """Draw networks evenly from those of the space that keep the limits, and train them as the found one is.
+    """Draw networks evenly from those within the limits, train them like the one found, and return their records.
 
     Args:
-        job: of the search; its seed draws the networks.
-        folder: of the trainings, each in its own.
-        count: of networks, no two the same.
-        resume: resume what the folder holds.
-        device: where to train.
-        progress: called after every epoch of each.
+        job: the search; networks are drawn with its seed.
+        folder: parent folder of the trainings.
+        count: number of networks, all different.
+        resume: whether to resume the trainings in the folder.
+        device: device to train on, such as `cpu` or `cuda`.
+        progress: called after every epoch of each training.
 
     Raises:
-        InputError: too few networks of the space keep the limits, or the folder holds other trainings.
-        TrainingError: the loss or a weight became NaN or infinite.
+        InputError: too few networks of the space are within the limits, or the folder holds other trainings.
+        TrainingError: the loss or a weight is NaN or infinite.
     """
     encoding = METHODS[job.config.method].load().encoding(job)
     costs, found = job.costs(encoding), []

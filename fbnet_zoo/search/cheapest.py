@@ -1,4 +1,4 @@
-"""The cheapest network of a space: exact, by dynamic programming over the layers."""
+"""The network of lowest cost in a space: exact, by dynamic programming over the layers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,27 +13,27 @@ Costs = NDArray[np.float64]
 
 
 class _Step(NamedTuple):
-    """How the best way to each size and number of channels leads through a layer."""
+    """The best choices within a layer, for each image size and number of output channels."""
 
-    before: NDArray[np.int64]  # (sizes, channels): position of the channels in front
-    inside: NDArray[np.int64]  # (sizes, channels in front, channels): position among blocks and expansions
-    rest: dict[int, NDArray[np.int64]]  # of slots of the rest: (sizes, channels, blocks, expansions)
+    before: NDArray[np.int64]  # (sizes, channels): position of the input channels
+    inside: NDArray[np.int64]  # (sizes, input channels, channels): position among blocks and expansions
+    rest: dict[int, NDArray[np.int64]]  # by slot of the rest: (sizes, channels, blocks, expansions)
 
 
 def cheapest(encoding: Encoding, terms: Sequence[Term], *, join: np.ufunc) -> Positions:
-    """Return the positions of the network whose parts cost the least in all.
+    """Return the positions of the network with the lowest total cost.
 
-    Layer by layer, the best way to each image size and number of channels is kept.
+    Layer by layer, the best prefix for each image size and number of channels is kept.
 
     Args:
-        encoding: of the space.
-        terms: of stem, layers (with their rest, where there is one) and head.
-        join: how the costs of parts come together: `np.add`, or `np.maximum` where the largest counts.
+        encoding: encoding of the space.
+        terms: costs of stem, layers (each followed by its rest, if any) and head.
+        join: combines the costs of parts: `np.add`, or `np.maximum` for a peak.
     """
     given = iter(terms)
     best, steps = _joined(next(given), join), []  # best: (sizes, channels)
     for layer in encoding.layers:
-        own = _joined(next(given), join)  # (sizes, channels in front, blocks, expansions, channels)
+        own = _joined(next(given), join)  # (sizes, input channels, blocks, expansions, channels)
         rest, chosen = _rest(layer, next(given), join) if layer.rest else (0.0, {})
         inner = join(own, rest).transpose(0, 1, 4, 2, 3)
         flat = inner.reshape(*inner.shape[:3], -1)
@@ -50,12 +50,12 @@ def cheapest(encoding: Encoding, terms: Sequence[Term], *, join: np.ufunc) -> Po
 
 
 def _joined(term: Term, join: np.ufunc) -> Costs:
-    """Return what a part costs, (*options)."""
+    """Return the cost of a part, (*options)."""
     return join.reduce(term.values, axis=-1)
 
 
 def _through(layer: EncodedLayer, step: _Step, size: int, after: int) -> dict[int, int]:
-    """Return the positions of a layer's slots on the best way to a size and a number of channels."""
+    """Return the best positions of a layer's slots for an image size and a number of output channels."""
     before = int(step.before[size, after])
     block, expansion = divmod(int(step.inside[size, before, after]), len(layer.expansions))
     own = dict(zip(layer.axes[1:], (block, expansion, after), strict=True))
@@ -67,12 +67,12 @@ def _through(layer: EncodedLayer, step: _Step, size: int, after: int) -> dict[in
 
 
 def _rest(layer: EncodedLayer, term: Term, join: np.ufunc) -> tuple[Costs, dict[int, NDArray[np.int64]]]:
-    """Return the least that the rest costs, (sizes, 1, blocks or 1, expansions or 1, channels), and what is chosen.
+    """Return the lowest costs of the rest, (sizes, 1, blocks or 1, expansions or 1, channels), and the choices made.
 
-    Kernel and expansion that the rest shares with the first block stay; those of its own, and the number of blocks,
-    are chosen.
+    A kernel or expansion shared with the first block is left open; the rest's own ones, and the number of blocks, are
+    chosen here.
     """
-    assert layer.rest is not None  # noqa: S101 - the caller looked
+    assert layer.rest is not None  # noqa: S101 - checked by the caller
     repeated, _, kernel, expansion = layer.rest.axes
     times = np.array(layer.rest.repeats, dtype=np.float64)
     each = _joined(term, join)[..., None]  # (sizes, channels, kernels, expansions, 1)

@@ -1,4 +1,4 @@
-"""What the configurations of all methods of search have in common."""
+"""Base classes of the methods' configurations."""
 
 from abc import abstractmethod
 from typing import Annotated, Self
@@ -11,12 +11,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class MethodConfig(Record):
-    """The configuration of a method of search.
+    """The configuration of a search method.
 
     Attributes:
-        method: name of the method; each has a class of its own, whose `method` is that name.
-        limits: the most that a cost may be, in the unit of its metric, by its name.
-        seed: of everything that is drawn at random; equal seeds give equal searches on the same machine.
+        method: name of the method; each method has its own subclass.
+        limits: cost name to the highest value allowed, in the cost's unit.
+        seed: random seed; equal seeds give equal searches on the same machine.
     """
 
     method: str
@@ -26,11 +26,11 @@ class MethodConfig(Record):
     @property
     @abstractmethod
     def total(self) -> int:
-        """How many records the history of a whole search has."""
+        """Number of history records of a complete search."""
 
     @classmethod
     def usual(cls, kind: str) -> Self:
-        """Return what suits a kind of images: `digits`, `cifar` or `folder`."""
+        """Return the defaults for a kind of images: `digits`, `cifar` or `folder`."""
         return cls.model_validate({})
 
 
@@ -38,8 +38,8 @@ class EvaluatingConfig(MethodConfig):
     """The configuration of a method that evaluates networks one by one.
 
     Attributes:
-        budget: networks to evaluate.
-        train_epochs: of the training of each, where they are trained (default: the recipe's).
+        budget: number of networks to evaluate.
+        train_epochs: training epochs of each network, if networks are trained (default: the recipe's).
     """
 
     budget: Count = 16
@@ -47,5 +47,5 @@ class EvaluatingConfig(MethodConfig):
 
     @property
     def total(self) -> int:
-        """The networks to evaluate."""
+        """Number of networks to evaluate."""
         return self.budget

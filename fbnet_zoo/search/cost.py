@@ -1,7 +1,7 @@
-"""What the networks of a space cost: one at a time, or a population at once.
+"""Costs of the networks of a space: one at a time, or a population at once.
 
-Figures equal those of `fbnet_zoo.cost` and of a latency table's sum to the last digit: LAT(a) = sum_l LAT(b_l) (FBNet,
-Wu et al., arXiv:1812.03443). The costs of blocks are found once, for each combination of the values they depend on.
+Values equal those of `fbnet_zoo.cost` and of a latency table's sum to the last digit: LAT(a) = sum_l LAT(b_l) (FBNet,
+Wu et al., arXiv:1812.03443). Block costs are computed once, for each combination of the values they depend on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +24,10 @@ from fbnet_zoo.space.encoding import SIZE, STEM, EncodedLayer, EncodedRest, Enco
 from fbnet_zoo.spec import ArchSpec
 
 Measure = Callable[[ArchSpec], float]
-"""Takes a network of the space and returns what it costs."""
+"""Returns the cost of a network of the space."""
 
 _CHECKED = 4
-"""Networks whose cost is compared with the sum of their blocks' before a search believes in it."""
+"""Number of networks on which the sum over blocks is checked against the cost of the whole network."""
 
 _TOLERANCE = 1e-9
 
@@ -37,14 +37,14 @@ class CostMetric:
     """A cost of the networks of a space.
 
     Attributes:
-        name: such as `latency`.
-        unit: of all figures.
-        encoding: of the space.
-        terms: costs of stem, layers and head, in the order in which they are added up.
-        peak: whether the largest term counts, instead of their sum.
-        constant: what every network costs beside its terms.
-        slope: the cost is `slope` times the sum of terms and constant,
-        intercept: plus this.
+        name: name of the cost, such as `latency`.
+        unit: unit of all values.
+        encoding: encoding of the space.
+        terms: costs of stem, layers and head, in the order of summation.
+        peak: whether the cost is the largest term instead of the sum.
+        constant: cost of every network beside its terms.
+        slope: factor on the sum of terms and constant.
+        intercept: added after the factor.
     """
 
     name: str
@@ -65,7 +65,7 @@ class CostMetric:
         return self.slope * (self.constant + total) + self.intercept
 
     def population(self, population: ArrayLike) -> NDArray[np.float64]:
-        """Return the costs of a population, (networks,), each equal to that of `of`.
+        """Return the costs of a population, (networks,), each equal to the result of `of`.
 
         Args:
             population: positions, (networks, decisions).
@@ -80,54 +80,54 @@ class CostMetric:
 
     @cached_property
     def cheapest(self) -> Positions:
-        """The positions of the network that costs the least."""
+        """Positions of the network with the lowest cost."""
         return cheapest(self.encoding, self.terms, join=np.maximum if self.peak else np.add)
 
     @cached_property
     def dearest(self) -> Positions:
-        """The positions of the network that costs the most."""
+        """Positions of the network with the highest cost."""
         negated = tuple(replace(term, values=-term.values) for term in self.terms)
         return cheapest(self.encoding, negated, join=np.minimum if self.peak else np.add)
 
     @property
     def least(self) -> float:
-        """What the cheapest network costs."""
+        """The lowest cost of any network."""
         return self.of(self.cheapest)
 
     @property
     def most(self) -> float:
-        """What the dearest network costs."""
+        """The highest cost of any network."""
         return self.of(self.dearest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdditiveCost(CostMetric):
-    """A cost to which every decision adds its own share: its terms are those of the decisions, in order."""
+    """A cost that is a sum of independent contributions, one term for each decision, in order."""
 
     @cached_property
     def cheapest(self) -> Positions:
-        """The positions of the network that costs the least."""
+        """Positions of the network with the lowest cost."""
         return tuple(int(term.values.argmin()) for term in self.terms)
 
     @cached_property
     def dearest(self) -> Positions:
-        """The positions of the network that costs the most."""
+        """Positions of the network with the highest cost."""
         return tuple(int(term.values.argmax()) for term in self.terms)
 
 
 def latency_cost(
     encoding: Encoding, table: LatencyTable, *, num_classes: int = 1000, in_channels: int = 3
 ) -> CostMetric:
-    """Return the latency of a space's networks, ms, by a table with its correction.
+    """Return the latency of a space's networks in ms, by a table with its correction.
 
     Args:
-        encoding: of the space.
-        table: of a device; it must have every operator of the space at its image sizes.
-        num_classes: outputs of the classifier.
-        in_channels: channels of the image.
+        encoding: encoding of the space.
+        table: latency table of a device, with every operator of the space at its image sizes.
+        num_classes: number of outputs of the classifier.
+        in_channels: number of image channels.
 
     Raises:
-        InputError: the table lacks an operator, or is for networks of another shape.
+        InputError: the table lacks an operator, or was measured with other classes or image channels.
     """
     prices = TableLatency(table=table, in_channels=in_channels, num_classes=num_classes)
     fit, base = table.calibration, table.base_ms or 0.0
@@ -137,7 +137,7 @@ def latency_cost(
 
 
 def macs_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
-    """Return the multiply-accumulates of a space's networks, for one image; arguments as of `latency_cost`.
+    """Return the multiply-accumulates of a space's networks for one image; arguments as in `latency_cost`.
 
     >>> from fbnet_zoo.space import load_space
     >>> metric = macs_cost(Encoding(load_space("digits_tiny")), num_classes=10)
@@ -148,20 +148,20 @@ def macs_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int =
 
 
 def params_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
-    """Return the trainable values of a space's networks; arguments as of `latency_cost`."""
+    """Return the number of trainable parameters of a space's networks; arguments as in `latency_cost`."""
     return cost_metric(encoding, Counts(name="params", in_channels=in_channels, num_classes=num_classes))
 
 
 def memory_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:
-    """Return the peak activation memory of a space's networks, values; arguments as of `latency_cost`."""
+    """Return the peak activation memory of a space's networks, in values; arguments as in `latency_cost`."""
     return cost_metric(encoding, PeakActivations(in_channels=in_channels, num_classes=num_classes), peak=True)
 
 
 def cost_metric(encoding: Encoding, prices: Prices, *, peak: bool = False, **affine: float) -> CostMetric:
-    """Return a cost of a space's networks by the prices of their blocks; `affine` as of `CostMetric`.
+    """Return a cost of a space's networks from the costs of their blocks; `affine` as in `CostMetric`.
 
     Raises:
-        InputError: a block has no price, or networks cost something else than their blocks.
+        InputError: a block has no known cost, or the cost of a network is not the sum over its blocks.
     """
     terms = (_stem_term(encoding, prices), *_layer_terms(encoding, prices), _head_term(encoding, prices))
     metric = CostMetric(name=prices.name, unit=prices.unit, encoding=encoding, terms=terms, peak=peak, **affine)
@@ -170,16 +170,16 @@ def cost_metric(encoding: Encoding, prices: Prices, *, peak: bool = False, **aff
 
 
 def additive_cost(encoding: Encoding, measure: Measure, *, name: str, unit: str) -> AdditiveCost:
-    """Return any cost to which every decision adds its own share, found by changing one decision at a time.
+    """Return a cost that is additive over decisions, found by changing one decision at a time.
 
     Args:
-        encoding: of the space.
+        encoding: encoding of the space.
         measure: returns the cost of a network.
-        name: of the cost.
-        unit: of its figures.
+        name: name of the cost.
+        unit: unit of its values.
 
     Raises:
-        InputError: several decisions changed at once do not cost the sum of their changes.
+        InputError: the cost is not additive: changing several decisions does not add up.
     """
     first = [0] * len(encoding.counts)
     constant, terms = measure(encoding.definition(first)), []
@@ -231,7 +231,7 @@ def _layer_terms(encoding: Encoding, prices: Prices) -> Iterator[Term]:
 
 
 def _first_term(encoding: Encoding, layer: EncodedLayer, sides: Sequence[int], prices: Prices) -> Term:
-    """Return what the first block costs, by size, input channels, block, expansion and output channels."""
+    """Return the cost of the first block, by size, input channels, block, expansion and output channels."""
     parts = (layer.before, tuple(layer.branches.values()), layer.expansions, layer.after)
     plans = [
         encoding.space.plan(branch.having(before, expansion, after))
@@ -245,7 +245,7 @@ def _first_term(encoding: Encoding, layer: EncodedLayer, sides: Sequence[int], p
 def _rest_term(
     encoding: Encoding, layer: EncodedLayer, rest: EncodedRest, sides: Sequence[int], prices: Prices
 ) -> Term:
-    """Return what one of the blocks after the first costs, by size, channels, kernel and expansion."""
+    """Return the cost of one block after the first, by size, channels, kernel and expansion."""
     parts = (layer.after, rest.branches, rest.expansions)
     plans = [
         encoding.space.plan(branch.having(channels, expansion, channels))
@@ -258,7 +258,7 @@ def _rest_term(
 
 
 def _head_term(encoding: Encoding, prices: Prices) -> Term:
-    """Return what head, pooling and classifier cost, by size, input channels and features."""
+    """Return the cost of head, pooling and classifier, by size, input channels and features."""
     frame, last = _frame(encoding, prices), encoding.layers[-1]
     heads = encoding.heads()
     costs = []

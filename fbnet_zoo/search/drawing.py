@@ -1,4 +1,4 @@
-"""Random networks of a space, drawn evenly from those that keep the limits."""
+"""Random networks of a space, drawn evenly from those within the limits."""
 
 import random
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ DRAWS, _AT_ONCE = 100_000, 256
 def draw_networks(
     encoding: Encoding, costs: Costs, limits: Limits, *, count: int, seed: int, among: Population | None = None
 ) -> Iterator[Positions]:
-    """Yield different random networks that keep the limits: every option of a decision is equally likely.
+    """Yield different random networks within the limits; every option of a decision is equally likely.
 
     Args:
-        encoding: of the space.
-        costs: that the limits name.
-        limits: on these.
-        count: of networks.
-        seed: of the draws.
-        among: the networks to draw from (default: all of the space).
+        encoding: encoding of the space.
+        costs: costs named by the limits.
+        limits: highest allowed costs.
+        count: number of networks.
+        seed: random seed.
+        among: networks to draw from (default: the whole space).
 
     Raises:
         InputError: too few networks were found within the limits.
     """
     seen: set[bytes] = set()
-    for rows in _drawn(encoding, random.Random(seed), among):  # noqa: S311 - nothing here is secret
+    for rows in _drawn(encoding, random.Random(seed), among):  # noqa: S311 - not for cryptography
         kept = rows[population_excess(rows, costs, limits) == 0]
         for positions, network in zip(kept.tolist(), encoding.canonical(kept), strict=True):
             if network.tobytes() not in seen:
@@ -39,8 +39,8 @@ def draw_networks(
                     return
     total = f"{DRAWS:,} random" if among is None else f"{len(among):,}"
     raise InputError(
-        f"{len(seen)} of {total} networks of {encoding.space.name} keep the limits, but {count} are needed; raise the "
-        "limits, or ask for fewer"
+        f"only {len(seen)} of {total} networks of {encoding.space.name} are within the limits, but {count} are needed; "
+        "raise the limits, or request fewer"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which evaluator a job asks for, and the result of methods that evaluate networks one by one."""
+"""The evaluator of a job, and the result of methods that evaluate networks one by one."""
 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.config import EvaluatingConfig
@@ -12,13 +12,13 @@ from fbnet_zoo.search.short_training import CANDIDATES, ShortTraining
 
 
 def evaluations(job: SearchJob, context: Context) -> Evaluations:
-    """Return what evaluates the networks of a job, with those that its run folder has already.
+    """Return the evaluations of a job, including those already in its run folder.
 
     Raises:
-        InputError: there is nothing to evaluate them with, or several processes search.
+        InputError: the job has no data set to evaluate networks with, or several processes were started.
     """
     if context.processes.count > 1:
-        raise InputError(f"the method {job.config.method} searches in one process; launch it alone")
+        raise InputError(f"the method {job.config.method} runs in a single process; start it without a launcher")
     return Evaluations(
         encoding=context.encoding,
         costs=context.costs,
@@ -33,7 +33,7 @@ def _evaluator(job: SearchJob, context: Context) -> Evaluator:
         return job.oracle
     if job.supernet is not None:
         return trained_supernet(job.supernet, job, context.encoding, device=context.processes.device)
-    assert isinstance(job.config, EvaluatingConfig)  # noqa: S101 - what methods that evaluate have
+    assert isinstance(job.config, EvaluatingConfig)  # noqa: S101 - the config of every evaluating method
     return ShortTraining(
         job=job,
         encoding=context.encoding,
@@ -43,9 +43,10 @@ def _evaluator(job: SearchJob, context: Context) -> Evaluator:
     )
 
 
-def evaluated_result(asked: Evaluations, limits: Limits) -> SearchResult:
-    """Return all networks that were evaluated, the best first."""
+def evaluated_result(evaluated: Evaluations, limits: Limits) -> SearchResult:
+    """Return a result with all evaluated networks, the best first."""
     networks = [
-        network_record(asked.encoding, each.positions, asked.costs, limits, top1=each.top1) for each in asked.done
+        network_record(evaluated.encoding, each.positions, evaluated.costs, limits, top1=each.top1)
+        for each in evaluated.done
     ]
-    return SearchResult(networks=best_first(networks), history=tuple(asked.done), judged=asked.evaluator.about)
+    return SearchResult(networks=best_first(networks), history=tuple(evaluated.done), judged=evaluated.evaluator.about)

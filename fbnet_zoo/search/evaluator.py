@@ -1,6 +1,6 @@
-"""How accurate networks of a space are: what a search asks, whoever answers.
+"""The interface of evaluators, which return the accuracy of networks, and the evaluations of a run.
 
-Three answer: a short training of each network (`short_training`), the weights of a trained supernet
+There are three evaluators: a short training of each network (`short_training`), the weights of a trained supernet
 (`gradient.evaluator`), and a table of known accuracies (`oracle`).
 """
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Evaluator(Protocol):
-    """Knows, or finds out, how accurate networks are.
+    """Returns the accuracy of networks.
 
     Attributes:
-        about: how networks are judged, in words that follow "top-1", such as `after 5 epochs of training`.
-        candidates: the networks that it can judge, (networks, decisions); `None` for all of the space.
+        about: how accuracy is determined, as words that follow "top-1", such as `after 5 epochs of training`.
+        candidates: networks that it can evaluate, (networks, decisions); `None` for the whole space.
     """
 
     @property
@@ -35,7 +35,7 @@ class Evaluator(Protocol):
         """Return the accuracy of each network, percent.
 
         Raises:
-            InputError: a network cannot be judged.
+            InputError: a network cannot be evaluated.
             TrainingError: a training failed.
         """
 
@@ -45,18 +45,17 @@ Progress = Callable[[EvaluatedNetwork], None]
 
 @dataclass(slots=True, kw_only=True)
 class Evaluations:
-    """The networks that a search has asked for, each once, in a run folder that remembers them.
+    """The networks that a search has evaluated, each once, recorded in its run folder.
 
-    A search that is resumed asks for the same networks in the same order: those that the folder has are answered from
-    there.
+    A resumed search requests the same networks in the same order; results in the folder are reused.
 
     Attributes:
-        encoding: of the space.
-        costs: noted beside every accuracy.
-        evaluator: that is asked.
-        folder: of the run.
-        progress: called for every network that is evaluated.
-        done: all so far, in order.
+        encoding: encoding of the space.
+        costs: costs recorded with every accuracy.
+        evaluator: evaluator of networks not yet in the folder.
+        folder: folder of the run.
+        progress: called for every evaluated network.
+        done: evaluated networks so far, in order.
     """
 
     encoding: Encoding
@@ -75,7 +74,7 @@ class Evaluations:
             self._known[known.positions] = known
 
     def top1(self, positions: Positions) -> float:
-        """Return the accuracy of a network, percent; of one that was evaluated before, without asking again."""
+        """Return the accuracy of a network, percent; a network is evaluated at most once."""
         network = self.canonical(positions)
         found = self._known.get(network)
         if found is None:
@@ -88,11 +87,11 @@ class Evaluations:
         return found.top1
 
     def has(self, network: Positions) -> bool:
-        """Whether a network, in its canonical form, was evaluated in this search."""
+        """Whether a network, in canonical form, was evaluated in this search."""
         return network in self._asked
 
     def canonical(self, positions: Positions) -> Positions:
-        """Return the positions of the same network that all spellings of it share."""
+        """Return the canonical positions of a network, equal for all positions that describe it."""
         return tuple(self.encoding.canonical([positions])[0].tolist())
 
     def _evaluate(self, network: Positions) -> EvaluatedNetwork:

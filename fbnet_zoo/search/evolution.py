@@ -1,4 +1,4 @@
-"""Regularized evolution (Real et al., arXiv:1802.01548): mutate the best of a sample, let the oldest of all go."""
+"""Regularized evolution (Real et al., arXiv:1802.01548): mutate the best of a sample, drop the oldest network."""
 
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class EvolutionConfig(EvaluatingConfig):
-    """The configuration of regularized evolution; the paper evaluates 20,000 networks, each after 25 epochs.
+    """The configuration of regularized evolution; the paper trains 20,000 networks for 25 epochs each.
 
     Attributes:
-        population: networks that may be parents; 100 in the paper.
-        sample: networks of it that are drawn for each child; the best of them is its parent; 25 in the paper.
+        population: number of networks that may be parents; 100 in the paper.
+        sample: number of networks drawn from the population for each child, the best of which is its parent; 25 in the
+            paper.
     """
 
     method: Literal["evolution"] = "evolution"
@@ -30,21 +31,21 @@ class EvolutionConfig(EvaluatingConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.sample > self.population:
-            raise InputError(f"a sample of {self.sample} is larger than the population of {self.population}; lower it")
+            raise InputError(f"a sample of {self.sample} exceeds the population of {self.population}; lower 'sample'")
         return self
 
     @classmethod
     def usual(cls, kind: str) -> Self:
-        """Return what suits a kind of images: of `digits`, what takes minutes."""
+        """Return the defaults for a kind of images; for `digits`, a search that takes minutes."""
         return cls(budget=16, population=6, sample=3, train_epochs=8) if kind == "digits" else cls()
 
 
 class Evolution(RandomSearch):
-    """Begins with random networks, then changes one decision of a good one at a time."""
+    """Starts from random networks, then mutates one decision of a good network at a time."""
 
-    def ask(self, asked: "Evaluations", job: "SearchJob") -> None:
-        """Have networks evaluated, until the budget is spent."""
+    def ask(self, evaluations: "Evaluations", job: "SearchJob") -> None:
+        """Evaluate networks until the budget is spent."""
         from fbnet_zoo.search.mutation import evolve
 
-        assert isinstance(job.config, EvolutionConfig)  # noqa: S101 - `METHODS` keeps both together
-        evolve(asked, job.config)
+        assert isinstance(job.config, EvolutionConfig)  # noqa: S101 - `METHODS` pairs method and config
+        evolve(evaluations, job.config)

@@ -1,4 +1,4 @@
-"""What a search writes down while it runs: one line of `metrics.jsonl` for each epoch or network."""
+"""The history of a search: one line of `metrics.jsonl` for each epoch or evaluated network."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,11 @@ from fbnet_zoo.spec import Record
 
 
 class HistoryRecord(Record):
-    """One line.
+    """One line of the history.
 
     Attributes:
-        step: of the search; lines written after a checkpoint are recognised by it.
-        seconds: since the search was started or resumed.
+        step: step of the search; identifies lines written after a checkpoint.
+        seconds: time since the search was started or resumed.
     """
 
     step: int
@@ -20,25 +20,25 @@ class HistoryRecord(Record):
     @property
     @abstractmethod
     def number(self) -> int:
-        """Which line it is, from 1."""
+        """Number of the line, from 1."""
 
     @abstractmethod
     def summary(self) -> str:
-        """Return it in a few words."""
+        """Return the record in a few words."""
 
     @abstractmethod
     def scalars(self, decisions: Sequence[str]) -> Iterator[tuple[str, float]]:
-        """Yield its values by name, for TensorBoard; `decisions` are the names of the decisions."""
+        """Yield names and values for TensorBoard; `decisions` are the names of the decisions."""
 
 
 class EvaluatedNetwork(HistoryRecord):
-    """A network that was evaluated.
+    """An evaluated network.
 
     Attributes:
-        positions: of each decision, which option it takes.
-        top1: its accuracy, percent.
-        best: the highest accuracy so far.
-        costs: of each metric, in its unit.
+        positions: position of the chosen option of each decision.
+        top1: accuracy, percent.
+        best: highest accuracy so far, percent.
+        costs: metric name to cost, in the metric's unit.
     """
 
     positions: tuple[int, ...]
@@ -48,11 +48,11 @@ class EvaluatedNetwork(HistoryRecord):
 
     @property
     def number(self) -> int:
-        """Which network it is, from 1."""
+        """Number of the network, from 1."""
         return self.step
 
     def summary(self) -> str:
-        """Return its accuracy, the best one, and its first cost."""
+        """Return accuracy, best accuracy and the first cost."""
         cost = "".join(f", {name} {value:.4g}" for name, value in list(self.costs.items())[:1])
         return f"top-1 {self.top1:.1f} %, best {self.best:.1f} %{cost}"
 

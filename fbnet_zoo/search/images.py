@@ -1,4 +1,4 @@
-"""The images of a search: most to learn from, the rest to choose networks by; a data set's held-out ones stay out."""
+"""The images of a search: most train the weights, the rest select networks; held-out images are never used."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ from fbnet_zoo.train import Augmentation, Inputs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """How images become batches.
+    """How images are loaded into batches.
 
     Attributes:
-        inputs: of the networks.
-        augmentation: of the images for the weights; the others are taken as they are evaluated.
-        batch_size: images of a step, of all processes together.
-        weight_share: share of the images to train on that weights learn from; 0.8 in the FBNet paper.
-        seed: of the split, the order and the augmentation.
-        workers: processes that read images.
+        inputs: input format of the networks.
+        augmentation: augmentation of the images for the weights; the others are not augmented.
+        batch_size: images per step, over all processes.
+        weight_share: share of the training images that train the weights; 0.8 in the FBNet paper.
+        seed: seed of split, order and augmentation.
+        workers: number of processes that read images.
     """
 
     inputs: Inputs
@@ -33,7 +33,7 @@ class Loading:
 
 
 def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:
-    """Return which images weights learn from, and which networks are chosen by."""
+    """Return the indices of the images that train the weights, and of those that select networks."""
     count = len(dataset.train.labels)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(loading.seed))
     own, others = order.tensor_split([round(loading.weight_share * count)])
@@ -42,7 +42,7 @@ def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """Some of the images of a set."""
+    """A subset of an image set."""
 
     images: ImageSet
     indices: Tensor

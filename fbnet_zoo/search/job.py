@@ -1,4 +1,4 @@
-"""What to search for: a space, images, costs and a method, as one record."""
+"""What to search for, as one record: a space, images, costs and a method."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,10 +21,10 @@ from fbnet_zoo.train import Inputs, Recipe
 from fbnet_zoo.train.runs import preprocess_of
 
 _CHANNELS = 3
-"""Of the networks that a search makes: grey images are repeated."""
+"""Input channels of searched networks; gray images are repeated."""
 
 _CLASSES = 1000
-"""Of a search without images."""
+"""Number of classes of a search without images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,17 @@ class SearchJob:
     """What to search for.
 
     Attributes:
-        space: of the networks.
-        dataset: images that the networks classify; only a search in a table of accuracies goes without.
-        config: of the method, and which method it is.
-        recipe: how the best network is trained from scratch; its augmentation and its workers are the search's, too.
-        batch_size: images of a step of the search.
-        table: of the device that the networks are for; without one, latency is not known.
-        table_classes: outputs of the classifier that the table was measured with (default: the data set's classes).
-        input_size: of the image, px (default: the space's).
-        name: of the network (default: the space's name and a digest).
-        oracle: known accuracies that stand for training, for methods that evaluate networks.
-        supernet: folder of a search by gradients whose weights stand for training, likewise.
+        space: the search space.
+        dataset: images to classify; optional only with `oracle`.
+        config: configuration of the method, which also selects the method.
+        recipe: training recipe of the best network; its augmentation and workers also apply to the search.
+        batch_size: images per search step.
+        table: latency table of the target device; without one, latency is unknown.
+        table_classes: number of classes the table was measured with (default: the data set's).
+        input_size: side of the image, px (default: the space's).
+        name: network name (default: the space's name and a digest).
+        oracle: table of known accuracies that replaces training, for methods that evaluate networks.
+        supernet: folder of a `dnas` or `dmasking` run whose supernet replaces training, for the same methods.
     """
 
     space: Space
@@ -62,21 +62,21 @@ class SearchJob:
         """The data set.
 
         Raises:
-            InputError: there is none.
+            InputError: the job has no data set.
         """
         if self.dataset is None:
-            raise InputError(f"the method {self.config.method} needs images; name a data set")
+            raise InputError(f"the method {self.config.method} needs images; give a data set")
         return self.dataset
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the classifier."""
+        """Number of outputs of the classifier."""
         return _CLASSES if self.dataset is None else len(self.dataset.classes)
 
     def costs(self, encoding: Encoding) -> Costs:
-        """Return what networks cost by name: latency where there is a table, MACs, parameters, columns of the oracle.
+        """Return the costs of networks by name: latency if there is a table, MACs, parameters, columns of the oracle.
 
-        Peak memory takes long to tabulate, and is there only where a limit names it.
+        Peak memory is slow to tabulate, so it is included only if a limit names it.
 
         Raises:
             InputError: the table lacks an operator of the space.
@@ -92,14 +92,14 @@ class SearchJob:
 
     @cached_property
     def preprocess(self) -> PreprocessSpec:
-        """How images become the input of the supernet: of the largest size, where that is open."""
+        """Preprocessing of the supernet's images, at the largest size if the size is open."""
         size = self.input_size or self.space.spec.input_size[-1]
         frame = self.space.frame.model_copy(update={"input_size": size})
         return preprocess_of(frame, None, self.required_dataset)
 
     @cached_property
     def loading(self) -> Loading:
-        """How images become the batches of the search."""
+        """How images are loaded into the batches of the search."""
         return Loading(
             inputs=Inputs(preprocess=self.preprocess, channels=_CHANNELS),
             augmentation=self.recipe.augmentation,
@@ -109,7 +109,7 @@ class SearchJob:
         )
 
     def definition(self, choices: Choices, *, name: str | None = None) -> ArchSpec:
-        """Return the network of some choices, for images of `input_size` where that was said.
+        """Return the definition of the network with some choices, at `input_size` if given.
 
         Raises:
             InputError: the space does not offer these choices.
@@ -119,7 +119,7 @@ class SearchJob:
 
 
 def finished(job: SearchJob, definition: ArchSpec, *, name: str | None = None, summary: str | None = None) -> ArchSpec:
-    """Return the definition of a network as an entry of the zoo: counted, with its preparation of images."""
+    """Return the definition of a network as a zoo entry: with counts and preprocessing."""
     counted = cost(definition)
     update: dict[str, Any] = {"counts": CountsSpec(params=counted.params, macs=counted.macs)}
     if job.dataset is not None:

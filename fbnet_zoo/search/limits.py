@@ -1,4 +1,4 @@
-"""Limits on what networks may cost."""
+"""Limits on the costs of networks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -14,10 +14,10 @@ class NetworkCost(Protocol):
     """A cost of the networks of a space.
 
     Attributes:
-        name: such as `latency`.
-        unit: of all figures.
-        cheapest: positions of the network that costs the least.
-        least: what that costs.
+        name: name of the cost, such as `latency`.
+        unit: unit of all values.
+        cheapest: positions of the network with the lowest cost.
+        least: the lowest cost of any network.
     """
 
     @property
@@ -33,23 +33,23 @@ class NetworkCost(Protocol):
         """Return the cost of one network."""
 
     def population(self, population: ArrayLike) -> NDArray[np.float64]:
-        """Return the costs of several networks, (networks,), given as (networks, decisions)."""
+        """Return the costs of a population, (networks,), given as (networks, decisions)."""
 
 
 Costs = Mapping[str, NetworkCost]
-"""The costs that are known, by name."""
+"""The known costs, by name."""
 
 Limits = Mapping[str, float]
-"""The most that a cost may be, in its unit, by name."""
+"""Cost name to the highest value allowed, in the cost's unit."""
 
 
 def excess(positions: Sequence[int], costs: Costs, limits: Limits) -> float:
-    """Return by how much a network exceeds its limits in all, as shares of them; 0 where it keeps them."""
+    """Return the sum of a network's relative excesses over the limits; 0 if it is within all of them."""
     return sum(max(0.0, costs[name].of(positions) / limit - 1) for name, limit in limits.items())
 
 
 def population_excess(population: Population, costs: Costs, limits: Limits) -> NDArray[np.float64]:
-    """Return the same of several networks, (networks,)."""
+    """Return `excess` of each network of a population, (networks,)."""
     total = np.zeros(len(population))
     for name, limit in limits.items():
         total += np.maximum(0.0, costs[name].population(population) / limit - 1)
@@ -57,26 +57,26 @@ def population_excess(population: Population, costs: Costs, limits: Limits) -> N
 
 
 def require_reachable(costs: Costs, limits: Limits) -> None:
-    """Refuse a limit that no network of the space keeps, or that is on a cost that is not known.
+    """Refuse a limit that no network of the space satisfies, or that is on an unknown cost.
 
     Raises:
-        InputError: always then; the text says what the least is.
+        InputError: a limit is out of reach (the text gives the lowest reachable value), or on an unknown cost.
     """
     for name, limit in limits.items():
         require_known(costs, name, "a limit is")
         unit, least = costs[name].unit, costs[name].least
         if not (limit > 0 and limit >= least):
             raise InputError(
-                f"no network of the space keeps its {name} within {limit:g} {unit}: the least is {least:g} {unit}; "
-                "raise the limit, or take a space with smaller blocks or images"
+                f"no network of the space has a {name} within {limit:g} {unit}: the lowest is {least:g} {unit}; "
+                "raise the limit, or use a space with smaller blocks or images"
             )
 
 
 def require_known(costs: Costs, name: str, what: str) -> None:
-    """Refuse a name that no cost has.
+    """Refuse the name of an unknown cost.
 
     Raises:
-        InputError: always then; the text begins with `what`.
+        InputError: no cost has this name; the text starts with `what`.
     """
     if name not in costs:
-        raise InputError(f"{what} on {name!r}, which is not measured; expected {' or '.join(costs) or 'no cost'}")
+        raise InputError(f"{what} on {name!r}, which is not a known cost; expected {' or '.join(costs) or 'none'}")

@@ -1,4 +1,4 @@
-"""What a method of search is: a job goes in, networks come out; files, pages and devices are not its business."""
+"""The interface of search methods: a job goes in, networks come out; files, pages and devices are handled outside."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Progress = Callable[[HistoryRecord], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a method found.
+    """The result of a method.
 
     Attributes:
-        networks: those that were compared; within the limits first, then by accuracy.
-        history: what it wrote down, in order.
-        judged: how accuracies were found, in words that follow "top-1".
+        networks: compared networks; within the limits first, then by accuracy.
+        history: history records, in order.
+        judged: how accuracy was determined, as words that follow "top-1".
     """
 
     networks: tuple[NetworkRecord, ...]
@@ -37,20 +37,20 @@ class SearchResult:
 
     @property
     def met(self) -> bool:
-        """Whether the best network keeps all limits."""
+        """Whether the best network is within all limits."""
         return self.best.within_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a method is given beside its job.
+    """What a method receives beside its job.
 
     Attributes:
-        encoding: of the space, as `Method.encoding` returned it.
-        costs: what networks cost, by name.
-        folder: of the run; a method logs its history there, and resumes from what it finds.
-        processes: that search together.
-        progress: to be called with every record of the history, in the main process.
+        encoding: encoding of the space, as returned by `Method.encoding`.
+        costs: known costs, by name.
+        folder: folder of the run, where a method logs its history and resumes from.
+        processes: the cooperating processes.
+        progress: to be called with every history record, in the main process.
     """
 
     encoding: Encoding
@@ -66,28 +66,28 @@ class Context:
 
 
 class Method(Protocol):
-    """A method of search. Its configuration is a class of its own: see `fbnet_zoo.search.methods`."""
+    """A search method; its configuration is a separate class, see `fbnet_zoo.search.methods`."""
 
     def encoding(self, job: SearchJob) -> Encoding:
-        """Return the decisions that it searches.
+        """Return the encoding of the decisions that the method searches.
 
         Raises:
             InputError: the method cannot search this space.
         """
 
     def check(self, job: SearchJob, costs: Costs) -> None:
-        """Refuse a job that cannot be done, before there is a folder.
+        """Refuse a job that cannot be run, before its folder is created.
 
         Raises:
-            InputError: always then.
+            InputError: the job cannot be run.
         """
 
     def run(self, job: SearchJob, context: Context) -> SearchResult:
-        """Search.
+        """Search the space.
 
-        Equal jobs give equal results on the same machine, also after a resume.
+        Equal jobs give equal results on the same machine, even if resumed.
 
         Raises:
-            InputError: an image cannot be read, or the folder holds something else.
-            TrainingError: a value became NaN or infinite; the last good checkpoint stays.
+            InputError: an image cannot be read, or the folder holds another run.
+            TrainingError: a value is NaN or infinite; the last good checkpoint is kept.
         """

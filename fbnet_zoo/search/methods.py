@@ -1,4 +1,4 @@
-"""The methods of search: one table for the command line, records and pages. A method is imported when it is used."""
+"""The registry of search methods, for command line, records and pages; a method is imported when it is used."""
 
 import importlib
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from fbnet_zoo.search.method import Method
 
 AnyConfig = Annotated[DnasConfig | DmaskingConfig | RandomConfig | EvolutionConfig, Field(discriminator="method")]
-"""The configuration of any method, told apart by its `method`."""
+"""The configuration of any method, discriminated by `method`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodEntry:
-    """A method.
+    """A registered method.
 
     Attributes:
-        title: for pages.
-        summary: for help texts.
-        config: class of its configuration.
-        noun: what its history has a record for: `epoch`, or `network`.
-        home: module and class, `module:class`.
+        title: name on pages.
+        summary: description in help texts.
+        config: configuration class.
+        noun: what a history record stands for: `epoch` or `network`.
+        home: where the class is defined, `module:class`.
     """
 
     title: str
@@ -38,7 +38,7 @@ class MethodEntry:
     home: str
 
     def load(self) -> "Method":
-        """Import the method."""
+        """Import the method and return an instance."""
         module, name = self.home.split(":")
         return getattr(importlib.import_module(module), name)()
 
@@ -46,7 +46,7 @@ class MethodEntry:
 METHODS: Mapping[str, MethodEntry] = {
     "dnas": MethodEntry(
         title="DNAS, the stochastic supernet of FBNet",
-        summary="a block for each layer, by a supernet and gradients (FBNet)",
+        summary="a block for each layer, by gradients on a supernet (FBNet)",
         config=DnasConfig,
         noun="epoch",
         home="fbnet_zoo.search.dnas.method:Dnas",
@@ -67,7 +67,7 @@ METHODS: Mapping[str, MethodEntry] = {
     ),
     "evolution": MethodEntry(
         title="regularized evolution",
-        summary="mutations of the best of a population, whose oldest network goes (Real et al.)",
+        summary="mutations of good networks; the oldest is dropped (Real et al.)",
         config=EvolutionConfig,
         noun="network",
         home="fbnet_zoo.search.evolution:Evolution",

@@ -1,4 +1,4 @@
-"""Networks that a search compares at its end."""
+"""Records of the networks that a search compares."""
 
 from collections.abc import Iterable
 
@@ -9,18 +9,18 @@ from fbnet_zoo.spec import Name, Record
 
 
 class NetworkRecord(Record):
-    """A network that was compared.
+    """A compared network.
 
     Attributes:
-        name: of its definition.
-        choices: in the space.
-        positions: of each decision, which of its options it took.
-        costs: of each metric, in its unit.
-        within_limits: whether it keeps all limits.
-        top1: its accuracy as the method judges it, percent.
-        log_probability: under P(theta), of a method that has one.
-        projected: whether it was drawn otherwise, and changed to keep the limits.
-        recalibrated_images: on which batch norm was set anew before, with the weights of a supernet.
+        name: name of the definition.
+        choices: choices in the space.
+        positions: position of the chosen option of each decision.
+        costs: metric name to cost, in the metric's unit.
+        within_limits: whether the network is within all limits.
+        top1: accuracy as determined by the method, percent.
+        log_probability: log-probability under P(theta), for methods with theta.
+        projected: whether the drawn network was changed to satisfy the limits.
+        recalibrated_images: number of images for batch norm recalibration, with a supernet's weights.
     """
 
     name: Name
@@ -37,7 +37,7 @@ class NetworkRecord(Record):
 def network_record(
     encoding: Encoding, positions: Positions, costs: Costs, limits: Limits, *, top1: float
 ) -> NetworkRecord:
-    """Return the record of a network with an accuracy, percent."""
+    """Return the record of a network whose accuracy is known, percent."""
     return NetworkRecord(
         name=encoding.definition(positions).name,
         choices=encoding.choices(positions),
@@ -49,7 +49,7 @@ def network_record(
 
 
 def best_first(networks: Iterable[NetworkRecord]) -> tuple[NetworkRecord, ...]:
-    """Return networks within the limits first, the most accurate of them first."""
+    """Return networks sorted: within the limits first, then by accuracy."""
     return tuple(
         sorted(networks, key=lambda each: (not each.within_limits, -each.top1, -(each.log_probability or 0.0)))
     )

@@ -1,4 +1,4 @@
-"""A table of known accuracies, which stands for training.
+"""A table of known accuracies, which replaces training.
 
 A CSV file with a header: one column for each decision of the space, named as `fbnet-zoo space show S --json` lists them
 and holding the name of an option, then `top1` (percent). Every other column is a cost that limits can name.
@@ -22,14 +22,14 @@ _FEWEST = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """An evaluator that looks accuracies up.
+    """An evaluator that looks up accuracies.
 
     Attributes:
-        name: of its file.
-        encoding: of the space.
-        candidates: the networks that it knows, (networks, decisions).
-        known: their accuracies, percent.
-        columns: their costs, by the names of the columns.
+        name: file name.
+        encoding: encoding of the space.
+        candidates: networks of the table, (networks, decisions).
+        known: accuracies of the networks, percent.
+        columns: column name to the costs of the networks.
     """
 
     name: str
@@ -40,30 +40,30 @@ class Oracle:
 
     @property
     def about(self) -> str:
-        """How networks are judged, in words."""
+        """How accuracy is determined, in words."""
         return f"in the table {self.name}"
 
     def top1(self, networks: Sequence[Positions]) -> list[float]:
         """Return the accuracy of each network, percent.
 
         Raises:
-            InputError: the table does not have one.
+            InputError: a network is not in the table.
         """
         return [self.known[self.row(positions)] for positions in networks]
 
     def costs(self) -> tuple["ColumnCost", ...]:
-        """Return a cost for each column beside those of the decisions and `top1`."""
+        """Return a cost for each column other than the decisions and `top1`."""
         return tuple(ColumnCost(name=name, oracle=self) for name in self.columns)
 
     def row(self, positions: Sequence[int]) -> int:
         """Return the row of a network.
 
         Raises:
-            InputError: the table does not have it.
+            InputError: the network is not in the table.
         """
         network = tuple(self.encoding.canonical([positions])[0].tolist())
         if network not in self._rows:
-            raise InputError(f"{self.name} has no row for the network at {network}; its networks alone can be searched")
+            raise InputError(f"{self.name} has no row for the network at {network}; only its networks can be searched")
         return self._rows[network]
 
     @cached_property
@@ -73,11 +73,11 @@ class Oracle:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCost:
-    """A cost that a table of accuracies has a column for.
+    """A cost column of a table of accuracies.
 
     Attributes:
-        name: of the column.
-        oracle: the table.
+        name: name of the column.
+        oracle: the table of accuracies.
     """
 
     name: str
@@ -94,20 +94,20 @@ class ColumnCost:
 
     @property
     def cheapest(self) -> Positions:
-        """The positions of the network that costs the least."""
+        """Positions of the network with the lowest cost."""
         return tuple(self.oracle.candidates[int(np.argmin(self.oracle.columns[self.name]))].tolist())
 
     @property
     def least(self) -> float:
-        """What the cheapest network costs."""
+        """The lowest cost of any network."""
         return min(self.oracle.columns[self.name])
 
 
 def read_oracle(path: Path, encoding: Encoding) -> Oracle:
-    """Read a table of accuracies of the networks of a space.
+    """Read a table of accuracies of a space's networks.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, or holds something else; the text says file, line and
+        InputError: the file cannot be read, lacks a column, or has an invalid value; the text gives file, line and
             column.
     """
     try:
@@ -116,7 +116,7 @@ def read_oracle(path: Path, encoding: Encoding) -> Oracle:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a CSV file: it is not text in UTF-8") from error
+        raise InputError(f"{path} is not a CSV file: it is not UTF-8 text") from error
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV file: {error}") from error
 
@@ -131,7 +131,7 @@ def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Or
         positions = tuple(_positions(where, row, encoding))
         network = tuple(encoding.canonical([positions])[0].tolist())
         if network in rows:
-            raise InputError(f"{where}: the network of line {rows[network]} again; keep one of the two")
+            raise InputError(f"{where}: duplicate network, first on line {rows[network]}; keep one")
         rows[network] = reader.line_num
         for name, known in values.items():
             known.append(_number(where, name, row[name]))
@@ -147,12 +147,12 @@ def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Or
 
 
 def _cost_columns(path: Path, header: list[str], encoding: Encoding) -> list[str]:
-    """Return the columns that are costs; refuse a header that lacks a column, or has one twice."""
+    """Return the cost columns; refuse a header with missing or duplicate columns."""
     decisions = [decision.name for decision in encoding.decisions]
     for name in (*decisions, TOP1):
         if name not in header:
             hint = did_you_mean(name, header) or f"; it has {', '.join(header) or 'nothing'}"
-            raise InputError(f"{path}:1: there is no column {name!r}{hint}")
+            raise InputError(f"{path}:1: missing column {name!r}{hint}")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise InputError(f"{path}:1: duplicate column {twice[0]!r}; keep one")

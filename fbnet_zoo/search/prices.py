@@ -1,7 +1,6 @@
-"""What the parts of a network cost one by one: by counting, or by a latency table.
+"""Costs of the parts of a network, by counting or from a latency table.
 
-A price is a tuple of summands, in the order in which the figures of a whole network are added up: with floating-point
-numbers another order may change the last digit.
+A cost is a tuple of summands in the order of summation over a whole network: another order may change the last digit.
 """
 
 from collections.abc import Iterable
@@ -19,14 +18,14 @@ Summands = tuple[float, ...]
 
 
 class Prices(Protocol):
-    """A cost that follows from the costs of blocks.
+    """A cost that is determined by the costs of blocks.
 
     Attributes:
-        name: of the cost.
-        unit: of all figures.
-        sized: whether the size of images matters.
-        in_channels: channels of the image.
-        num_classes: outputs of the classifier.
+        name: name of the cost.
+        unit: unit of all values.
+        sized: whether the cost depends on the image size.
+        in_channels: number of image channels.
+        num_classes: number of outputs of the classifier.
     """
 
     @property
@@ -44,15 +43,15 @@ class Prices(Protocol):
         """Return the cost of one block on images of `size` px."""
 
     def end(self, network: NetworkPlan, size: int) -> Summands:
-        """Return the cost of pooling and classifier, where the head outputs images of `size` px."""
+        """Return the cost of pooling and classifier, for a head output of `size` px."""
 
     def network(self, arch: ArchSpec) -> float:
-        """Return the cost of a whole network, found without adding up blocks."""
+        """Return the cost of a whole network, computed without adding up blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Trainable values or multiply-accumulates, for one image."""
+    """Trainable parameters or multiply-accumulates, for one image."""
 
     name: Literal["params", "macs"]
     in_channels: int
@@ -61,16 +60,16 @@ class Counts:
 
     @property
     def unit(self) -> str:
-        """Unit of all figures."""
+        """Unit of all values."""
         return "parameters" if self.name == "params" else "MACs"
 
     @property
     def sized(self) -> bool:
-        """Whether the size of images matters."""
+        """Whether the cost depends on the image size."""
         return self.name == "macs"
 
     def block(self, plan: BlockPlan, size: int) -> Summands:
-        """Count a block; what comes before its projection is counted once for all widths of the output."""
+        """Count a block; the part before the projection is counted once for all output widths."""
         if not isinstance(plan, InvertedResidualPlan) or plan.project is None:
             return (self._counted(plan, size)[0],)
         value, after = self._counted(_front(plan, plan.project), size)
@@ -105,7 +104,7 @@ class PeakActivations:
     _known: dict[tuple[BlockPlan, int, bool], tuple[int, int]] = field(default_factory=dict)
 
     def block(self, plan: BlockPlan, size: int) -> Summands:
-        """Return the peak inside a block; what precedes its projection is found once for all widths of the output."""
+        """Return the peak inside a block; the part before the projection is computed once for all output widths."""
         if not isinstance(plan, InvertedResidualPlan) or plan.project is None:
             return (_peak(block_layers("block", plan, size)),)
         front, stays = _front(plan, plan.project), plan.residual
@@ -138,7 +137,7 @@ def _front(plan: InvertedResidualPlan, project: ConvPlan) -> InvertedResidualPla
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLatency:
-    """Milliseconds by a latency table, without its correction."""
+    """Milliseconds from a latency table, without its correction."""
 
     table: LatencyTable
     in_channels: int

@@ -1,6 +1,6 @@
-"""Random search: networks drawn evenly from those within the limits, each evaluated; the best one wins.
+"""Random search: networks are drawn evenly from those within the limits and evaluated; the best one is returned.
 
-What every other method has to beat with the same number of evaluations.
+The baseline for every other method with the same number of evaluations.
 """
 
 from typing import TYPE_CHECKING, Literal, Self
@@ -22,42 +22,42 @@ class RandomConfig(EvaluatingConfig):
 
     @classmethod
     def usual(cls, kind: str) -> Self:
-        """Return what suits a kind of images: of `digits`, what takes minutes."""
+        """Return the defaults for a kind of images; for `digits`, a search that takes minutes."""
         return cls(budget=8) if kind == "digits" else cls()
 
 
 class RandomSearch:
-    """Draws networks, and keeps the best."""
+    """Evaluates random networks and returns the best."""
 
     def encoding(self, job: "SearchJob") -> "Encoding":
-        """Return all decisions of the space; of `Method`."""
+        """Return an encoding with all decisions of the space."""
         from fbnet_zoo.space.encoding import Encoding
 
         return Encoding(job.space, job.input_size)
 
     def check(self, job: "SearchJob", costs: "Costs") -> None:
-        """Refuse limits that no network keeps; of `Method`."""
+        """Refuse limits that no network satisfies."""
         from fbnet_zoo.search.limits import require_reachable
 
         require_reachable(costs, job.config.limits)
 
     def run(self, job: "SearchJob", context: "Context") -> "SearchResult":
-        """Search; of `Method`."""
+        """Search the space."""
         from fbnet_zoo.search.evaluation import evaluated_result, evaluations
 
-        asked = evaluations(job, context)
-        self.ask(asked, job)
-        return evaluated_result(asked, job.config.limits)
+        evaluated = evaluations(job, context)
+        self.ask(evaluated, job)
+        return evaluated_result(evaluated, job.config.limits)
 
-    def ask(self, asked: "Evaluations", job: "SearchJob") -> None:
-        """Have networks evaluated, until the budget is spent."""
+    def ask(self, evaluations: "Evaluations", job: "SearchJob") -> None:
+        """Evaluate networks until the budget is spent."""
         from fbnet_zoo.search.drawing import draw_networks
 
         config = job.config
-        assert isinstance(config, RandomConfig)  # noqa: S101 - `METHODS` keeps both together
-        among = asked.evaluator.candidates
+        assert isinstance(config, RandomConfig)  # noqa: S101 - `METHODS` pairs method and config
+        among = evaluations.evaluator.candidates
         drawn = draw_networks(
-            asked.encoding, asked.costs, config.limits, count=config.budget, seed=config.seed, among=among
+            evaluations.encoding, evaluations.costs, config.limits, count=config.budget, seed=config.seed, among=among
         )
         for positions in drawn:
-            asked.top1(positions)
+            evaluations.top1(positions)

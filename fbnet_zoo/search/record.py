@@ -1,4 +1,4 @@
-"""What a search leaves in its folder: `search.json`, from which pages and tables are made."""
+"""The record of a search, `search.json`, from which pages and tables are made."""
 
 import json
 from pathlib import Path
@@ -18,18 +18,18 @@ from fbnet_zoo.train import Recipe
 FORMAT: Literal[2] = 2
 
 _SUPERNET = "with the supernet's weights"
-"""How every search judged networks whose record has format 1."""
+"""`judged` of all records of format 1."""
 
 
 class MetricRecord(Record):
-    """A cost that the search knew.
+    """A cost known to the search.
 
     Attributes:
-        name: such as `latency`.
-        unit: of its figures.
-        base: cost of the cheapest network of the space.
-        table: name of the latency table it is from, if any.
-        device: that the table is of, in words.
+        name: name of the cost, such as `latency`.
+        unit: unit of its values.
+        base: lowest cost of any network of the space.
+        table: name of the latency table, if any.
+        device: device of the table, in words.
     """
 
     name: Name
@@ -40,15 +40,15 @@ class MetricRecord(Record):
 
 
 class DataRecord(Record):
-    """What the search learnt from.
+    """The data of a search.
 
     Attributes:
-        name: of the data set.
-        classes: their number.
-        weights: images that weights learn from.
-        selection: other images, that networks are chosen by (theta learns from them, of methods that have one).
-        held_out: images that the search never used, on which the trained network is evaluated.
-        split: how those are held out.
+        name: name of the data set.
+        classes: number of classes.
+        weights: number of images that train the weights.
+        selection: number of other images, which select networks (and train theta, if the method has one).
+        held_out: number of images never used by the search, on which the trained network is evaluated.
+        split: how the held-out images were chosen.
     """
 
     name: str
@@ -60,12 +60,12 @@ class DataRecord(Record):
 
 
 class TrainedRecord(Record):
-    """The best network after its own training from scratch.
+    """The best network after training from scratch.
 
     Attributes:
-        weights: the file in the run's folder.
-        recipe: how it was trained.
-        top1: of the held-out images, percent.
+        weights: file name in the run folder.
+        recipe: training recipe.
+        top1: accuracy on the held-out images, percent.
     """
 
     weights: str
@@ -74,14 +74,14 @@ class TrainedRecord(Record):
 
 
 class MeasuredRecord(Record):
-    """The latency of a network, by the table and measured as a whole.
+    """The latency of a network, predicted by the table and measured as a whole.
 
     Attributes:
-        name: of its definition.
-        predicted_ms: by the table.
-        measured_ms: median.
-        p10_ms: of the measurement.
-        p90_ms: of it.
+        name: name of the definition.
+        predicted_ms: latency by the table.
+        measured_ms: median of the measurements.
+        p10_ms: 10th percentile of the measurements.
+        p90_ms: 90th percentile of the measurements.
     """
 
     name: Name
@@ -95,9 +95,9 @@ class RandomRecord(Record):
     """A random network within the same limits, trained in the same way.
 
     Attributes:
-        name: of its definition.
-        costs: of each metric, in its unit.
-        top1: of the held-out images, percent.
+        name: name of the definition.
+        costs: metric name to cost, in the metric's unit.
+        top1: accuracy on the held-out images, percent.
     """
 
     name: Name
@@ -106,26 +106,26 @@ class RandomRecord(Record):
 
 
 class SearchRecord(Record):
-    """A search: what was asked for, what was found, and what it ran on.
+    """A search: what was requested, what was found, and what it ran on.
 
     Attributes:
-        format: version of this record.
-        space: its name.
-        input_size: of the image, px; the largest where the size is a decision.
-        config: of the method, with its limits and its seed; equal ones give equal searches.
-        metrics: all costs that were known.
-        data: what it learnt from; `None` of a search in a table of accuracies.
-        decisions: what networks decide, in order.
-        judged: how the accuracies of `networks` were found, in words that follow "top-1".
-        networks: that were compared; the best first.
-        met: whether the best keeps all limits.
-        trained: the best after its own training, where that was asked for.
-        measured: latencies of networks that were measured whole.
-        random: networks to compare the trained one with.
-        processes: that searched together.
-        device: where they computed.
-        seconds: that the search took, without interruptions.
-        date: when it ended.
+        format: version of the record format.
+        space: name of the space.
+        input_size: side of the image, px; the largest if the size is a decision.
+        config: configuration of the method, with limits and seed; equal configurations give equal searches.
+        metrics: all known costs.
+        data: images used; `None` for a search in a table of accuracies.
+        decisions: decisions of the space, in order.
+        judged: how the accuracies of `networks` were determined, as words that follow "top-1".
+        networks: compared networks, the best first.
+        met: whether the best network is within all limits.
+        trained: the best network after training from scratch, if requested.
+        measured: measured latencies of whole networks.
+        random: trained random networks to compare with.
+        processes: number of processes.
+        device: device of the processes.
+        seconds: duration of the search, without interruptions.
+        date: end of the search.
         versions: package name to version, for every library used.
     """
 
@@ -168,19 +168,19 @@ class SearchRecord(Record):
 
 
 def save_record(record: SearchRecord, path: Path) -> None:
-    """Write a record, whole or not at all.
+    """Write a record atomically.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     write_atomically(path, record.model_dump_json(indent=1) + "\n")
 
 
 def load_record(path: Path) -> SearchRecord:
-    """Read a record of this version or an earlier one.
+    """Read a record of the current or an earlier format.
 
     Raises:
-        InputError: the file cannot be read, or holds something else; the text says file and key.
+        InputError: the file cannot be read or is not a valid record; the text gives file and key.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -196,7 +196,7 @@ def load_record(path: Path) -> SearchRecord:
 
 
 def _current(content: Any) -> Any:
-    """Return the content of a record of format 1 as this format has it; anything else unchanged."""
+    """Return the content of a record of format 1 converted to the current format; anything else unchanged."""
     if not isinstance(content, dict) or content.get("format") != 1:
         return content
     try:

@@ -1,4 +1,4 @@
-"""A whole search, in a folder: from images, costs and limits to a definition that `create` builds, with weights."""
+"""A whole search in a run folder: from a job to a definition that `create` builds, with trained weights."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -29,21 +29,21 @@ from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.runs import WEIGHTS
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
-"""What a search leaves in its folder, beside the files of every run."""
+"""Files of a search, beside those of every run folder."""
 
 TAG, LICENSE = "searched", "not stated"
-"""Of the weights of its best network: they are whose images they learnt from."""
+"""Tag and license of the best network's weights; the license depends on the images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRun:
-    """A search that has ended.
+    """A completed search.
 
     Attributes:
-        folder: that holds it.
-        record: of it.
-        definition: of the best network.
-        history: records of its epochs or networks.
+        folder: run folder.
+        record: record of the search.
+        definition: definition of the best network.
+        history: records of the epochs or evaluated networks.
     """
 
     folder: Path
@@ -65,27 +65,27 @@ def run_search(
     processes: Processes | None = None,
     progress: Progress | None = None,
 ) -> SearchRun:
-    """Search a space, and write the run to a folder.
+    """Search a space, write the run to a folder, and return it.
 
-    The folder holds `config.json`, `metrics.jsonl` with a line per epoch or network, `tensorboard/`, what the method
-    keeps, and at the end `search.json` and `result.yaml`, the definition of the best network.
+    The folder holds `config.json`, `metrics.jsonl` with a line per epoch or network, `tensorboard/`, files of the
+    method, and at the end `search.json` and `result.yaml`, the definition of the best network.
 
     Args:
         job: what to search for.
-        out: the folder.
-        resume: resume a search that the folder may hold; the result is the same as without the interruption.
-        processes: that search together (default: one on a CPU). Only the main one reads and writes the folder.
-        progress: called with every record of the history, in the main process.
+        out: run folder.
+        resume: whether to resume a search in the folder; the result is the same as without the interruption.
+        processes: cooperating processes (default: one on a CPU); only the main one reads and writes the folder.
+        progress: called with every history record, in the main process.
 
     Raises:
-        InputError: a value makes no sense, no network of the space keeps a limit, or the folder holds another run.
+        InputError: a value is invalid, no network of the space satisfies a limit, or the folder holds another run.
         MissingExtraError: a library is missing.
-        TrainingError: a value became NaN or infinite; the last good checkpoint stays.
+        TrainingError: a value is NaN or infinite; the last good checkpoint is kept.
     """
     method = METHODS[job.config.method].load()
     encoding = method.encoding(job)
     costs = job.costs(encoding)
-    method.check(job, costs)  # before there is a folder
+    method.check(job, costs)  # before the folder is created
     folder, together = RunFolder(out), processes or Processes()
     together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
     with _board(out, encoding, folder, together) as note:
@@ -114,13 +114,13 @@ def train_best(
     device: str = "cpu",
     progress: TrainingProgress | None = None,
 ) -> SearchRun:
-    """Train the best network of a search from scratch, in the folder `training` of its run.
+    """Train the best network of a search from scratch, in the `training` folder of its run.
 
-    `result.yaml` and `search.json` are written again, with the weights and their accuracy on the held-out images.
+    `result.yaml` and `search.json` are updated with the weights and their accuracy on the held-out images.
 
     Raises:
-        InputError: an image cannot be read, or a file not be written.
-        TrainingError: the loss or a weight became NaN or infinite; the last good checkpoint stays.
+        InputError: an image cannot be read, or a file cannot be written.
+        TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
     trained = train(
         run.folder / DEFINITION,
@@ -140,7 +140,7 @@ def train_best(
 
 
 def _weights(content: bytes) -> WeightsSpec:
-    """Return what a definition says of the weights that lie beside it."""
+    """Return the weights entry of a definition for the file beside it."""
     return WeightsSpec(
         tag=TAG,
         source=f"{BESIDE}{WEIGHTS}",
@@ -152,7 +152,7 @@ def _weights(content: bytes) -> WeightsSpec:
 
 
 def update_record(run: SearchRun, record: SearchRecord) -> SearchRun:
-    """Write another record to the folder of a run; return the run with it."""
+    """Replace the record in the folder of a run; return the run with it."""
     save_record(record, run.folder / RECORD)
     return replace(run, record=record)
 
@@ -167,7 +167,7 @@ def _summary(job: SearchJob) -> str:
 def _board(
     out: Path, encoding: Encoding, folder: RunFolder, processes: Processes
 ) -> Iterator[Callable[[HistoryRecord], None]]:
-    """Open TensorBoard's files, in the main process only."""
+    """Yield a function that writes a history record to TensorBoard, in the main process only."""
     if not processes.is_main:
         yield lambda _: None
         return
@@ -177,13 +177,13 @@ def _board(
 
 
 def _config(job: SearchJob, processes: Processes) -> dict[str, Any]:
-    """Return what the result depends on."""
+    """Return everything that the result depends on."""
     data = _data(job)
     return {
         "method": job.config.method,
         "space": job.space.name,
         "input_size": job.input_size,
-        # "theta", as earlier versions named it: their runs can be resumed
+        # "theta" is its name in earlier versions, whose runs can be resumed
         "data": data and {"theta": data.selection, **data.model_dump(exclude={"selection"})},
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
@@ -198,7 +198,7 @@ def _config(job: SearchJob, processes: Processes) -> dict[str, Any]:
 
 
 def _judge(job: SearchJob) -> dict[str, Any]:
-    """Return what stands for training, where something does."""
+    """Return what replaces training, if anything."""
     if job.oracle is not None:
         return {"oracle": {"name": job.oracle.name, "networks": len(job.oracle.known), "top1": sum(job.oracle.known)}}
     return {"supernet": str(job.supernet)} if job.supernet is not None else {}
@@ -219,7 +219,7 @@ def _data(job: SearchJob) -> DataRecord | None:
 
 
 def _record(job: SearchJob, context: Context, result: SearchResult) -> SearchRecord:
-    config: Any = job.config  # one of those that the record may have, as it tells when it is made
+    config: Any = job.config  # a member of `AnyConfig`, as validated by the record
     return SearchRecord(
         space=job.space.name,
         input_size=context.encoding.input_size,
@@ -250,7 +250,7 @@ def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
 
 
 def _seconds(history: Sequence[HistoryRecord]) -> float:
-    """Return the time of all records: each has the time since the search was started or resumed."""
+    """Return the total time, from records that count from the last start or resume."""
     ends = [*(record.seconds for record in history), 0.0]
     return sum(end for end, following in pairwise(ends) if following < end)
 

@@ -1,4 +1,4 @@
-"""Accuracy by a short training of each network, on images that neither it nor the final training is judged on."""
+"""Accuracy of networks after a short training, on training images set aside for selection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ CANDIDATES, DEFINITION, TRAINING = "candidates", "network.yaml", "training"
 
 @dataclass(frozen=True, kw_only=True)
 class ShortTraining:
-    """An evaluator that trains each network on most of a search's images, and judges it on the others.
+    """An evaluator that trains each network on most of a search's images and evaluates it on the others.
 
     Attributes:
-        job: of the search.
-        encoding: of the space.
-        folder: in which each network has a folder of its own; an interrupted training is resumed there.
-        epochs: of each training.
-        device: where to train.
+        job: the search.
+        encoding: encoding of the space.
+        folder: parent folder of the trainings, where interrupted ones are resumed.
+        epochs: epochs of each training.
+        device: device to train on.
         progress: called after every epoch.
     """
 
@@ -37,11 +37,11 @@ class ShortTraining:
 
     @property
     def about(self) -> str:
-        """How networks are judged, in words."""
+        """How accuracy is determined, in words."""
         return f"after {self.epochs} epochs of training"
 
     def top1(self, networks: Sequence[Positions]) -> list[float]:
-        """Train each network, and return its accuracy, percent."""
+        """Train each network and return its accuracy, percent."""
         return [self._train(positions) for positions in networks]
 
     def _train(self, positions: Positions) -> float:

@@ -1,4 +1,4 @@
-"""A search in TensorBoard's files: what `metrics.jsonl` says, to be looked at while it runs."""
+"""TensorBoard files of a search: the content of `metrics.jsonl`, to watch while it runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ FOLDER = "tensorboard"
 
 @contextmanager
 def opened(folder: Path, decisions: Sequence[str], *, first: int = 0) -> Iterator[Callable[[HistoryRecord], None]]:
-    """Yield what writes a record of the history to a folder, for `tensorboard --logdir`.
+    """Yield a function that writes a history record to a folder, for `tensorboard --logdir`.
 
     Args:
-        folder: of the files.
-        decisions: their names, for the curves of their entropies.
-        first: number of the last record before a resumed search; later ones that were written are hidden.
+        folder: folder of the files.
+        decisions: names of the decisions, for their entropy curves.
+        first: number of the last record before a resume; later records already written are hidden.
 
     Raises:
         MissingExtraError: tensorboard is not installed.

@@ -1,4 +1,4 @@
-"""Costs of the parts of a network as tables: one entry for each combination of the values that a part depends on."""
+"""Costs of the parts of a network as tables, with an entry for each combination of the values they depend on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """What one part of a network costs.
+    """The cost of one part of a network.
 
     Attributes:
-        axes: the slots of the encoding that it depends on.
+        axes: encoding slots that the cost depends on.
         values: (*options of the axes, summands); a cost is the sum of its summands, in order.
-        repeated_by: the slot of how often the part is there, where that is open or not 1.
-        repeats: of each option of that slot.
+        repeated_by: slot of the number of repetitions, if open or not 1.
+        repeats: number of repetitions for each option of that slot.
     """
 
     axes: tuple[int, ...]
@@ -27,13 +27,13 @@ class Term:
 
     @classmethod
     def of(cls, axes: tuple[int, ...], shape: tuple[int, ...], costs: Sequence[tuple[float, ...]]) -> Self:
-        """Return a term of costs in the order of the options, the last axis first."""
+        """Return a term from costs in the order of the options, the last axis varying fastest."""
         most = max(map(len, costs))
         padded = [(*summands, *(0.0,) * (most - len(summands))) for summands in costs]
         return cls(axes=axes, values=np.array(padded, dtype=np.float64).reshape(*shape, most))
 
     def over_sizes(self, count: int) -> Self:
-        """Return a term whose first axis, of length 1 where sizes do not matter, has `count` options."""
+        """Return the term with `count` options on its first axis, which has length 1 if sizes do not matter."""
         return replace(self, values=np.broadcast_to(self.values, (count, *self.values.shape[1:])))
 
     @cached_property
@@ -50,12 +50,12 @@ class Term:
         return tuple(int(np.prod(lengths[at + 1 :])) for at in range(len(lengths)))
 
     def summands(self, full: Sequence[int]) -> list[float]:
-        """Return the summands of one network, given its positions in all slots."""
+        """Return the summands for one network, given its positions in all slots."""
         row = self._rows[sum(full[axis] * stride for axis, stride in zip(self.axes, self._strides, strict=True))]
         return row if self.repeated_by is None else row * self.repeats[full[self.repeated_by]]
 
     def columns(self, full: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.float64]]:
-        """Yield the summands of a population, each (networks,), given its positions in all slots."""
+        """Yield the summands for a population, each (networks,), given its positions in all slots."""
         zero = np.zeros((), dtype=np.int64)
         index = sum((full[axis] * stride for axis, stride in zip(self.axes, self._strides, strict=True)), zero)
         found = [column[index] for column in self._columns]

@@ -1,9 +1,8 @@
-"""A search space as integers: decisions with options, and networks as one position for each decision.
+"""A search space as integers: decisions with options, and networks as one position per decision.
 
-What a search method, a predictor or a table of accuracies works on. Every value that the space leaves open is a
-decision: the image size, the channels of the stem; for each layer its block (with its kernel, where that is open), its
-expansion, its channels, its number of blocks, kernel and expansion of the blocks after the first; the channels of the
-head.
+Search methods, predictors and tables of accuracies work on this encoding. Every open value of the space is a decision:
+the image size; the channels of the stem; for each layer its block (with its kernel, if open), expansion, channels,
+number of blocks, and kernel and expansion of the blocks after the first; the channels of the head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,20 +25,20 @@ from fbnet_zoo.spec import ArchSpec, BlockSpec, Record
 ValueT = TypeVar("ValueT")
 
 Positions = tuple[int, ...]
-"""A network: of each decision, the position of the option that it takes."""
+"""A network: the position of the chosen option of each decision."""
 
 Population = NDArray[np.int64]
 """Several networks, (networks, decisions)."""
 
 SIZE, STEM = 0, 1
-"""The slots of the image size and of the stem's channels."""
+"""Slots of the image size and of the stem channels."""
 
 
 class Decision(Record):
-    """What a network of the space decides.
+    """A choice that defines a network of the space.
 
     Attributes:
-        name: such as `stages.4.0 e`.
+        name: name of the decision, such as `stages.4.0 e`.
         options: names of its options.
     """
 
@@ -49,11 +48,11 @@ class Decision(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A value that every network has; a decision where there are several to choose from.
+    """A value that every network has; a decision if there are several options.
 
     Attributes:
-        name: such as `stages.4.0 e`.
-        values: to choose from: names of blocks, or numbers.
+        name: name of the slot, such as `stages.4.0 e`.
+        values: options: names of blocks, or numbers.
     """
 
     name: str
@@ -67,13 +66,13 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A block that a layer can take, whatever its channels and expansion.
+    """A block that a layer can have, with any of its channels and expansions.
 
     Attributes:
-        candidate: name in the space; `None` where the row is one block.
-        kernel_size: where it is open.
-        block: the widest one.
-        widens: whether its expansion is open.
+        candidate: name in the space; `None` if the row is a single block.
+        kernel_size: kernel size, if open.
+        block: the widest block.
+        widens: whether the expansion is open.
     """
 
     candidate: str | None
@@ -82,7 +81,7 @@ class Branch:
     widens: bool
 
     def having(self, before: int, expansion: float | None, after: int) -> PlacedBlock:
-        """Return the block with its channels and, where it takes one, its expansion."""
+        """Return the block with given input channels, expansion (if it has one) and output channels."""
         row = self.block.row
         own = expansion if expansion is not None and row.expansion else row.expansion
         return self.block.having(before, out_channels=after, expansion=own)
@@ -93,10 +92,10 @@ class EncodedRest:
     """The blocks of a layer after the first.
 
     Attributes:
-        repeats: how many of them each option has.
-        branches: what they can be; one that leaves its kernel to the layer's first block has the same positions.
+        repeats: number of these blocks, for each option.
+        branches: possible blocks; one without its own kernel shares the positions of the first block.
         axes: slots of the number of blocks, the channels, the kernel and the expansion.
-        expansions: values of the last slot.
+        expansions: values of the expansion slot.
     """
 
     repeats: tuple[int, ...]
@@ -107,17 +106,17 @@ class EncodedRest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedLayer:
-    """A layer of the space: what its first block can be, and the slots that decide.
+    """A layer of the space: the possible first blocks, and the slots that decide.
 
     Attributes:
         name: `stages.<output stride>.<number in the stage>`.
-        stride: of the first block.
-        branches: what the first block can be, by name.
-        before: channels of its input.
-        expansions: those that are open; `None` alone where the blocks have their own.
-        after: channels of the output.
-        axes: slots of the input's channels, the block, the expansion and the output's channels.
-        rest: the blocks after the first; `None` where there are none.
+        stride: stride of the first block.
+        branches: possible first blocks, by name.
+        before: input channels.
+        expansions: open expansions; only `None` if the blocks have fixed ones.
+        after: output channels.
+        axes: slots of the input channels, the block, the expansion and the output channels.
+        rest: blocks after the first; `None` if there are none.
     """
 
     name: str
@@ -131,12 +130,12 @@ class EncodedLayer:
 
     @property
     def skip(self) -> int | None:
-        """The position of the block that leaves the layer out; `None` where there is none."""
+        """Position of the block that skips the layer; `None` if there is none."""
         ops = [branch.block.row.op for branch in self.branches.values()]
         return ops.index("skip") if "skip" in ops else None
 
     def branch_of(self, choice: LayerChoice) -> str:
-        """Return the name of the block that was chosen."""
+        """Return the name of a chosen block."""
         taken = (choice.candidate, choice.kernel_size)
         return next(name for name, each in self.branches.items() if (each.candidate, each.kernel_size) == taken)
 
@@ -146,19 +145,18 @@ class Encoding:
 
     Args:
         space: any search space.
-        input_size: of the image, px, if it is fixed; it need not be one of the space's, as in FBNet's variants for
-            smaller images.
+        input_size: fixed side of the image, px, not necessarily one of the space's (default: all sizes of the space).
 
     Attributes:
         space: the search space.
-        slots: image size, stem; of each layer block, expansion, channels, number of blocks, kernel and expansion of
-            the rest; head. Those that are open are the decisions, in order.
-        layers: of the space.
-        sides: of each image size, the sides of the image and of the outputs of stem and layers, px.
-        decided: the slots of the decisions, in order.
+        slots: image size; stem; for each layer block, expansion, channels, number of blocks, kernel and expansion of
+            the rest; head. The open ones are the decisions, in order.
+        layers: layers of the space.
+        sides: sides of the image and of the outputs of stem and layers, px, for each image size.
+        decided: slots of the decisions, in order.
 
     Raises:
-        InputError: no image has that size.
+        InputError: the image size is invalid.
 
     >>> from fbnet_zoo.space import load_space
     >>> encoding = Encoding(load_space("digits_tiny"))
@@ -182,40 +180,40 @@ class Encoding:
         self.decided = self._decided()
 
     def _decided(self) -> tuple[int, ...]:
-        """Return the slots that are decisions."""
+        """Return the slots of the decisions."""
         return tuple(at for at, slot in enumerate(self.slots) if len(slot.values) > 1)
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """What a network decides, in the order of its positions."""
+        """The decisions, in the order of a network's positions."""
         return tuple(Decision(name=self.slots[at].name, options=self.slots[at].options) for at in self.decided)
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """How many options each decision has."""
+        """Number of options of each decision."""
         return tuple(len(self.slots[at].values) for at in self.decided)
 
     @property
     def input_size(self) -> int:
-        """Side of the image, px; the largest where the size is a decision."""
+        """Side of the image, px; the largest if the size is a decision."""
         return self.slots[SIZE].values[-1]
 
     @cached_property
     def skips(self) -> tuple[int | None, ...]:
-        """Of each decision, the position of the option that leaves a layer out; `None` where there is none."""
+        """Position of the option of each decision that skips a layer; `None` if there is none."""
         own = {layer.name: layer.skip for layer in self.layers}
         return tuple(own.get(self.slots[at].name) for at in self.decided)
 
     def full(self, values: Sequence[ValueT], fixed: ValueT) -> tuple[ValueT, ...]:
-        """Return one value for each slot: `values`, one for each decision, and `fixed` where nothing is decided."""
+        """Return a value for each slot: one of `values` for a decision, `fixed` for any other slot."""
         given = dict(zip(self.decided, values, strict=True))
         return tuple(given.get(at, fixed) for at in range(len(self.slots)))
 
     def choices(self, positions: Sequence[int]) -> Choices:
-        """Return the point of the space at some positions; a value that its block does not take is no part of it.
+        """Return the choices at some positions, without values that the chosen blocks do not have.
 
         Raises:
-            InputError: a decision has no option there, or the number of positions is not that of the decisions.
+            InputError: a position is out of range, or the number of positions differs from the number of decisions.
         """
         self._check(positions)
         full = self.full(positions, 0)
@@ -231,7 +229,7 @@ class Encoding:
         )
 
     def positions(self, choices: Choices) -> Positions:
-        """Return the positions of a point; 0 for a value that its block does not take.
+        """Return the positions of choices, with 0 for values that the chosen blocks do not have.
 
         Raises:
             InputError: the space does not offer these choices.
@@ -246,7 +244,7 @@ class Encoding:
         return tuple(values.index(value) if value is not None else 0 for values, value in pairs)
 
     def blocks(self, positions: Sequence[int]) -> dict[str, str]:
-        """Return the name of the block that each layer takes, by the layer's name."""
+        """Return layer name to the name of its chosen block."""
         full = self.full(positions, 0)
         return {layer.name: tuple(layer.branches)[full[layer.axes[1]]] for layer in self.layers}
 
@@ -254,8 +252,8 @@ class Encoding:
         """Return the definition of the network at some positions.
 
         Args:
-            positions: one for each decision.
-            name: of the network (default: the space's name and a digest of the choices).
+            positions: position of the option of each decision.
+            name: network name (default: the space's name and a digest of the choices).
 
         Raises:
             InputError: there is no such network.
@@ -265,16 +263,16 @@ class Encoding:
         return arch if arch.input_size == size else arch.model_copy(update={"input_size": size})
 
     def heads(self) -> list[list[ConvPlan | PoolHeadPlan]]:
-        """Return the plans of the head: for each width of its input, those of each width of its output."""
+        """Return the plans of the head, for each width of its input and each width of its output."""
         frame = self.space.frame
         rows = [frame.head.model_copy(update={"out_channels": channels}) for channels in self.slots[-1].values]
         return [[_head(frame, row, before) for row in rows] for before in self.layers[-1].after]
 
     def canonical(self, population: ArrayLike) -> Population:
-        """Return networks with 0 for every value that their blocks do not take: equal rows are equal networks.
+        """Return networks with 0 for every value that their blocks do not have: equal rows are equal networks.
 
         Args:
-            population: (networks, decisions).
+            population: positions, (networks, decisions).
         """
         found = np.array(population, dtype=np.int64, ndmin=2)
         column = {slot: at for at, slot in enumerate(self.decided)}
@@ -293,11 +291,11 @@ class Encoding:
             )
         for decision, at in zip(self.decisions, positions, strict=True):
             if not 0 <= at < len(decision.options):
-                raise InputError(f"{decision.name} has {len(decision.options)} options, and none at position {at}")
+                raise InputError(f"{decision.name} has {len(decision.options)} options, but none at position {at}")
 
 
 def _placed(space: Space, size: int) -> Iterator[tuple[OpenLayer, Place, Place | None]]:
-    """Yield each layer with the place of its first block and, where it may have more, that of the rest."""
+    """Yield each layer with the place of its first block and, if it may have more blocks, that of the rest."""
     places = iter(space.places(size))
     for layer in space.layers:
         yield layer, next(places), next(places) if layer.row.repeats[-1] > 1 else None
@@ -306,7 +304,7 @@ def _placed(space: Space, size: int) -> Iterator[tuple[OpenLayer, Place, Place |
 def _encoded(
     layer: OpenLayer, place: Place, rest: Place | None, before: tuple[int, ...], slots: tuple[int, int]
 ) -> EncodedLayer:
-    """Return a layer whose input's channels are decided in one slot, and whose own slots begin at another."""
+    """Return an encoded layer; `slots` are the slot of its input channels and its own first slot."""
     branches = dict(_branches(layer, place, "kernel_size", "expansion"))
     widening = any(branch.block.row.expansion for branch in branches.values())
     expansions = (place.expansions if widening else ()) or (None,)
@@ -337,7 +335,7 @@ def _encoded_rest(layer: OpenLayer, place: Place, expansions: tuple[float | None
 
 
 def _branches(layer: OpenLayer, place: Place, kernel: str, expansion: str) -> Iterator[tuple[str, Branch]]:
-    """Yield what can stand at a place by its names, with the choices that lead there."""
+    """Yield the names of the possible blocks at a place, with the choices that select them."""
     kinds = [(candidate, size) for candidate in layer.ops for size in layer.options(candidate).get(kernel, (None,))]
     for (name, block), (candidate, size) in zip(place.blocks.items(), kinds, strict=True):
         widens = expansion in layer.options(candidate)
@@ -370,11 +368,11 @@ def _choice(layer: EncodedLayer, full: Sequence[int], values: Sequence[Any]) -> 
 
 def _head(frame: ArchSpec, row: BlockSpec, before: int) -> ConvPlan | PoolHeadPlan:
     plan = planner.plan_block(frame, row, before)
-    assert isinstance(plan, ConvPlan | PoolHeadPlan)  # noqa: S101 - what heads are
+    assert isinstance(plan, ConvPlan | PoolHeadPlan)  # noqa: S101 - the two kinds of heads
     return plan
 
 
 def _sides(space: Space, size: int) -> tuple[int, ...]:
-    """Return the sides of the image and of what stem and layers output, px."""
+    """Return the sides of the image and of the outputs of stem and layers, px."""
     sides = [(first.size_in, first.size_out) for _, first, _ in _placed(space, size)]
     return (size, *(before for before, _ in sides), sides[-1][1])

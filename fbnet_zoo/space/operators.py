@@ -1,4 +1,4 @@
-"""The operators that a latency table of a search space holds."""
+"""The operators in the latency table of a search space."""
 
 from fbnet_zoo import planner
 from fbnet_zoo.latency.operators import Operator, block_operator, classifier_operators
@@ -6,11 +6,11 @@ from fbnet_zoo.space.space import Space
 
 
 def space_operators(space: Space, *, num_classes: int = 1000) -> tuple[Operator, ...]:
-    """Return every distinct operator that takes time in some network of a search space.
+    """Return every distinct operator that takes time in any network of a search space.
 
     Args:
         space: the search space.
-        num_classes: outputs of the classifier.
+        num_classes: number of outputs of the classifier.
 
     Raises:
         InputError: a block cannot be built.

@@ -1,4 +1,4 @@
-"""Training and evaluation of networks on data sets."""
+"""Training networks on data sets: recipes, the training loop, run folders, fine-tuning for int8, and evaluation."""
 
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.evaluate import Evaluation, evaluate

@@ -1,8 +1,7 @@
-"""From a set of images to batches.
+"""Batches from a set of images.
 
-Nothing is drawn from a state that goes on: the order of an epoch follows from the seed and the epoch, what happens to
-an image from these and its index. So any batch can be made alone, which is what lets a run resume anywhere, and it is
-the same with any number of processes.
+There is no random state: the order of an epoch depends on seed and epoch, the augmentation of an image on these and
+its index. Any batch can be computed on its own, so a run can resume from any step, with any number of processes.
 """
 
 import zlib
@@ -25,29 +24,29 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a network takes.
+    """The input format of a network.
 
     Attributes:
-        preprocess: how an image becomes the input.
-        channels: of the input.
+        preprocess: preprocessing of an image.
+        channels: number of input channels.
     """
 
     preprocess: PreprocessSpec
     channels: int
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise `(N, C, crop, crop)` images from 0 to 1."""
-        channels_last = torch.channels_last  # the faster layout on CPUs; it changes no value
+        """Return normalized images `(N, C, crop, crop)`, given values from 0 to 1."""
+        channels_last = torch.channels_last  # the faster layout on CPUs; values are unchanged
         return normalised(images, self.preprocess, self.channels).contiguous(memory_format=channels_last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """What one of several processes takes of every batch.
+    """The share of every batch that one of several processes takes.
 
     Attributes:
-        rank: of the process, from 0.
-        count: of the processes.
+        rank: rank of the process, from 0.
+        count: number of processes.
 
     >>> list(range(6))[Shard(rank=1, count=3).rows(6)]
     [1, 4]
@@ -57,25 +56,25 @@ class Shard:
     count: int = 1
 
     def rows(self, images: int) -> slice:
-        """Return which rows of a batch it takes.
+        """Return the rows of a batch for this process.
 
         Raises:
-            InputError: the processes would not take the same number of them.
+            InputError: the batch cannot be divided equally among the processes.
         """
         if images % self.count:
             raise InputError(
-                f"a batch of {images} images does not divide among {self.count} processes; take a batch_size that is a "
-                f"multiple of {self.count}, and whole batches only"
+                f"a batch of {images} images cannot be divided among {self.count} processes; use a batch_size that is "
+                f"a multiple of {self.count}, and full batches only"
             )
         return slice(self.rank, None, self.count)
 
 
 WHOLE = Shard()
-"""All of it: there is one process."""
+"""The shard of a single process: all rows."""
 
 
 def seed_of(*numbers: int) -> int:
-    """Return a seed that follows from several numbers."""
+    """Return a seed derived from several numbers."""
     return zlib.crc32(repr(numbers).encode())
 
 
@@ -90,27 +89,27 @@ def training_batches(
     first: int = 0,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the augmented batches of an epoch, in its random order.
+    """Yield the augmented batches of an epoch, in random order.
 
     Args:
-        images: to train on, at least as many as a batch has.
-        inputs: of the network.
-        augmentation: what happens to an image.
-        batch_size: images per batch; the rest is left out.
-        seed: of order and augmentation.
-        epoch: from 0.
-        first: the first batch to yield.
-        workers: processes that read images.
+        images: training images, at least a full batch.
+        inputs: input format of the network.
+        augmentation: random changes to images.
+        batch_size: images per batch; an incomplete last batch is dropped.
+        seed: seed of order and augmentation.
+        epoch: index of the epoch, from 0.
+        first: index of the first batch to yield.
+        workers: number of processes that read images.
 
     Yields:
-        Normalised images `(N, C, crop, crop)` and classes `(N,)`.
+        Normalized images `(N, C, crop, crop)` and classes `(N,)`.
     """
     chosen = epoch_indices(len(images.labels), batch_size, seed=seed, epoch=epoch)[first:]
     yield from augmented_batches(images, inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=workers)
 
 
 def epoch_indices(count: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
-    """Return which of `count` images are in each batch of an epoch, `(batches, batch_size)`; the rest is left out."""
+    """Return the image indices of each batch of an epoch, `(batches, batch_size)`; an incomplete batch is dropped."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
     return order[: count // batch_size * batch_size].view(-1, batch_size)
 
@@ -125,16 +124,16 @@ def augmented_batches(
     epoch: int,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the augmented batches of some images, `indices` `(batches, batch_size)`; see `training_batches`.
+    """Yield augmented batches of the images at `indices`, `(batches, batch_size)`; see `training_batches`.
 
-    What happens to an image does not depend on the others that are asked for.
+    The augmentation of an image does not depend on the other indices.
     """
     items = _Augmented(images, train_transform(augmentation, inputs.preprocess), (seed, epoch))
     yield from _load(items, images.labels, inputs, indices.tolist(), workers)
 
 
 def evaluation_batches(images: ImageSet, inputs: Inputs, *, batch_size: int, workers: int = 0) -> Iterator[Batch]:
-    """Yield all images as they are evaluated, in order: normalised `(N, C, crop, crop)`, and classes `(N,)`."""
+    """Yield all images without augmentation, in order: normalized `(N, C, crop, crop)`, and classes `(N,)`."""
     indices = list(range(len(images.labels)))
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     yield from _load(_Fitted(images, inputs.preprocess), images.labels, inputs, batches, workers)
@@ -153,7 +152,7 @@ class _Augmented(Dataset[tuple[int, Tensor]]):
         self.images, self.transform, self.seed = images, transform, seed
 
     def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        before = torch.get_rng_state()  # what torchvision draws from, and the caller may, too
+        before = torch.get_rng_state()  # used by torchvision, and maybe by the caller
         torch.default_generator.manual_seed(seed_of(*self.seed, index))
         try:
             return index, self.transform(self.images, index)
@@ -173,7 +172,7 @@ Transform = Callable[[ImageSet, int], Tensor]
 
 
 def train_transform(augmentation: Augmentation, preprocess: PreprocessSpec) -> Transform:
-    """Return what makes the image of an index, augmented: float32 `(C, crop, crop)` from 0 to 1."""
+    """Return a function that returns the augmented image at an index: float32 `(C, crop, crop)` from 0 to 1."""
     change = _changes(augmentation, preprocess.crop)
     if augmentation.resized_crop is None:
         return _Scaled(change, preprocess)
@@ -181,7 +180,7 @@ def train_transform(augmentation: Augmentation, preprocess: PreprocessSpec) -> T
 
 
 class _Scaled:
-    """Scales an image as it is evaluated, then changes it."""
+    """Scales an image as for evaluation, then changes it."""
 
     def __init__(self, change: Callable[[Tensor], Tensor], preprocess: PreprocessSpec) -> None:
         self.change, self.preprocess = change, preprocess
@@ -191,7 +190,7 @@ class _Scaled:
 
 
 class _Cut:
-    """Cuts a part out of an image, scales that, then changes it."""
+    """Scales a random crop of an image, then changes it."""
 
     def __init__(self, change: Callable[[Tensor], Tensor], preprocess: PreprocessSpec, smallest: float) -> None:
         v2 = _require.torchvision("torchvision.transforms.v2")

@@ -1,4 +1,4 @@
-"""How many held-out images a network gets right."""
+"""Accuracy of a network on held-out images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ BATCH = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What was right.
+    """The result of an evaluation.
 
     Attributes:
-        correct: images whose most probable class is theirs.
-        images: that were classified.
+        correct: number of correctly classified images.
+        images: number of images.
     """
 
     correct: int
@@ -27,7 +27,7 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Share of images that are right, percent."""
+        """Top-1 accuracy, percent."""
         return 100 * self.correct / self.images
 
 
@@ -35,18 +35,18 @@ class Evaluation:
 def evaluate(
     network: Callable[[Tensor], Tensor], images: ImageSet, inputs: Inputs, *, device: str = "cpu", workers: int = 0
 ) -> Evaluation:
-    """Classify every image once, as the network's definition prepares it.
+    """Return the accuracy of a network on all images of a set.
 
     Args:
-        network: from images `(N, C, crop, crop)` to logits `(N, classes)`. A module is put into evaluation mode, and
-            afterwards back.
+        network: function from images `(N, C, crop, crop)` to logits `(N, classes)`. A module is switched to evaluation
+            mode, and back afterwards.
         images: to classify.
-        inputs: of the network.
-        device: where the network is.
-        workers: processes that read images.
+        inputs: input format of the network.
+        device: device of the network.
+        workers: number of processes that read images.
 
     Raises:
-        InputError: there are no images, or one cannot be read.
+        InputError: there are no images, or an image cannot be read.
     """
     if not len(images.labels):
         raise InputError("there are no images to evaluate on; give a data set with held-out images")
@@ -65,7 +65,7 @@ def evaluate(
 def evaluate_batches(
     network: Callable[[Tensor], Tensor], batches: Iterable[Batch], *, device: str = "cpu"
 ) -> Evaluation:
-    """Classify the images of some batches by a network in evaluation mode."""
+    """Return the accuracy of a network in evaluation mode on some batches."""
     correct = images = 0
     for batch, labels in batches:
         correct += int((network(batch.to(device)).argmax(1).cpu() == labels.cpu()).sum())

@@ -1,4 +1,4 @@
-"""The loop that trains: one network, one data set, one recipe."""
+"""The training loop: one network, one data set, one recipe."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ class EpochMetrics(Record):
     """One line of the metrics.
 
     Attributes:
-        epoch: from 1.
-        step: steps made since the beginning.
-        loss: mean over the images of the epoch.
-        train_top1: of these as they were trained on, percent.
-        top1: of the held-out images, percent, by the moving average where there is one; `None` if not evaluated.
+        epoch: number of the epoch, from 1.
+        step: steps since the beginning.
+        loss: mean loss over the images of the epoch.
+        train_top1: accuracy on the augmented training images during the epoch, percent.
+        top1: accuracy on the held-out images, percent, of the moving average if there is one; `None` if not evaluated.
         lr: learning rate of the next step.
-        seconds: since the run was begun or gone on with.
+        seconds: time since the run was started or resumed.
     """
 
     epoch: int
@@ -54,31 +54,31 @@ def fit(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> EpochMetrics:
-    """Train a network in place; it then holds the last weights, or their moving average.
+    """Train a network in place, which then has the last weights or their moving average; return the last metrics.
 
-    The weights are those of the last epoch, never those that did best on the held-out images. On a CPU the same
-    arguments and number of threads give the same weights to the bit. PyTorch's random state is put back.
+    The weights are those of the last epoch, never the best ones on the held-out images. On a CPU, equal arguments and
+    numbers of threads give bit-identical weights. PyTorch's random state is restored.
 
     Args:
-        network: from images `(N, C, crop, crop)` to logits `(N, classes)`.
-        dataset: `train` is trained on, `held_out` only evaluated.
-        recipe: how.
-        inputs: of the network.
-        folder: where checkpoints and metrics go; a checkpoint that is there already is gone on from.
-        device: where to train, such as `cpu` or `cuda`; the network is there afterwards.
+        network: module from images `(N, C, crop, crop)` to logits `(N, classes)`.
+        dataset: images; `held_out` is only used for evaluation.
+        recipe: training settings.
+        inputs: input format of the network.
+        folder: run folder for checkpoints and metrics; a checkpoint in it is resumed from.
+        device: device to train on, such as `cpu` or `cuda`; the network is left there.
         progress: called after every epoch.
 
     Returns:
-        The metrics of the last epoch.
+        Metrics of the last epoch.
 
     Raises:
-        InputError: there are fewer images than a batch has, or one cannot be read.
-        TrainingError: loss or weights became infinite or no number; the last good checkpoint stays.
+        InputError: there are fewer images than a batch, or an image cannot be read.
+        TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
     count = len(dataset.train.labels)
     if count < recipe.batch_size:
         raise InputError(
-            f"{dataset.name} has {count} images to train on, a batch has {recipe.batch_size}; lower batch_size"
+            f"{dataset.name} has {count} training images, fewer than a batch of {recipe.batch_size}; lower batch_size"
         )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _reproducible(recipe):
@@ -133,7 +133,7 @@ class _Fit(RunLoop[EpochMetrics]):
 
     def make_step(self, batch: Batch) -> None:
         images, labels = batch[0].to(self.device), batch[1].to(self.device)
-        torch.manual_seed(seed_of(self.recipe.seed, self.state.step))  # of dropout and drop path
+        torch.manual_seed(seed_of(self.recipe.seed, self.state.step))  # for dropout and drop path
         logits = self.state.network(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         value = loss.item()

@@ -1,8 +1,8 @@
-"""The processes that search together; what starts them, and tells them of each other, is Hugging Face's accelerate.
+"""Processes that run one search together, started and connected by Hugging Face's accelerate.
 
-Every process holds the whole supernet and takes its own rows of every batch. There is no wrapper around the network:
-theta is no input of a layer, weights are frozen in every other step, and of drawn candidates only some have gradients.
-So gradients are averaged after they are complete, those that are there, which are the same ones everywhere.
+Every process holds the whole supernet and takes its own rows of every batch. The network is not wrapped: theta is not
+an input of a layer, weights are frozen in theta's steps, and only drawn candidates have gradients. Instead, existing
+gradients, which are the same ones in all processes, are averaged once they are complete.
 """
 
 import os
@@ -19,7 +19,7 @@ from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.train.batches import Shard
 
 Precision = Literal["no", "fp16", "bf16"]
-"""Mixed precision: what the network computes in, where that is not what its weights are stored in."""
+"""Mixed precision: type in which the network computes, if other than that of its weights."""
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -29,16 +29,16 @@ _TYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """The processes that compute one thing together, as one of them sees them; `Processes()` is one alone on a CPU.
+    """A group of cooperating processes, as seen by one of them; `Processes()` is a single one on a CPU.
 
-    What has to do with others is called by all of them, in the same order. They are of one kind: each updates its own
-    copy of the weights, and the copies stay equal to the bit only where devices round alike.
+    All processes must call the communicating methods in the same order. Their devices must be of the same kind: each
+    updates its own copy of the weights, and copies stay bit-identical only if devices round alike.
 
     Attributes:
-        device: where this one computes.
+        device: device of this process.
         precision: mixed precision.
-        rank: of this one, from 0.
-        count: how many there are.
+        rank: rank of this process, from 0.
+        count: number of processes.
 
     >>> alone = Processes()
     >>> alone.is_main, alone.total(2.5), alone.on_main(lambda: "done")
@@ -52,31 +52,31 @@ class Processes:
 
     @classmethod
     def launched(cls, device: str | None = None, precision: Precision | None = None) -> Self:
-        """Join the processes that `accelerate launch` or `torchrun` started; without them, be one alone.
+        """Join the processes started by `accelerate launch` or `torchrun`, if any; return the group.
 
         Args:
-            device: such as `cpu` or `cuda`; what the launcher was told when not said, else the fastest that is there.
-            precision: likewise, else `no`.
+            device: device such as `cpu` or `cuda` (default: the launcher's, else the fastest available).
+            precision: mixed precision (default: the launcher's, else `no`).
 
         Raises:
-            InputError: this machine has no such device, or the launcher was told a precision that is none of ours.
+            InputError: the device is not available, or the launcher's precision is not supported.
             MissingExtraError: accelerate is not installed.
         """
         utils = _utils()
-        told = precision or utils.parse_choice_from_env("ACCELERATE_MIXED_PRECISION", "no")
-        if told not in get_args(Precision):
-            raise InputError(f"the precision is {told!r}; expected {', '.join(get_args(Precision))}")
-        there = torch.accelerator.is_available() and not utils.parse_flag_from_env("ACCELERATE_USE_CPU")
-        state = require("accelerate", extra="train").PartialState(cpu=device == "cpu" or not there)
+        mixed = precision or utils.parse_choice_from_env("ACCELERATE_MIXED_PRECISION", "no")
+        if mixed not in get_args(Precision):
+            raise InputError(f"the precision cannot be {mixed!r}; expected {', '.join(get_args(Precision))}")
+        available = torch.accelerator.is_available() and not utils.parse_flag_from_env("ACCELERATE_USE_CPU")
+        state = require("accelerate", extra="train").PartialState(cpu=device == "cpu" or not available)
         _require_joined(state.num_processes)
         alone = state.num_processes == 1
-        found = (state.default_device if there else torch.device("cpu")) if alone else state.device
+        found = (state.default_device if available else torch.device("cpu")) if alone else state.device
         place = _device(device, found, alone=alone)
-        return cls(device=place, precision=told, rank=state.process_index, count=state.num_processes)
+        return cls(device=place, precision=mixed, rank=state.process_index, count=state.num_processes)
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that reads and writes files, and talks."""
+        """Whether this is the process that reads and writes files and reports progress."""
         return self.rank == 0
 
     @property
@@ -86,41 +86,41 @@ class Processes:
 
     @property
     def shard(self) -> Shard:
-        """What this process takes of every batch."""
+        """The share of every batch that this process takes."""
         return Shard(rank=self.rank, count=self.count)
 
     def autocast(self) -> torch.autocast:
-        """Compute in mixed precision inside, where that was asked for."""
+        """Return a context that computes in mixed precision, if requested."""
         return torch.autocast(self.kind, _TYPES[self.precision], enabled=self.precision != "no")
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Return what keeps small gradients from vanishing in fp16, and does nothing otherwise."""
+        """Return a scaler that keeps small gradients from vanishing in fp16, and is disabled otherwise."""
         return torch.amp.GradScaler(self.kind, enabled=self.precision == "fp16")
 
     def total(self, value: float) -> float:
-        """Return the sum of everyone's value; no number where any is none."""
+        """Return the sum of the values of all processes; NaN if any is NaN."""
         if self.count == 1:
             return value
         return float(_utils().reduce(torch.tensor(value, device=self.device), "sum"))
 
     def mean(self, value: float) -> float:
-        """Return the mean of everyone's value."""
+        """Return the mean of the values of all processes."""
         return self.total(value) / self.count
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by their means over the processes, to the bit the same everywhere."""
+        """Replace tensors with their means over the processes, bit-identical in all of them."""
         if self.count > 1:
             _exchange(tensors, lambda flat: _utils().reduce(flat, "mean"))
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by those of the main process."""
+        """Replace tensors with those of the main process."""
         if self.count > 1:
             _exchange(tensors, _utils().broadcast)
 
     def on_main(self, make: Callable[[], Made]) -> Made:
-        """Return to all what the main process makes; an error of ours is raised by all.
+        """Return the result of a call in the main process to all processes; a `FbnetZooError` is raised in all.
 
-        The others wait. What is made must bear to be pickled.
+        The other processes wait. The result must be picklable.
         """
         if self.count == 1:
             return make()
@@ -136,16 +136,16 @@ class Processes:
         return result
 
     def gathered(self, own: Made) -> list[Made]:
-        """Return what each process gave, in the order of their ranks."""
+        """Return the values of all processes, in the order of their ranks."""
         return [own] if self.count == 1 else _utils().gather_object([own])
 
     def spread(self, items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
-        """Make something of each item, each in one of the processes; return all of them to all, in order."""
+        """Return `make` of each item, in order, to all processes; each item is handled by one process."""
         parts = self.gathered([make(item) for item in items[self.rank :: self.count]])
         return [parts[index % self.count][index // self.count] for index in range(len(items))]
 
     def leave(self) -> None:
-        """Part from the others at the end of the program, as PyTorch wants it."""
+        """Leave the group at the end of the program, as required by PyTorch."""
         if self.count > 1:
             require("accelerate", extra="train").PartialState().destroy_process_group()
 
@@ -155,12 +155,12 @@ def _utils() -> Any:
 
 
 def _require_joined(count: int) -> None:
-    """Refuse to be one of several that do not know of each other: they would write over each other's files."""
+    """Refuse several processes that are not connected: they would overwrite each other's files."""
     wanted = int(os.environ.get("WORLD_SIZE", "1"))
     if wanted != count:
         raise InputError(
             f"{wanted} processes were launched, but accelerate joined {count} of them on this device; "
-            "give the device cpu, or launch one process"
+            "use the device cpu, or launch one process"
         )
 
 
@@ -172,15 +172,15 @@ def _device(asked: str | None, found: torch.device, *, alone: bool) -> str:
     except RuntimeError as error:
         raise InputError(f"there is no device {asked!r}; expected one such as cpu, cuda or cuda:1") from error
     if wanted.type != found.type:
-        raise InputError(f"{asked} is not to be had here; accelerate found {found}: say that, or nothing")
+        raise InputError(f"{asked} is not available; accelerate found {found}: use that, or omit the device")
     if not alone and wanted.index not in {None, found.index}:
-        raise InputError(f"of several processes each has its own {found.type}, not {asked}; say {found.type}")
+        raise InputError(f"each of several processes has its own {found.type}, not {asked}; use {found.type}")
     return str(wanted if alone else found)
 
 
 @torch.no_grad()
 def _exchange(tensors: Iterable[Tensor], operation: Callable[[Tensor], Tensor]) -> None:
-    """Replace tensors by what an operation makes of them, all of one type at once."""
+    """Replace tensors with the result of an operation, all tensors of one type at once."""
     for _, group in groupby(sorted(tensors, key=lambda each: str(each.dtype)), key=lambda each: each.dtype):
         same = list(group)
         flat = operation(torch.cat([tensor.reshape(-1) for tensor in same]))

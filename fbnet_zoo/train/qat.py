@@ -1,8 +1,8 @@
 """Fine-tuning with simulated 8-bit arithmetic (quantization-aware training).
 
-What is trained is the graph that the int8 file for ExecuTorch is made of: batch norm folded, rounding simulated by
-PT2E and XNNPACK's quantizer. The trained values go back into a network of the zoo whose batch norm does nothing, so
-that everything that takes weights takes these, and every int8 conversion starts from weights that bear rounding.
+The trained graph is that of the int8 file for ExecuTorch: batch norm folded, rounding simulated by PT2E and XNNPACK's
+quantizer. The trained values are copied back into a network of the zoo with identity batch norms, so they can be used
+like any weights, and every int8 conversion starts from weights that tolerate rounding.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 
 
 def prepare(model: FBNet) -> nn.Module:
-    """Return a network with the values of a trained one that rounds as an int8 file does, and can be trained.
+    """Return a trainable copy of a trained network that rounds like an int8 file.
 
     Args:
-        model: is not changed.
+        model: trained network, left unchanged.
 
     Raises:
         ConversionError: the network cannot be exported, or the libraries cannot quantize it.
@@ -40,16 +40,16 @@ def prepare(model: FBNet) -> nn.Module:
             graph = program.exported.module(check_guards=False)
             prepared = entry.prepare_qat_pt2e(graph, library.XNNPACKQuantizer().set_global(config))
             pt2e.allow_exported_model_train_eval(prepared)
-    except Exception as error:  # the libraries raise whatever their passes raise
+    except Exception as error:  # the libraries' passes can raise anything
         raise ConversionError(f"{model.spec.name} cannot be trained for int8: {error}") from error
     return prepared.requires_grad_(True)
 
 
 @torch.no_grad()
 def adopt(model: FBNet, prepared: nn.Module) -> None:
-    """Put the values of a network that `prepare` made into the one that it was made of.
+    """Copy the values of a network returned by `prepare` back into the network it was made from.
 
-    Each batch norm becomes an identity, but for its beta.
+    Each batch norm becomes an identity, apart from its beta.
     """
     values = {name.removeprefix(MODULE_PREFIX): value for name, value in prepared.named_parameters()}
     for name, module in model.named_modules():
@@ -58,7 +58,7 @@ def adopt(model: FBNet, prepared: nn.Module) -> None:
         elif isinstance(module, blocks.SqueezeExcitation):
             _fill(module.reduce, values, f"{name}.reduce")
             _fill(module.expand, values, f"{name}.expand")
-            if isinstance(module.gate, nn.Hardsigmoid):  # whose x / 6 + 1 / 2 is in the convolution of the deploy form
+            if isinstance(module.gate, nn.Hardsigmoid):  # the deploy form has its x / 6 + 1 / 2 in the convolution
                 module.expand.weight.mul_(6)
                 if module.expand.bias is not None:
                     module.expand.bias.sub_(0.5).mul_(6)

@@ -1,4 +1,4 @@
-"""Recipes: everything that says how a network is trained, as one record that a YAML file may hold."""
+"""Recipes: all settings of a training, as one record that a YAML file may hold."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,20 +16,20 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Augmentation(Record):
-    """What may happen to an image that is trained on, in this order; whatever is 0, false or null does not.
+    """Random changes to training images, in this order; 0, false or null disables a change.
 
     Attributes:
-        resized_crop: smallest share of the image's area that is cut out and scaled to the input, with a ratio of sides
-            from 3/4 to 4/3. When null, images are scaled as they are evaluated.
-        pad: share of the input that is added around an image before the input is cut out of it anywhere.
+        resized_crop: smallest share of the image area that is cropped and scaled to the input, with an aspect ratio
+            from 3/4 to 4/3; null scales images as for evaluation.
+        pad: padding around the image before a random crop, as a share of the input size.
         flip: mirror half of the images; not for digits.
-        degrees: rotation, either way.
-        shift: as a share of the input, either way.
-        zoom: by up to this share, either way.
-        shear: degrees, either way.
-        brightness: change of it, by up to this share, either way.
-        contrast: likewise.
-        saturation: likewise.
+        degrees: largest rotation in either direction, degrees.
+        shift: largest shift in either direction, as a share of the input size.
+        zoom: largest relative change of scale, either way.
+        shear: largest shear in either direction, degrees.
+        brightness: largest relative change of brightness, either way.
+        contrast: largest relative change of contrast, either way.
+        saturation: largest relative change of saturation, either way.
     """
 
     resized_crop: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -48,25 +48,25 @@ class Recipe(Record):
     """How a network is trained.
 
     Attributes:
-        epochs: passes over the images to train on.
-        batch_size: images per step; what is left over at the end of an epoch is not used in it.
-        optimizer: `adamw`, or `sgd` with Nesterov's momentum.
+        epochs: passes over the training images.
+        batch_size: images per step; an incomplete last batch is dropped.
+        optimizer: `adamw`, or `sgd` with Nesterov momentum.
         lr: highest learning rate.
-        momentum: of `sgd`.
-        weight_decay: of weights; never of biases and batch norm.
-        schedule: of the learning rate after the warm-up: `cosine` down to 0, or `constant`.
-        warmup_epochs: over which it rises linearly.
+        momentum: momentum of `sgd`.
+        weight_decay: weight decay, except for biases and batch norm.
+        schedule: learning rate after the warm-up: `cosine` decay to 0, or `constant`.
+        warmup_epochs: epochs over which the learning rate rises linearly.
         label_smoothing: share of the probability that is spread over all classes.
-        ema_decay: of the moving average of weights and statistics, which then is the result; `null` for none. At step
-            n it is at most (1 + n) / (10 + n).
-        drop_rate: dropout before the classifier.
-        drop_path_rate: of the last residual block; rises linearly from 0 at the first.
-        augmentation: of the images.
-        seed: of the first weights, the order of images, augmentation and dropout.
-        threads: of PyTorch; `null` is its own choice. The same number gives the same weights.
-        workers: processes that read images; 0 reads them in this one. They change no result.
-        evaluate_epochs: how often the held-out images are classified meanwhile; they are at the end in any case.
-        checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
+        ema_decay: decay of the moving average of weights and statistics, which becomes the result; `null` for none. At
+            step n it is at most (1 + n) / (10 + n).
+        drop_rate: dropout rate before the classifier.
+        drop_path_rate: drop path rate of the last residual block, rising linearly from 0 at the first.
+        augmentation: random changes to training images.
+        seed: seed of initial weights, image order, augmentation and dropout.
+        threads: number of PyTorch threads (`null`: PyTorch's default); equal numbers give equal weights.
+        workers: number of processes that read images; 0 reads them in the main process. Results do not depend on it.
+        evaluate_epochs: epochs between evaluations on the held-out images; there is always one at the end.
+        checkpoint_steps: steps between checkpoints; there is always one after every epoch.
     """
 
     epochs: Count = 60
@@ -110,7 +110,7 @@ _DEFAULTS = {
 
 
 def default_recipe(kind: str) -> Recipe:
-    """Return what suits a kind of images: `digits`, `cifar` or `folder`.
+    """Return the default recipe for a kind of images: `digits`, `cifar` or `folder`.
 
     >>> default_recipe("digits").augmentation.flip
     False
@@ -119,7 +119,7 @@ def default_recipe(kind: str) -> Recipe:
 
 
 def qat_recipe(kind: str) -> Recipe:
-    """Return what suits a fine-tuning of trained weights with simulated rounding: few epochs, small steps, no average.
+    """Return the default recipe for fine-tuning with simulated rounding: few epochs, small steps, no moving average.
 
     >>> qat_recipe("digits").ema_decay is None
     True
@@ -130,11 +130,11 @@ def qat_recipe(kind: str) -> Recipe:
 
 
 def load_recipe(path: Path, base: Recipe) -> Recipe:
-    """Read a recipe from YAML; what it does not say is as in `base`.
+    """Return a recipe from a YAML file (default of every key: its value in `base`).
 
     Raises:
         InputError: the file cannot be read.
-        DefinitionError: it is no valid recipe; the text says where and why.
+        DefinitionError: the recipe is invalid; the text gives line and reason.
     """
     return load_over(path, base)
 
@@ -143,19 +143,19 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 def load_over(path: Path, base: RecordT) -> RecordT:
-    """Read a record from YAML; what the file does not say is as in `base`.
+    """Return a record from a YAML file (default of every key: its value in `base`).
 
     Raises:
         InputError: the file cannot be read.
-        DefinitionError: it makes no valid record; the text says where and why.
+        DefinitionError: the record is invalid; the text gives line and reason.
     """
     root = yaml_reader.read(yaml_reader.load_text(path), str(path))
     merged = _merged(base.model_dump(), root.plain())
     return yaml_reader.validate(type(base), merged, root, str(path), {})
 
 
-def _merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    return {**base, **{key: _merged_value(base.get(key), value) for key, value in said.items()}}
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**base, **{key: _merged_value(base.get(key), value) for key, value in changes.items()}}
 
 
 def _merged_value(base: Any, value: Any) -> Any:

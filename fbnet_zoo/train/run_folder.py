@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what happened, and the state to go on from."""
+"""The folder of a run: its configuration, its metrics, and the checkpoint to resume from."""
 
 import json
 import logging
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """A folder that holds `config.json`, `metrics.jsonl`, `checkpoint.pt` and what a run makes.
+    """A folder with `config.json`, `metrics.jsonl`, `checkpoint.pt` and the results of a run.
 
     Args:
-        path: of the folder; made where needed.
+        path: path of the folder, created if needed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,44 +27,44 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.pt"
 
     def begin(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> None:
-        """Write down what the run does, or make sure that it is the same as before.
+        """Write the configuration of a new run, or check that a resumed run has the same one.
 
         Args:
-            config: what the result depends on, as plain values.
-            versions: of the libraries; another one is warned of.
-            resume: go on with a run that the folder may hold already.
+            config: everything that the result depends on, as plain values.
+            versions: package name to version; a different version gives a warning.
+            resume: whether to resume a run in the folder.
 
         Raises:
-            InputError: there is a run already and it shall not be gone on with, or it was another one.
+            InputError: the folder already holds a run and `resume` is false, or its configuration differs.
         """
         if self.config.exists():
             if not resume:
-                raise InputError(f"{self.path} holds a run already; go on with it (--resume), or give another folder")
+                raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
             self._compare(config, versions)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be made ({error.strerror}); give another folder") from error
+            raise InputError(f"{self.path} cannot be created ({error.strerror}); use another folder") from error
         text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
         write_atomically(self.config, text)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by a state of tensors and plain values, whole or not at all."""
+        """Replace the checkpoint with a state of tensors and plain values, atomically."""
         with atomic_file(self.checkpoint) as file:
             torch.save(state, file)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state of the checkpoint, `None` where there is none; nothing in it is ever executed.
+        """Return the state in the checkpoint, `None` if there is none; code in the file is never executed.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the checkpoint is damaged.
         """
         if not self.checkpoint.exists():
             return None
         try:
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # readers of damaged files raise almost anything
+        except Exception as error:  # a damaged file can raise almost anything
             damage = f"{self.checkpoint} is damaged ({type(error).__name__}); start again in another folder"
             raise InputError(damage) from error
 
@@ -74,13 +74,13 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Take lines out of the metrics that were written after a checkpoint, for they will be written again."""
+        """Remove metrics lines written after a checkpoint, as they will be written again."""
         kept = [record for record in self.records() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.metrics, text)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the metrics, without a last line that was not written whole."""
+        """Yield the metrics, without an incomplete last line."""
         if self.metrics.exists():
             for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
                 if line.endswith("\n"):
@@ -90,14 +90,16 @@ class RunFolder:
         before = json.loads(self.config.read_text(encoding="utf-8"))
         for key, value in json.loads(json.dumps(config)).items():
             if before["config"].get(key) != value:
-                told = _difference(before["config"].get(key), value)
-                raise InputError(f"{self.path} holds a run with another {key} ({told}); say the same, or start another")
+                change = _difference(before["config"].get(key), value)
+                raise InputError(
+                    f"{self.path} holds a run with another {key} ({change}); use the same, or another folder"
+                )
         if before["versions"] != versions:
-            log.warning("%s was begun with other versions: its result may differ in the last digits", self.path)
+            log.warning("%s was started with other library versions: results may differ in the last digits", self.path)
 
 
 def _difference(before: Any, now: Any) -> str:
-    """Tell two values apart, in mappings by the first entry that differs."""
+    """Return the difference of two values in words, for mappings that of the first entry that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
         return f"{key}: {_difference(before.get(key), now.get(key))}"

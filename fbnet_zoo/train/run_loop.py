@@ -1,4 +1,4 @@
-"""What every loop that trains has in common: epochs, a line of metrics for each, checkpoints, and resuming anywhere."""
+"""The base of all training loops: epochs with a metrics line each, checkpoints, and resuming from any step."""
 
 import json
 import time
@@ -15,11 +15,11 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 
 class LoopState(Protocol):
-    """Everything that the next step depends on.
+    """The state of a run: everything that the next step depends on.
 
     Attributes:
-        step: steps made so far.
-        total: steps of the whole run.
+        step: number of steps made so far.
+        total: number of steps of the whole run.
         place: epoch of the next step, from 0, and its position in that epoch.
     """
 
@@ -34,18 +34,18 @@ class LoopState(Protocol):
         """Return the state as tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
 
 
 class RunLoop(ABC, Generic[RecordT]):
     """A loop over epochs.
 
     Args:
-        state: of the run; a checkpoint in the folder is loaded into it.
-        record: class of what is logged of an epoch; it has a field `step`.
-        folder: of the run; without one, nothing is written.
-        checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
-        processes: that run the loop together; only the main one reads and writes the folder.
+        state: initial state of the run; a checkpoint in the folder is loaded into it.
+        record: class of the epoch records; it has a field `step`.
+        folder: run folder (default: nothing is written).
+        checkpoint_steps: steps between checkpoints; there is always one after every epoch.
+        processes: cooperating processes (default: one); only the main one reads and writes the folder.
     """
 
     def __init__(
@@ -62,22 +62,22 @@ class RunLoop(ABC, Generic[RecordT]):
 
     @abstractmethod
     def make_steps(self, epoch: int, position: int) -> None:
-        """Make the steps of an epoch, from a position on; call `after_step` after each."""
+        """Make the steps of an epoch from a position on, and call `after_step` after each."""
 
     @abstractmethod
     def settle(self) -> None:
-        """Bring the state into the form that is saved; raise `TrainingError` where it is not sound."""
+        """Prepare the state for saving; raise `TrainingError` if it is not finite."""
 
     @abstractmethod
     def summarize(self, epoch: int, seconds: float) -> RecordT:
-        """Return the record of an epoch, from 0, that was just made; in the main process."""
+        """Return the record of an epoch (counted from 0) that just ended; called in the main process."""
 
     @abstractmethod
     def begin_epoch(self) -> None:
-        """Forget what was summed up over the last epoch."""
+        """Reset the sums over the last epoch."""
 
     def run(self, progress: Callable[[RecordT], None] | None = None) -> tuple[RecordT, ...]:
-        """Run all epochs that are missing; return the records of all.
+        """Run the remaining epochs; return the records of all epochs.
 
         Args:
             progress: called after every epoch, in the main process.
@@ -92,14 +92,14 @@ class RunLoop(ABC, Generic[RecordT]):
         return tuple(done)
 
     def after_step(self) -> None:
-        """Save where it is time for it; the end of an epoch is saved with its record."""
+        """Count a step, and save if a checkpoint is due; the end of an epoch is saved with its record."""
         self.loop_state.step += 1
         if self.loop_state.step % self.checkpoint_steps == 0 and self.loop_state.place[1]:
             self.settle()
             self._save()
 
     def _resume(self) -> list[RecordT]:
-        """Restore the checkpoint; return the records of the epochs that are done."""
+        """Restore the checkpoint; return the records of the completed epochs."""
         if self.folder is None:
             return []
         saved = self.processes.on_main(self.folder.load)
@@ -112,7 +112,7 @@ class RunLoop(ABC, Generic[RecordT]):
         return [self.record.model_validate_json(json.dumps(each)) for each in folder.records()]
 
     def _finish(self, epoch: int, seconds: float) -> RecordT:
-        """Log an epoch and save."""
+        """Log an epoch, save, and return its record."""
         self.settle()
         record = self.processes.on_main(partial(self._logged, epoch, seconds))
         self.begin_epoch()

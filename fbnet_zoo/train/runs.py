@@ -1,4 +1,4 @@
-"""A whole training, in a folder: from the name of a network to weights that `create` loads."""
+"""A whole training in a run folder: from the name of a network to weights that `create` loads."""
 
 import json
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from fbnet_zoo.weights import checkpoints
 from fbnet_zoo.zoo import create
 
 WEIGHTS = "weights.safetensors"
-"""What a run makes, in its folder."""
+"""File name of the trained weights in a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trained:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
-        network: with the trained weights, in evaluation mode.
-        metrics: of the last epoch.
-        weights: the file that holds them.
+        network: network with the trained weights, in evaluation mode.
+        metrics: metrics of the last epoch.
+        weights: path of the weights file.
     """
 
     network: FBNet
@@ -40,18 +40,18 @@ class Trained:
 
 
 def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
-    """Return what a network takes of a data set: as its weights or its definition say, small images whole."""
+    """Return a network's input format for a data set, by its weights or definition; small images are not cropped."""
     preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
 
 
 def preprocess_of(spec: ArchSpec, weights: str | None, dataset: ImageDataset) -> PreprocessSpec:
-    """Return how images of a data set are prepared: as weights or a definition say, small images whole."""
+    """Return the preprocessing of a data set, by weights or definition; small images are not cropped."""
     preprocess = spec.eval_preprocess(weights)
     return preprocess if dataset.size is None else preprocess.model_copy(update={"resize": preprocess.crop})
 
 
-def train(  # noqa: PLR0913 - what the command line offers
+def train(  # noqa: PLR0913 - the options of the command line
     name: str | Path,
     dataset: ImageDataset,
     recipe: Recipe,
@@ -63,34 +63,34 @@ def train(  # noqa: PLR0913 - what the command line offers
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Trained:
-    """Train an entry of the zoo, from scratch or from weights, and write the run to a folder.
+    """Train an entry of the zoo, from scratch or from weights, write the run to a folder, and return the result.
 
     The folder holds `config.json`, `metrics.jsonl` with a line per epoch, `checkpoint.pt` and `weights.safetensors`.
 
     Args:
-        name: as `create` takes it.
-        dataset: to train on; the network has its classes.
-        recipe: how.
-        out: the folder.
-        pretrained: weights to start from, as `create` takes them.
-        qat: simulate the rounding of int8 files while training, so that the weights bear it; the metrics then tell the
-            accuracy with rounding.
-        resume: go on with a run that the folder may hold; the result is the same as without the interruption.
-        device: where to train.
+        name: name of the network or path of its definition, as for `create`.
+        dataset: images to train on, which determine the classes.
+        recipe: training settings.
+        out: run folder.
+        pretrained: weights to start from, as for `create`.
+        qat: whether to simulate the rounding of int8 files while training, so that the weights tolerate it; metrics are
+            then those with rounding.
+        resume: whether to resume a run in the folder; the result is the same as without the interruption.
+        device: device to train on.
         progress: called after every epoch.
 
     Raises:
-        InputError: a value makes no sense, or the folder holds another run.
+        InputError: a value is invalid, or the folder holds another run.
         ConversionError: the libraries cannot quantize the network.
         MissingExtraError: a library that `qat` needs is missing.
-        WeightsError: the weights to start from cannot be had, or do not fit.
-        TrainingError: loss or weights became infinite or no number; the last good checkpoint stays.
+        WeightsError: the weights to start from are not available, or do not fit.
+        TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
     recipe = recipe.model_copy(update={"threads": recipe.threads or torch.get_num_threads()})
     network = _start(name, pretrained, dataset, recipe)
     start, inputs = network.weights, inputs_of(network, dataset)
     if qat and (start is None or recipe.ema_decay is not None):
-        raise InputError("qat goes on from trained weights, without a moving average; give weights, and ema_decay null")
+        raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
     folder, config = RunFolder(out), {**_config(network, dataset, recipe, device), "qat": qat}
     folder.begin(config, _versions(), resume=resume)
     trained = prepare(network) if qat else network
@@ -99,8 +99,8 @@ def train(  # noqa: PLR0913 - what the command line offers
         adopt(network, trained)
     network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
     network.weights = f"trained{' for int8' if qat else ''} on {dataset.name}" + (f" from {start}" if start else "")
-    told = {key: value for key, value in config.items() if key != "definition"}
-    notes = {"weights": network.weights, "license": network.license, "training": json.dumps(told)}
+    training = {key: value for key, value in config.items() if key != "definition"}
+    notes = {"weights": network.weights, "license": network.license, "training": json.dumps(training)}
     checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
     return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
 
@@ -118,7 +118,7 @@ def _start(name: str | Path, pretrained: bool | str | Path, dataset: ImageDatase
 
 
 def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str) -> dict[str, Any]:
-    """Return what the result depends on."""
+    """Return everything that the result depends on."""
     return {
         "network": network.spec.name,
         "weights": network.weights,

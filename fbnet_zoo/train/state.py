@@ -13,17 +13,17 @@ from fbnet_zoo.train.recipe import Recipe
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 _FIRST_LR = 0.01
-"""Share of the learning rate that a warm-up starts with."""
+"""Share of the learning rate at the start of the warm-up."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What the steps of an epoch came to so far.
+    """Sums over the steps of the current epoch.
 
     Attributes:
-        loss: sum over images.
-        correct: images that were right when they were trained on.
-        images: that were seen.
+        loss: sum of the loss over images.
+        correct: number of correctly classified training images.
+        images: number of images.
     """
 
     loss: float = 0.0
@@ -31,25 +31,25 @@ class Tally:
     images: int = 0
 
     def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        """Count one batch."""
+        """Add one batch to the sums."""
         self.loss += loss * len(labels)
         self.correct += int((logits.argmax(1) == labels).sum())
         self.images += len(labels)
 
 
 class TrainingState:
-    """A network with its moving average, optimiser and schedule, at a step.
+    """A network with its moving average, optimizer and schedule, at a step.
 
-    Random numbers are no part of it: every step draws its own from the seed and its number.
+    Random numbers are not part of it: every step draws its own from the seed and its number.
 
     Args:
-        network: to be trained, in place.
-        recipe: how.
-        steps_per_epoch: batches of an epoch.
+        network: network to train in place.
+        recipe: training settings.
+        steps_per_epoch: number of batches per epoch.
 
     Attributes:
-        step: steps that were made.
-        tally: of those that belong to the epoch under way.
+        step: number of steps made so far.
+        tally: sums over the steps of the current epoch.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
@@ -62,7 +62,7 @@ class TrainingState:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return self.epochs * self.steps_per_epoch
 
     @property
@@ -72,7 +72,7 @@ class TrainingState:
 
     @property
     def result(self) -> nn.Module:
-        """The network to evaluate and to keep: the moving average where there is one."""
+        """The network to evaluate and keep: the moving average, if there is one."""
         return self.average.module if self.average else self.network
 
     @property
@@ -81,7 +81,7 @@ class TrainingState:
         return float(self.schedule.get_last_lr()[0])
 
     def update(self, loss: Tensor) -> None:
-        """Make one step down the gradient of a loss."""
+        """Make one optimizer step with the gradient of a loss."""
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -90,17 +90,17 @@ class TrainingState:
             self.average.update_parameters(self.network)
 
     def is_finite(self) -> bool:
-        """Return whether no parameter and no statistic has become infinite or no number."""
+        """Return whether all parameters and statistics are finite."""
         return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return it as tensors and plain values, for `torch.save`."""
+        """Return the state as tensors and plain values, for `torch.save`."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         tally = {"loss": self.tally.loss, "correct": self.tally.correct, "images": self.tally.images}
         return {**parts, "step": self.step, "tally": tally}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.tally = state["step"], Tally(**state["tally"])
@@ -118,7 +118,7 @@ def _average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
 
 
 def _averaging(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Return torch's moving average, but quicker at first, or short runs would keep much of the random weights."""
+    """Return PyTorch's moving average with a faster start; otherwise short runs would retain the random weights."""
 
     @torch.no_grad()
     def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:

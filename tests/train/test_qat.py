@@ -1,4 +1,4 @@
-"""Fine-tuning for int8: the same function before it, the same values after it, and a file that has them."""
+"""Fine-tuning for int8: the same function before, the same values after, and a file that holds them."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ RECIPE = qat_recipe("digits").model_copy(update={"epochs": 1, "batch_size": BATC
 def without_rounding(prepared: nn.Module) -> nn.Module:
     pt2e = require("torchao.quantization.pt2e", extra="executorch")
     prepared.apply(pt2e.disable_fake_quant)
-    prepared.eval()  # which of such a graph returns nothing
+    prepared.eval()  # returns None for such a graph
     return prepared
 
 
 @torch.no_grad()
-def test_every_kind_of_layer_takes_its_values_back(tiny_spec: ArchSpec) -> None:
+def test_values_are_copied_back_into_every_kind_of_layer(tiny_spec: ArchSpec) -> None:
     """The small network has every gate, a shuffle, squeeze-excite, skips and a pooling head."""
     model = FBNet(tiny_spec.model_copy(update={"classifier": "conv"}), num_classes=10)
     randomize(model, 1)
@@ -64,7 +64,7 @@ def test_rounding_is_simulated_and_trained(tiny_16: ArchSpec, few_digits: ImageD
     assert state is not None
     prepared = prepare(model)
     images = torch.stack([few_digits.held_out.fitted(at, inputs.preprocess) for at in range(50)])
-    prepared.load_state_dict(state["state"]["network"])
+    prepared.load_state_dict(state["network"])
     rounded = evaluate(prepared, few_digits.held_out, inputs)
     assert rounded.top1 == tuned.metrics.top1
     prepared.eval()
@@ -76,7 +76,7 @@ def test_rounding_is_simulated_and_trained(tiny_16: ArchSpec, few_digits: ImageD
     assert create(tmp_path / "tiny.yaml", pretrained=tuned.weights, num_classes=10).weights == tuned.network.weights
 
 
-def test_without_weights_it_is_refused(tmp_path: Path, few_digits: ImageDataset) -> None:
+def test_qat_without_weights_is_refused(tmp_path: Path, few_digits: ImageDataset) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
-    with pytest.raises(InputError, match="qat goes on from trained weights, without a moving average; give weights"):
+    with pytest.raises(InputError, match="qat requires trained weights, and no moving average; give weights"):
         train(tmp_path / "tiny.yaml", few_digits, RECIPE, tmp_path / "run", qat=True)

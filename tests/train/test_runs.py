@@ -1,4 +1,4 @@
-"""Runs: the same to the bit again, resumed after a kill or anywhere else, and what their folder holds."""
+"""Runs: bit-identical repetition, resuming after a kill or at any step, and the content of the folder."""
 
 import json
 import random
@@ -42,11 +42,11 @@ def definition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(definition: Path, few_digits: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A run of three epochs; leave it as it is."""
+    """A run of three epochs, not to be changed."""
     return train(definition, few_digits, RECIPE, tmp_path_factory.mktemp("runs") / "finished")
 
 
-def test_the_same_arguments_give_the_same_weights_to_the_bit(
+def test_equal_arguments_give_bit_identical_weights(
     finished: Trained, definition: Path, few_digits: ImageDataset, tmp_path: Path
 ) -> None:
     state = torch.random.get_rng_state()
@@ -64,25 +64,25 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from fbnet_zoo.train import train
-from tests.training import IMAGES, LONG, few
+from tests.helpers.training import IMAGES, LONG, few
 
 wait = lambda metrics: time.sleep(60 if metrics.epoch == 6 else 0)
 train(Path(sys.argv[1]), few(IMAGES), LONG, Path(sys.argv[2]), progress=wait)
 """
 
 
-def test_killed_run_ends_as_if_it_had_not_been(definition: Path, few_digits: ImageDataset, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_result(definition: Path, few_digits: ImageDataset, tmp_path: Path) -> None:
     uninterrupted = train(definition, few_digits, LONG, tmp_path / "whole")
     killed, root = RunFolder(tmp_path / "killed"), ROOT
     with subprocess.Popen([sys.executable, "-c", CHILD, definition, killed.path], cwd=root) as child:
         while child.poll() is None and not list(killed.records()):
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.2))  # anywhere: in a step, or while a file is written
+        time.sleep(random.uniform(0, 0.2))  # any moment: in a step, or while a file is written
         child.kill()
     assert child.returncode == -signal.SIGKILL
     done = killed.load()
     assert done is not None
-    assert 0 < done["state"]["step"] <= 6 * STEPS
+    assert 0 < done["step"] <= 6 * STEPS
     resumed = train(definition, few_digits, LONG, killed.path, resume=True)
     assert same(resumed.network.state_dict(), uninterrupted.network.state_dict())
     assert without_times(killed) == without_times(RunFolder(tmp_path / "whole"))
@@ -93,7 +93,7 @@ def without_times(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, STEPS, STEPS + 1, 3 * STEPS - 1])
-def test_resumed_anywhere_it_ends_the_same(
+def test_run_resumed_at_any_step_gives_the_same_result(
     finished: Trained, tiny_16: ArchSpec, few_digits: ImageDataset, tmp_path: Path, stop_at: int
 ) -> None:
     class StoppedError(Exception):
@@ -124,7 +124,7 @@ def test_resumed_anywhere_it_ends_the_same(
     assert [record["step"] for record in folder.records()] == [STEPS, 2 * STEPS, 3 * STEPS]
 
 
-def test_run_that_is_done_is_not_gone_on_with(finished: Trained, definition: Path, few_digits: ImageDataset) -> None:
+def test_completed_run_is_not_trained_further(finished: Trained, definition: Path, few_digits: ImageDataset) -> None:
     again = train(definition, few_digits, RECIPE, finished.weights.parent, resume=True)
     assert again.metrics == finished.metrics
     assert same(again.network.state_dict(), finished.network.state_dict())
@@ -132,10 +132,10 @@ def test_run_that_is_done_is_not_gone_on_with(finished: Trained, definition: Pat
 
 def test_folder_of_another_run_is_refused(finished: Trained, definition: Path, few_digits: ImageDataset) -> None:
     folder = finished.weights.parent
-    with pytest.raises(InputError, match=r"finished holds a run already; go on with it \(--resume\)"):
+    with pytest.raises(InputError, match=r"finished already holds a run; resume it \(--resume\)"):
         train(definition, few_digits, RECIPE, folder)
     other = RECIPE.model_copy(update={"lr": 1e-3})
-    with pytest.raises(InputError, match=r"another recipe \(lr: 0.004, now 0.001\); say the same"):
+    with pytest.raises(InputError, match=r"another recipe \(lr: 0.004, now 0.001\); use the same"):
         train(definition, few_digits, other, folder, resume=True)
 
 
@@ -156,14 +156,14 @@ def test_weights_of_a_run_are_loaded_by_their_path(finished: Trained, definition
     assert loaded.license is None
     image = Image.new("RGB", (16, 16), (255, 0, 0))
     image.putpixel((0, 0), (0, 0, 255))
-    assert transforms(loaded)(image)[0, 0, 0] < -2  # small images are seen whole, nothing is cut off
+    assert transforms(loaded)(image)[0, 0, 0] < -2  # small images are not cropped
     with safe_open(finished.weights, framework="pt") as file:
-        told = json.loads(file.metadata()["training"])
-    assert told["recipe"] == RECIPE.model_dump(mode="json")
-    assert told["data"]["split"] == "the first 50 of those that are held out"
+        training = json.loads(file.metadata()["training"])
+    assert training["recipe"] == RECIPE.model_dump(mode="json")
+    assert training["data"]["split"] == "the first 50 of those that are held out"
 
 
-def test_fine_tuning_starts_from_weights_and_keeps_their_name_and_licence(
+def test_fine_tuning_starts_from_weights_and_keep_their_name_and_license(
     finished: Trained, definition: Path, few_digits: ImageDataset, tmp_path: Path
 ) -> None:
     model = create(definition, pretrained=finished.weights, num_classes=10)

@@ -1,4 +1,4 @@
-"""Training: steps as the textbook has them, batches, what stops it, evaluation, recipes."""
+"""Training: optimizer steps, batches, errors, evaluation, recipes."""
 
 import copy
 import math
@@ -51,7 +51,7 @@ def network(spec: ArchSpec, recipe: Recipe = PLAIN) -> FBNet:
 
 
 NOISY = ("project.bn.bias", "running_mean")
-"""A bias before another batch norm has no gradient but rounding errors, which Adam makes large steps of."""
+"""A bias before another batch norm has only rounding errors as gradient, which Adam turns into large steps."""
 
 
 def by_hand(model: FBNet, dataset: ImageDataset, recipe: Recipe) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def by_hand(model: FBNet, dataset: ImageDataset, recipe: Recipe) -> dict[str, Te
     return average
 
 
-def test_steps_are_those_of_the_textbook(tiny_16: ArchSpec, few_digits: ImageDataset) -> None:
+def test_steps_match_a_reference_implementation(tiny_16: ArchSpec, few_digits: ImageDataset) -> None:
     model = network(tiny_16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     expected = by_hand(copy.deepcopy(model), few_digits, PLAIN)
     fit(model, few_digits, PLAIN, inputs_of(model, few_digits))
@@ -100,7 +100,7 @@ def test_steps_are_those_of_the_textbook(tiny_16: ArchSpec, few_digits: ImageDat
             torch.testing.assert_close(state[name], value, atol=1e-4, rtol=1e-3)
 
 
-def test_every_epoch_has_its_own_order_and_no_image_twice() -> None:
+def test_every_epoch_has_its_own_order_without_repetition() -> None:
     numbered = Pixels(pixels=torch.zeros(IMAGES, 1, 16, 16), labels=torch.arange(IMAGES))
     asked: dict[str, Any] = {"batch_size": BATCH, "seed": 3}
     orders = [
@@ -112,7 +112,7 @@ def test_every_epoch_has_its_own_order_and_no_image_twice() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_is_the_same_whoever_makes_it(few_digits: ImageDataset, workers: int) -> None:
+def test_batch_does_not_depend_on_workers_or_position(few_digits: ImageDataset, workers: int) -> None:
     asked: dict[str, Any] = {"batch_size": BATCH, "seed": 3, "epoch": 1}
     state = torch.get_rng_state()
     whole = list(training_batches(few_digits.train, INPUTS, RECIPE.augmentation, **asked))
@@ -136,7 +136,7 @@ def test_augmentation_moves_pixels_and_keeps_their_range(few_digits: ImageDatase
     assert 0.5 < image.mean() / plain.mean() < 1.5
 
 
-def test_a_part_of_a_photograph_is_cut_out(few_digits: ImageDataset) -> None:
+def test_photographs_are_cropped(few_digits: ImageDataset) -> None:
     files = Files(paths=photographs(), labels=torch.tensor([0, 1]))
     change = train_transform(Augmentation(resized_crop=0.01, flip=True, contrast=0.2), INPUTS.preprocess)
     cuts = [change(files, 0) for _ in range(4)]
@@ -145,7 +145,7 @@ def test_a_part_of_a_photograph_is_cut_out(few_digits: ImageDataset) -> None:
     assert change(few_digits.train, 0).shape == (1, 16, 16)
 
 
-def test_nan_stops_the_run_and_the_last_good_checkpoint_stays(
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     tiny_16: ArchSpec, few_digits: ImageDataset, tmp_path: Path
 ) -> None:
     class Broken(FBNet):
@@ -156,12 +156,12 @@ def test_nan_stops_the_run_and_the_last_good_checkpoint_stays(
             return super().forward(x) * (math.nan if self.steps == STEPS + 3 else 1)
 
     folder, model = RunFolder(tmp_path), Broken(tiny_16, num_classes=10)
-    with pytest.raises(TrainingError, match=rf"the loss became nan at step {STEPS + 3}, .*checkpoint.pt; lower 'lr'"):
+    with pytest.raises(TrainingError, match=rf"the loss is nan at step {STEPS + 3}, .*checkpoint.pt; lower 'lr'"):
         fit(model, few_digits, PLAIN, INPUTS, folder=folder)
     kept = folder.load()
     assert kept is not None
-    assert kept["state"]["step"] == STEPS
-    assert all(value.isfinite().all() for value in kept["state"]["network"].values())
+    assert kept["step"] == STEPS
+    assert all(value.isfinite().all() for value in kept["network"].values())
 
 
 def test_infinite_statistics_are_not_saved(tiny_16: ArchSpec, few_digits: ImageDataset, tmp_path: Path) -> None:
@@ -175,20 +175,20 @@ def test_infinite_statistics_are_not_saved(tiny_16: ArchSpec, few_digits: ImageD
             return super().forward(x)
 
     folder, recipe = RunFolder(tmp_path), PLAIN.model_copy(update={"checkpoint_steps": 1})
-    with pytest.raises(TrainingError, match=r"a statistic became infinite or no number up to step 3, .*lower 'lr'"):
+    with pytest.raises(TrainingError, match=r"a statistic is NaN or infinite after step 3, .*lower 'lr'"):
         fit(Broken(tiny_16, num_classes=10), few_digits, recipe, INPUTS, folder=folder)
     kept = folder.load()
     assert kept is not None
-    assert kept["state"]["step"] == 2
+    assert kept["step"] == 2
 
 
 def test_too_few_images_are_refused(tiny_16: ArchSpec, few_digits: ImageDataset) -> None:
     recipe = PLAIN.model_copy(update={"batch_size": 200})
-    with pytest.raises(InputError, match="few_digits has 136 images to train on, a batch has 200; lower batch_size"):
+    with pytest.raises(InputError, match="few_digits has 136 training images, fewer than a batch of 200; lower batch"):
         fit(network(tiny_16), few_digits, recipe, INPUTS)
 
 
-def test_top1_is_the_share_that_is_right(few_digits: ImageDataset) -> None:
+def test_top1_is_the_share_of_correct_images(few_digits: ImageDataset) -> None:
     held_out, seen = few_digits.held_out, []
 
     def always_three(images: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def test_top1_is_the_share_that_is_right(few_digits: ImageDataset) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluation_uses_running_statistics_and_leaves_the_mode(
+def test_evaluation_uses_running_statistics_and_restores_the_mode(
     tiny_16: ArchSpec, few_digits: ImageDataset, training: bool
 ) -> None:
     model = network(tiny_16, RECIPE).train(training)
@@ -215,13 +215,13 @@ def test_evaluation_uses_running_statistics_and_leaves_the_mode(
     assert result.correct == int((model.eval()(images).argmax(1) == few_digits.held_out.labels).sum())
 
 
-def test_nothing_to_evaluate_is_refused() -> None:
+def test_evaluation_without_images_is_refused() -> None:
     empty = Pixels(pixels=torch.zeros(0, 1, 8, 8), labels=torch.zeros(0, dtype=torch.long))
     with pytest.raises(InputError, match="there are no images to evaluate on"):
         evaluate(nn.Identity(), empty, INPUTS)
 
 
-def test_recipe_file_changes_what_it_says(tmp_path: Path) -> None:
+def test_recipe_file_changes_only_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("epochs: 7\noptimizer: sgd\nema_decay: null\naugmentation: {degrees: 30}\n")
     recipe, default = load_recipe(path, default_recipe("digits")), default_recipe("digits")
@@ -240,7 +240,7 @@ def test_recipe_file_changes_what_it_says(tmp_path: Path) -> None:
         ("optimizer: adam", r":1: 'optimizer' cannot be 'adam': expected .*did you mean 'adamw'\?"),
     ],
 )
-def test_wrong_recipe_is_told_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_error_in_a_recipe_has_its_line(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(DefinitionError, match=problem):
@@ -267,5 +267,5 @@ def test_sgd_at_a_constant_rate(tiny_16: ArchSpec, few_digits: ImageDataset) -> 
 def test_documented_recipe_is_the_default_with_every_key() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    said = yaml_reader.read(text, "training.md").plain()
-    assert said == default_recipe("digits").model_dump()
+    documented = yaml_reader.read(text, "training.md").plain()
+    assert documented == default_recipe("digits").model_dump()

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands `fbnet-zoo lut`: measure, show and check latency tables."""

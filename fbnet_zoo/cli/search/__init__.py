@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command `fbnet-zoo search`."""

@@ -1,4 +1,4 @@
-"""`fbnet-zoo search`: from a data set, a device and a budget to a new network of the zoo."""
+"""`fbnet-zoo search`: from a data set, a device and a budget to a new network."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ EPILOG = options.examples(
 )
 
 
-def command(  # noqa: PLR0913 - one per option
+def command(  # noqa: PLR0913 - one argument per option
     context: typer.Context,
     space: arguments.SpaceName,
     data: arguments.Data = None,
@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - one per option
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Search a space for the most accurate network within a budget; train it; write definition, weights, report."""
+    """Search a space for the most accurate network within a budget, train it, and write definition, weights, report."""
     with quiet():
         from fbnet_zoo.cli.search import steps
         from fbnet_zoo.train.processes import Processes

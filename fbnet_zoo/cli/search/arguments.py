@@ -1,4 +1,4 @@
-"""The options of `fbnet-zoo search`, and what they make of a method's defaults."""
+"""The options of `fbnet-zoo search`, and the configuration that they give."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
         "supernet": "--supernet",
     },
 }
-"""The options that only methods with such a configuration have, by their parameters."""
+"""Configuration class to the options that only its methods have, by parameter."""
 
 
 def _option(panel: str, help_: str, *flags: str, **settings: Any) -> "OptionInfo":
@@ -54,12 +54,12 @@ Data = Annotated[
     str | None,
     _option(
         _WHAT,
-        "images: digits, digits_cluttered, cifar10, cifar100, or a folder of train/ and val/ or of classes",
+        "images: digits, digits_cluttered, cifar10, cifar100, or a folder with train/ and val/, or with classes",
         metavar="D",
     ),
 ]
 DataRoot = Annotated[Path | None, _option(_WHAT, "folder that holds CIFAR", metavar="DIR")]
-Download = Annotated[bool, _option(_WHAT, "fetch CIFAR into --data-root where it is missing", "--download")]
+Download = Annotated[bool, _option(_WHAT, "download CIFAR into --data-root if missing", "--download")]
 Method = Annotated[
     str,
     _option(_WHAT, "; ".join(f"{name}: {entry.summary}" for name, entry in METHODS.items()), metavar="NAME"),
@@ -128,7 +128,7 @@ SupernetRun = Annotated[
     Path | None,
     _option(
         _EVALUATING,
-        "evaluate with the weights of the supernet in this run of dnas or dmasking, instead of training",
+        "evaluate with the supernet of this dnas or dmasking run, instead of training",
         metavar="RUN",
     ),
 ]
@@ -150,7 +150,7 @@ Random = Annotated[
 ]
 Measure = Annotated[
     bool | None,
-    _option(_TRAINING, "measure the compared networks whole (default: if the table is of this machine)"),
+    _option(_TRAINING, "measure the compared networks as a whole (default: if the table is of this machine)"),
 ]
 Register = Annotated[
     bool, _option(_TRAINING, "add the network to your own zoo, where create() finds it by name", "--register")
@@ -175,69 +175,69 @@ MixedPrecision = Annotated[
 ]
 
 
-def check_method(said: Mapping[str, Any]) -> None:
-    """Refuse a method that does not exist, and options of other methods.
+def check_method(options: Mapping[str, Any]) -> None:
+    """Refuse an unknown method, options of other methods, and missing data.
 
     Raises:
-        InputError: always then.
+        InputError: the method is unknown, an option is not one of the method, or there are no images.
     """
-    name = said["method"]
+    name = options["method"]
     if name not in METHODS:
         hint = did_you_mean(name, METHODS) or f"; expected {', '.join(METHODS)}"
         raise InputError(f"--method cannot be {name!r}{hint}")
-    for kind, options in _METHOD_OPTIONS.items():
+    for kind, flags in _METHOD_OPTIONS.items():
         if issubclass(METHODS[name].config, kind):
             continue
-        for parameter, option in options.items():
-            if said.get(parameter) not in (None, False):
-                takers = [other for other, entry in METHODS.items() if issubclass(entry.config, kind)]
-                raise InputError(f"{option} is not an option of the method {name}, but of {' and '.join(takers)}")
-    if not said["data"] and not said["oracle"]:
+        for parameter, flag in flags.items():
+            if options.get(parameter) not in (None, False):
+                owners = [other for other, entry in METHODS.items() if issubclass(entry.config, kind)]
+                raise InputError(f"{flag} is not an option of the method {name}, only of {' and '.join(owners)}")
+    if not options["data"] and not options["oracle"]:
         raise InputError("--data is missing: a search needs images, or a table of known accuracies (--oracle)")
 
 
-def config(base: MethodConfig, said: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:
-    """Return what the options make of a configuration.
+def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:
+    """Return a configuration updated with the options.
 
     Args:
-        base: by the kind of data, or from a file.
-        said: the options by their names; `None` for those that were not given.
-        has_table: whether latency is known.
-        columns: costs that a table of accuracies has.
+        base: configuration by the kind of data, or from a file.
+        options: options by parameter; `None` if not given.
+        has_table: whether there is a latency table.
+        columns: cost columns of the table of accuracies.
 
     Raises:
-        InputError: they contradict each other, or nothing bounds what a network may cost.
+        InputError: options contradict each other, or nothing bounds the cost of networks.
     """
-    limits = {**base.limits, **_limits(said, columns)}
+    limits = {**base.limits, **_limits(options, columns)}
     if LATENCY in limits and not has_table and LATENCY not in columns:
-        raise InputError("--target-latency needs the latency table of a device; name one with --lut, see 'lut list'")
-    update: dict[str, Any] = {"limits": limits, "seed": said["seed"]}
+        raise InputError("--target-latency requires the latency table of a device; give one with --lut, see 'lut list'")
+    update: dict[str, Any] = {"limits": limits, "seed": options["seed"]}
     if isinstance(base, GradientConfig):
-        update |= _gradient(base, said, limits=limits, has_table=has_table)
+        update |= _gradient(base, options, limits=limits, has_table=has_table)
     if isinstance(base, EvaluatingConfig):
-        own = {"budget": said["budget"], "train_epochs": said["candidate_epochs"]}
+        own = {"budget": options["budget"], "train_epochs": options["candidate_epochs"]}
         update |= {key: value for key, value in own.items() if value is not None}
     return type(base).model_validate(base.model_dump() | update)
 
 
 def _gradient(
-    base: GradientConfig, said: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
+    base: GradientConfig, options: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
 ) -> dict[str, Any]:
     plain = ("epochs", "warmup_epochs", "mode", "samples")
-    update = {key: said[key] for key in plain if said.get(key) is not None}
-    update |= {"save_memory": True} if said.get("save_memory") else {}
-    penalty = _penalty(base, said, limits=limits, has_table=has_table)
+    update = {key: options[key] for key in plain if options.get(key) is not None}
+    update |= {"save_memory": True} if options.get("save_memory") else {}
+    penalty = _penalty(base, options, limits=limits, has_table=has_table)
     if penalty is None and not limits:
         raise InputError(
-            "nothing bounds what a network may cost; give --target-latency with --lut, --limit macs=300M, or --penalty"
+            "nothing bounds the cost of a network; give --target-latency with --lut, --limit macs=300M, or --penalty"
         )
     return update | {"penalty": penalty}
 
 
-def _limits(said: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]:
-    found = {LATENCY: quantities.milliseconds(said["target_latency"])} if said.get("target_latency") else {}
+def _limits(options: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]:
+    found = {LATENCY: quantities.milliseconds(options["target_latency"])} if options.get("target_latency") else {}
     known = tuple(dict.fromkeys((*_COUNTED, *columns)))
-    for text in said.get("limit") or ():
+    for text in options.get("limit") or ():
         name, equals, value = text.rpartition("=")
         if name not in known or not equals:
             hint = did_you_mean(name, known) or f"; expected {' or '.join(f'{each}=N' for each in known)}"
@@ -247,14 +247,14 @@ def _limits(said: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]
 
 
 def _penalty(
-    base: GradientConfig, said: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
+    base: GradientConfig, options: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
 ) -> dict[str, Any] | None:
-    """Return the penalty that is asked for: none where only limits are given."""
-    values = {"alpha": said.get("alpha"), "beta": said.get("beta"), "metric": said.get("penalty_metric")}
+    """Return the requested penalty; `None` if only limits are given."""
+    values = {"alpha": options.get("alpha"), "beta": options.get("beta"), "metric": options.get("penalty_metric")}
     values = {key: value for key, value in values.items() if value is not None}
-    form = said.get("penalty")
+    form = options.get("penalty")
     if form == "none" and values:
-        raise InputError(f"--penalty none has no {next(iter(values))}; leave it out, or use --penalty product or sum")
+        raise InputError(f"--penalty none has no {next(iter(values))}; omit it, or use --penalty product or sum")
     if form == "none" or (form is None and not values and (limits or not has_table)):
         return None
     usual = base.penalty.model_dump() if base.penalty else {}

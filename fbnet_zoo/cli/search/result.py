@@ -1,4 +1,4 @@
-"""What `fbnet-zoo search` shows while it searches, and of what it found."""
+"""Output of `fbnet-zoo search`: progress and results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ _DIGITS, _SHOWN = 4, 12
 
 @dataclass(slots=True)
 class Listener:
-    """Reports the progress of a search and of a training on stderr."""
+    """Reports the progress of a search or a training on stderr."""
 
     step: Callable[[str], None]
     total: int
@@ -36,20 +36,20 @@ class Listener:
 
     def trained(self, epoch: "EpochMetrics") -> None:
         """Report an epoch of the training."""
-        top1 = "" if epoch.top1 is None else f", held out {epoch.top1:.2f} %"
+        top1 = "" if epoch.top1 is None else f", held-out top-1 {epoch.top1:.2f} %"
         self.step(f"{self.noun} {epoch.epoch} of {self.total}: loss {epoch.loss:.3f}{top1}")
 
 
 @contextmanager
 def listening(title: str, total: int, *, noun: str = "epoch", times: int = 1) -> Iterator[Listener]:
-    """Show the progress of a search, or of one training after the other."""
+    """Yield a listener that shows the progress of a search, or of several trainings in turn."""
     with screen.steps(title, total * times) as step:
-        step(f"{noun} 1 of {total} begins")
+        step(f"{noun} 1 of {total}")
         yield Listener(step, total, noun)
 
 
 def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:
-    """Return a run for `--json`."""
+    """Return a run as plain values, for `--json`."""
     record = run.record
     return {
         "name": run.definition.name,
@@ -73,7 +73,7 @@ def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:
 
 
 def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
-    """Print what a run found."""
+    """Print the result of a run."""
     from fbnet_zoo.report.search import against_random
 
     record = run.record
@@ -81,16 +81,16 @@ def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
     screen.show(_verdict(record))
     if record.trained and record.data:
         held_out = f"{record.data.held_out} held-out images"
-        screen.show(f"trained from scratch: top-1 {record.trained.top1:.2f} % of {held_out}")
+        screen.show(f"trained from scratch: top-1 {record.trained.top1:.2f} % on {held_out}")
     if record.random:
         screen.show(against_random.sentence(record))
-    where = f"; create('{entry.name}') finds it" if entry else ""
+    where = f"; registered for create('{entry.name}')" if entry else ""
     screen.show(f"{run.definition.name}: {run.folder / 'result.yaml'}{where}")
     screen.show(f"report: {report}")
 
 
 def spread(runs: "Sequence[SearchRun]") -> str:
-    """Return how much searches with different seeds differ, in words."""
+    """Return the spread of results over seeds, in words."""
     first = runs[0].record.metrics[0]
     costs = [run.record.best.costs[first.name] for run in runs]
     tops = [run.record.best.top1 for run in runs]
@@ -113,7 +113,7 @@ def _networks(record: "SearchRecord") -> Table:
 
 
 def _rest(record: "SearchRecord") -> Iterator[str]:
-    """Yield what the table leaves out."""
+    """Yield lines below the table: the number of omitted networks, and how accuracy was determined."""
     more = len(record.networks) - _SHOWN
     if more > 0:
         yield f"and {more} more networks in search.json"
@@ -137,7 +137,7 @@ def _verdict(record: "SearchRecord") -> Text:
     costs = ", ".join(f"{name} {_figure(value)} {units[name]}" for name, value in record.best.costs.items())
     if not limits:
         return Text(f"found: {costs}")
-    asked = " and ".join(f"{name} {_figure(value)} {units[name]}" for name, value in limits.items())
+    requested = " and ".join(f"{name} {_figure(value)} {units[name]}" for name, value in limits.items())
     if record.met:
-        return Text(f"found: {costs}; the limit of {asked} is met")
-    return Text(f"found: {costs}; the limit of {asked} is NOT MET", style="yellow")
+        return Text(f"found: {costs}; the limit of {requested} is met")
+    return Text(f"found: {costs}; the limit of {requested} is NOT MET", style="yellow")

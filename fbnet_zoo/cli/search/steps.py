@@ -1,4 +1,4 @@
-"""The steps of `fbnet-zoo search`, one after the other."""
+"""The steps of `fbnet-zoo search`, in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,50 +33,51 @@ from fbnet_zoo.zoo import install
 REPORT, MEASURED = "report.html", "measured"
 
 
-def job(said: Mapping[str, Any]) -> SearchJob:
-    """Return what the options ask for.
+def job(options: Mapping[str, Any]) -> SearchJob:
+    """Return the job given by the options.
 
     Raises:
-        InputError: one of them makes no sense, or something is missing.
+        InputError: an option is invalid or missing.
     """
-    arguments.check_method(said)
-    space, table = load_space(said["space"]), find_table(said["lut"]) if said["lut"] else None
-    _check_name(space, said)
-    dataset = train.open_data(said["data"], said["data_root"], download=said["download"]) if said["data"] else None
+    arguments.check_method(options)
+    data, lut = options["data"], options["lut"]
+    space, table = load_space(options["space"]), find_table(lut) if lut else None
+    _check_name(space, options)
+    dataset = train.open_data(data, options["data_root"], download=options["download"]) if data else None
     kind = dataset.kind if dataset else "folder"
-    usual = METHODS[said["method"]].config.usual(kind)
-    base = load_over(said["config"], usual) if said["config"] else usual
-    recipe = train.recipe_for(kind, said["recipe"], {"epochs": said["train_epochs"]}, qat=False)
+    usual = METHODS[options["method"]].config.usual(kind)
+    base = load_over(options["config"], usual) if options["config"] else usual
+    recipe = train.recipe_for(kind, options["recipe"], {"epochs": options["train_epochs"]}, qat=False)
     found = SearchJob(
         space=space,
         dataset=dataset,
         config=base,
         recipe=recipe,
-        batch_size=said["batch_size"] or recipe.batch_size,
+        batch_size=options["batch_size"] or recipe.batch_size,
         table=table,
-        table_classes=said["table_classes"],
-        input_size=said["input_size"],
-        name=said["name"],
-        supernet=said["supernet"],
+        table_classes=options["table_classes"],
+        input_size=options["input_size"],
+        name=options["name"],
+        supernet=options["supernet"],
     )
-    if said["oracle"]:
-        encoding = METHODS[said["method"]].load().encoding(found)
-        found = replace(found, oracle=read_oracle(said["oracle"], encoding))
+    if options["oracle"]:
+        encoding = METHODS[options["method"]].load().encoding(found)
+        found = replace(found, oracle=read_oracle(options["oracle"], encoding))
     columns = tuple(found.oracle.columns) if found.oracle else ()
-    return replace(found, config=arguments.config(base, said, has_table=table is not None, columns=columns))
+    return replace(found, config=arguments.config(base, options, has_table=table is not None, columns=columns))
 
 
-def _check_name(space: Space, said: Mapping[str, Any]) -> None:
-    """Refuse a name before the search that could not be registered after it."""
-    name = said["name"]
+def _check_name(space: Space, options: Mapping[str, Any]) -> None:
+    """Refuse, before the search, a name that could not be registered after it."""
+    name = options["name"]
     if name is not None:
         space.decode(space.sample(0), name=name)
-    if name in list_models() and said["register"] and not said["resume"]:
-        raise InputError(f"an entry named {name!r} exists; give another --name")
+    if name in list_models() and options["register"] and not options["resume"]:
+        raise InputError(f"an entry named {name!r} already exists; use another --name")
 
 
 def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:
-    """Search with one seed after the other; several have a folder each in that of the run."""
+    """Search with consecutive seeds, with a subfolder for each if there are several; return the runs."""
     seeded = _seeded(job, folder, count)
     return [_searched(each, where, resume=resume, processes=processes) for each, where in seeded]
 
@@ -98,13 +99,13 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
 
 
 def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:
-    """Train the best network of a run from scratch."""
+    """Train the best network of a run from scratch; return the updated run."""
     with result.listening(f"train {run.definition.name}", job.recipe.epochs) as listener:
         return train_best(run, job, resume=resume, device=device, progress=listener.trained)
 
 
 def measure_networks(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> SearchRun:
-    """Measure the compared networks whole, if that is wanted, or possible and not said."""
+    """Measure the compared networks as a whole, if wanted (default: if the table is of this machine)."""
     table = job.table
     if table is None or wanted is False:
         return run
@@ -130,7 +131,7 @@ def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: D
 def train_random(
     runs: Sequence[SearchRun], job: SearchJob, folder: Path, *, count: int, resume: bool, device: str
 ) -> list[SearchRun]:
-    """Train random networks within the same limits; note them beside every run."""
+    """Train random networks within the same limits, and record them in every run."""
     with result.listening("train random networks", job.recipe.epochs, times=count) as listener:
         place = folder / baseline.FOLDER
         found = baseline.random_baseline(
@@ -140,16 +141,16 @@ def train_random(
 
 
 def write_report(run: SearchRun) -> Path:
-    """Write the page of a run; return where it is."""
+    """Write the page of a run; return its path."""
     text = page.page(run.record, run.history, run.definition)
     write_atomically(run.folder / REPORT, text)
     return run.folder / REPORT
 
 
 def register(run: SearchRun, license_: str) -> ArchSpec:
-    """Add the network of a run to the user's own zoo, with its weights where it was trained.
+    """Add the network of a run to the user's own zoo, with its weights if it was trained.
 
     Raises:
-        InputError: the own zoo has another entry of this name, or cannot be written.
+        InputError: the user's zoo has another entry of this name, or cannot be written.
     """
     return install(run.definition, run.weights, tag=TAG, licence=license_ if run.weights else None)

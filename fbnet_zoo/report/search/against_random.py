@@ -1,4 +1,4 @@
-"""The trained network of a search among random ones that keep the same limits and were trained alike."""
+"""The trained network of a search among random ones within the same limits, trained in the same way."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from fbnet_zoo.search.record import MetricRecord, SearchRecord
 
 
 def sentence(record: SearchRecord) -> str:
-    """Return what the random networks come to, and by how much the search is better."""
+    """Return the mean accuracy of the random networks and the improvement of the search, as a sentence."""
     tops = [each.top1 for each in record.random]
     spread = f", standard deviation {statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
     average = f"{counted(len(tops), 'random network')}: top-1 {statistics.fmean(tops):.2f} % on average{spread}."
     if record.improvement is None:
         return average
-    return f"{average} Relative improvement of the network that was found: {record.improvement:+.2f} %."
+    return f"{average} Relative improvement of the network found: {record.improvement:+.2f} %."
 
 
 def chart(record: SearchRecord) -> Markup:
-    """Draw all of them by the first metric and their accuracy on held-out images; there is at least one metric."""
+    """Return a scatter plot of all networks by the first metric and held-out accuracy; there is at least one metric."""
     metric = record.metrics[0]
     points = [_point(metric, each.name, each.costs, each.top1) for each in record.random]
     if record.trained:
@@ -34,7 +34,7 @@ def chart(record: SearchRecord) -> Markup:
 
 
 def table(record: SearchRecord) -> Table:
-    """Return one row for each random network."""
+    """Return a table with a row for each random network."""
     titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
     return Table(
         caption="Random networks",

@@ -1,4 +1,4 @@
-"""Networks that a search compared at its end: what each costs against how accurate it is."""
+"""Networks that a search compared: cost against accuracy."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ from fbnet_zoo.search.record import MetricRecord, SearchRecord
 
 
 def chart(record: SearchRecord) -> Markup:
-    """Draw all networks by the first metric and their accuracy; there is at least one metric."""
+    """Return a scatter plot of all networks by the first metric and accuracy; there is at least one metric."""
     metric = record.metrics[0]
     limit = record.config.limits.get(metric.name)
     points = [_point(record, metric, network) for network in record.networks]
@@ -32,7 +32,7 @@ def chart(record: SearchRecord) -> Markup:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other one beats: none is as far left and higher, or as high and further left.
+    """Return the Pareto front: points with no other one as far left and higher, or as high and further left.
 
     >>> ends = front([Point(x=1, y=1, title="a"), Point(x=2, y=1, title="b"), Point(x=3, y=2, title="c")])
     >>> [point.title for point in ends]
@@ -58,7 +58,7 @@ def _point(record: SearchRecord, metric: MetricRecord, network: NetworkRecord) -
 
 
 def table(record: SearchRecord) -> Table:
-    """Return one row for each network, the best first."""
+    """Return a table with a row for each network, the best first."""
     titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
     return Table(
         caption="Networks that were compared",
@@ -68,7 +68,7 @@ def table(record: SearchRecord) -> Table:
 
 
 def _extra(record: SearchRecord) -> tuple[str, ...]:
-    """Return the columns of what only methods with theta know."""
+    """Return the columns that exist only for methods with theta."""
     return () if record.best.log_probability is None else (">log-probability", "projected to the limits")
 
 
@@ -85,5 +85,5 @@ def _row(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
 
 def _limits(record: SearchRecord, network: NetworkRecord) -> str:
     if network.within_limits:
-        return "kept" if record.config.limits else "none"
-    return span("; ".join(exceeded(record, network)) or "not kept", class_="warn")
+        return "met" if record.config.limits else "none"
+    return span("; ".join(exceeded(record, network)) or "not met", class_="warn")

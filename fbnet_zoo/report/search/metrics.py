@@ -10,7 +10,7 @@ _TITLES = {"macs": "MACs", "params": "parameters"}
 
 
 def metric_title(name: str) -> str:
-    """Return what a metric is called on pages.
+    """Return the name of a metric on pages.
 
     >>> metric_title("macs"), metric_title("latency")
     ('MACs', 'latency')
@@ -19,7 +19,7 @@ def metric_title(name: str) -> str:
 
 
 def axis_title(metric: MetricRecord) -> str:
-    """Return the title of an axis of a metric.
+    """Return the axis title of a metric.
 
     >>> axis_title(MetricRecord(name="latency", unit="ms", base=1.0))
     'latency, ms'
@@ -29,7 +29,7 @@ def axis_title(metric: MetricRecord) -> str:
 
 
 def verdict(metric: MetricRecord, cost: float, limit: float) -> str:
-    """Return whether a cost keeps its limit, in words.
+    """Return whether a cost meets its limit, in words.
 
     >>> verdict(MetricRecord(name="latency", unit="ms", base=1.0), 5.5, 5.0)
     'limit 5.00 ms NOT met, 10.0 % above'
@@ -40,7 +40,7 @@ def verdict(metric: MetricRecord, cost: float, limit: float) -> str:
 
 
 def exceeded(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
-    """Yield a phrase for each limit that a network does not keep."""
+    """Yield a phrase for each limit that a network exceeds."""
     for metric in record.metrics:
         limit, cost = record.config.limits.get(metric.name), network.costs[metric.name]
         if limit is not None and cost > limit:

@@ -1,4 +1,4 @@
-"""The page of a search: what was found, how the search came to it, and how it can be repeated."""
+"""The page of a search: its result, its course, and how to repeat it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,20 +20,20 @@ from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 
 _CHANNELS = 3
-"""Of the images that searched networks take."""
+"""Input channels of searched networks."""
 
 _CLASSES = 1000
-"""Of networks that were searched without images."""
+"""Number of classes of a search without images."""
 
 
 def page(record: SearchRecord, history: Sequence[HistoryRecord], arch: ArchSpec) -> str:
-    """Return one self-contained HTML page about a search.
+    """Return a self-contained HTML page about a search.
 
-    The same records give the same page: it shows their dates, not its own.
+    Equal records give an equal page: it shows their dates, not its own.
 
     Args:
-        record: of the search.
-        history: records of its epochs or networks, in order; where there are none, the page says so.
+        record: record of the search.
+        history: records of its epochs or evaluated networks, in order; may be empty.
         arch: definition of the network that the search returned.
     """
     classes = record.data.classes if record.data else _CLASSES
@@ -63,7 +63,7 @@ def page(record: SearchRecord, history: Sequence[HistoryRecord], arch: ArchSpec)
 
 
 def _theta(record: SearchRecord, epochs: Sequence[SearchEpoch]) -> dict[str, Any] | None:
-    """Return what a method with theta shows of it; `None` of other methods."""
+    """Return the views of theta; `None` for methods without theta."""
     if not isinstance(record.config, GradientConfig):
         return None
     warmup = record.config.warmup_epochs
@@ -76,7 +76,7 @@ def _theta(record: SearchRecord, epochs: Sequence[SearchEpoch]) -> dict[str, Any
 
 
 def _facts(record: SearchRecord, spent: Cost) -> Iterator[Fact]:
-    """Yield the numbers for the top of the page."""
+    """Yield the key figures at the top of the page."""
     yield _accuracy(record)
     yield from (_cost(record, metric) for metric in record.metrics)
     known = {metric.name for metric in record.metrics}
@@ -91,11 +91,11 @@ def _facts(record: SearchRecord, spent: Cost) -> Iterator[Fact]:
 
 def _accuracy(record: SearchRecord) -> Fact:
     if record.trained is None:
-        seen = f"of {counted(record.data.selection, 'image')}; " if record.data else ""
+        seen = f"on {counted(record.data.selection, 'image')}; " if record.data else ""
         note = f"{seen}not trained from scratch yet"
         return Fact(value=f"{record.best.top1:.2f} %", title=f"top-1 {record.judged}", note=note)
     epochs = counted(record.trained.recipe.epochs, "epoch")
-    seen = f"of {counted(record.data.held_out, 'image')}, " if record.data else ""
+    seen = f"on {counted(record.data.held_out, 'image')}, " if record.data else ""
     note = f"{seen}after {epochs} of training from scratch"
     return Fact(value=f"{record.trained.top1:.2f} %", title="top-1 on held-out images", note=note)
 
@@ -119,7 +119,7 @@ def _size(record: SearchRecord) -> Fact:
 
 
 def _large(count: int) -> str:
-    """Write a count of any size.
+    """Return a count of any size as text.
 
     >>> _large(1720), _large(9**22) == f"9.8 {TIMES} 10<sup>20</sup>"
     ('1,720', True)
@@ -132,27 +132,27 @@ def _large(count: int) -> str:
 
 
 def _origin(record: SearchRecord) -> Iterator[tuple[str, str]]:
-    """Yield what was searched, on what, and with what."""
+    """Yield method, space, data, table, limits and versions of the search."""
     yield "Method", record.method.title
     yield "Space", f"{record.space}, at {record.input_size} px"
     if record.data:
         yield "Data", _data(record.data)
-    yield "Judged by", f"top-1 {record.judged}"
+    yield "Accuracy", f"top-1 {record.judged}"
     for metric in record.metrics:
         if metric.table:
             yield "Table", ", ".join(part for part in (metric.table, metric.device) if part)
     yield "Limits", "; ".join(_limits(record)) or "none"
-    yield "Made with", versions([record.versions])
+    yield "Versions", versions([record.versions])
 
 
 def _limits(record: SearchRecord) -> Iterator[str]:
     for metric in record.metrics:
         if metric.name in record.config.limits:
-            said = verdict(metric, record.best.costs[metric.name], record.config.limits[metric.name])
-            yield f"{metric_title(metric.name)} {said}"
+            limit = record.config.limits[metric.name]
+            yield f"{metric_title(metric.name)} {verdict(metric, record.best.costs[metric.name], limit)}"
 
 
 def _data(data: DataRecord) -> str:
-    learnt = f"{counted(data.weights, 'image')} for the weights, {data.selection:,} others to choose networks by"
+    images = f"{counted(data.weights, 'image')} for the weights, {data.selection:,} others to select networks"
     classes = counted(data.classes, "class", "classes")
-    return f"{data.name}, {classes}: {learnt}, {data.held_out:,} held out ({data.split})"
+    return f"{data.name}, {classes}: {images}, {data.held_out:,} held out ({data.split})"

@@ -1,4 +1,4 @@
-"""How well the latency table predicts whole networks."""
+"""Predicted against measured latency of whole networks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fbnet_zoo.search.record import MeasuredRecord
 from fbnet_zoo.stats import mape, spearman
 
 _ENOUGH = 3
-"""Networks from which on an error in the mean says something."""
+"""Lowest number of networks for which the mean error is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,9 @@ class PredictedView:
     """Predicted against measured latency.
 
     Attributes:
-        about: how well they agree, in words.
-        chart: a point for each network.
-        table: their numbers.
+        about: agreement of prediction and measurement, in words.
+        chart: scatter plot with a point for each network.
+        table: predicted and measured latencies.
     """
 
     about: str
@@ -31,11 +31,11 @@ class PredictedView:
 
 
 def view(measured: Sequence[MeasuredRecord], chosen: str) -> PredictedView:
-    """Draw networks that were measured; there is at least one.
+    """Return the view of measured networks, at least one.
 
     Args:
-        measured: the networks.
-        chosen: name of the one that the search returned.
+        measured: the measured networks.
+        chosen: name of the network that the search returned.
     """
     return PredictedView(
         about=_about(measured),
@@ -51,22 +51,22 @@ def view(measured: Sequence[MeasuredRecord], chosen: str) -> PredictedView:
 def _about(measured: Sequence[MeasuredRecord]) -> str:
     count = counted(len(measured), "network")
     if len(measured) < _ENOUGH:
-        return f"{count} measured whole, too few to tell how well the table predicts."
+        return f"{count} measured as a whole: too few to judge the table's predictions."
     predicted, median = [each.predicted_ms for each in measured], [each.measured_ms for each in measured]
     return (
-        f"Over {count} measured whole, the table's mean absolute error (MAPE) is {mape(predicted, median):.1f} %, "
-        f"its rank correlation (Spearman) {spearman(predicted, median):.3f}."
+        f"Over {count} measured as a whole, the table's mean absolute percentage error (MAPE) is "
+        f"{mape(predicted, median):.1f} %, its rank correlation (Spearman) {spearman(predicted, median):.3f}."
     )
 
 
 def _point(each: MeasuredRecord, chosen: str) -> Point:
-    said = f"predicted {amount(each.predicted_ms, 'ms')}, measured {amount(each.measured_ms, 'ms')}"
+    both = f"predicted {amount(each.predicted_ms, 'ms')}, measured {amount(each.measured_ms, 'ms')}"
     return Point(
         x=each.predicted_ms,
         y=each.measured_ms,
         low=each.p10_ms,
         high=each.p90_ms,
-        title=f"{each.name}: {said}",
+        title=f"{each.name}: {both}",
         label="chosen" if each.name == chosen else "",
         tone="strong" if each.name == chosen else "plain",
     )

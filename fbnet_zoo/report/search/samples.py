@@ -1,4 +1,4 @@
-"""Networks that were evaluated one by one: their accuracies over time, and the best so far."""
+"""Networks evaluated one by one: accuracy over time, and the best so far."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from fbnet_zoo.search.record import SearchRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplesView:
-    """All networks in the order in which they were evaluated.
+    """All networks in the order of their evaluation.
 
     Attributes:
-        about: how many there are, and how they were judged.
-        chart: accuracy of each, and the best so far.
-        table: a row for each.
+        about: number of networks and how accuracy was determined.
+        chart: accuracy of each network, and the best so far.
+        table: one row for each network.
     """
 
     about: str
@@ -29,7 +29,7 @@ class SamplesView:
 
 
 def view(record: SearchRecord, networks: Sequence[EvaluatedNetwork]) -> SamplesView | None:
-    """Draw networks that were evaluated one by one; `None` where there are none."""
+    """Return the view of networks evaluated one by one; `None` if there are none."""
     if not networks:
         return None
     best = networks[-1].best

@@ -1,4 +1,4 @@
-"""What a search was asked for, so that it can be repeated."""
+"""The settings of a search, to repeat it."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from fbnet_zoo.train import Recipe
 
 
 def command(record: SearchRecord) -> str:
-    """Return the command line that asks for this search, without what only the settings tell."""
+    """Return the command line of a search, without further settings."""
     table = next((metric.table for metric in record.metrics if metric.table), None)
     latency = record.config.limits.get("latency")
     words = ["fbnet-zoo", "search", "--space", record.space, "--method", record.config.method]
@@ -23,7 +23,7 @@ def command(record: SearchRecord) -> str:
 
 
 def asked(record: SearchRecord) -> Table:
-    """Return what differs from the defaults."""
+    """Return a table of the settings that differ from the defaults."""
     defaults = _flat(type(record.config)())
     rows = [(name, text, _default(defaults, name)) for name, text in _flat(record.config).items()]
     return Table(
@@ -42,7 +42,7 @@ def _subject(record: SearchRecord) -> Iterator[tuple[str, str, str]]:
 
 
 def _default(defaults: Mapping[str, str], name: str) -> str:
-    """Return the default of a setting; where it is a record of several, all of them."""
+    """Return the default of a setting; of a nested record, the defaults of its fields."""
     inside = (
         f"{path.removeprefix(name + '.')} {text}" for path, text in defaults.items() if path.startswith(f"{name}.")
     )
@@ -50,13 +50,13 @@ def _default(defaults: Mapping[str, str], name: str) -> str:
 
 
 def everything(record: SearchRecord) -> Table:
-    """Return all settings of the search."""
+    """Return a table of all settings of the search."""
     rows = list(_flat(record.config).items())
     return Table(caption="All settings of the search", columns=columns("setting", "value"), rows=rows)
 
 
 def recipe(trained: Recipe) -> Table:
-    """Return all settings of the training of the best network."""
+    """Return a table of all settings of the training of the best network."""
     rows = list(_flat(trained).items())
     return Table(caption="All settings of the training", columns=columns("setting", "value"), rows=rows)
 
@@ -66,7 +66,7 @@ def _flat(config: MethodConfig | Recipe) -> dict[str, str]:
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the values of nested records by their paths."""
+    """Yield the paths and values of nested records."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _leaves(f"{path}.{name}" if path else name, inner)

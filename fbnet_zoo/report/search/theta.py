@@ -1,4 +1,4 @@
-"""How a search made up its mind: the probability of every option of every decision, from epoch to epoch."""
+"""The probability of every option of every decision, from epoch to epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.record import SearchRecord
 
 _MOST_COLUMNS = 60
-"""Of a map: more epochs than that are too narrow to be told apart."""
+"""Most columns of a map; more would be too narrow to distinguish."""
 
 _ROOMS = {"short": 5, "middle": 9}
-"""Characters that fit beside a map."""
+"""Number of characters that fit beside a map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,9 @@ class Option:
     """A row beside a map.
 
     Attributes:
-        name: of the option.
-        probability: at the end, in words.
-        chosen: whether the network has it.
+        name: name of the option.
+        probability: probability at the end, percent.
+        chosen: whether the returned network has this option.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMap:
-    """A map with what stands beside it.
+    """A map of one decision with its labels.
 
     Attributes:
-        name: of the decision.
-        entropy: at first and at the end, in words.
-        options: its rows.
-        map: of their probabilities.
+        name: name of the decision.
+        entropy: entropy at the beginning and at the end, as text.
+        options: rows of the map.
+        map: probabilities of the options.
     """
 
     name: str
@@ -55,11 +55,11 @@ class ThetaView:
     """All decisions of a search.
 
     Attributes:
-        about: how to read the maps.
-        key: what their shades mean.
-        warmup: whether the maps show the end of a warm-up.
-        room: for the names of options: `short`, `middle` or `long`, the same for all so that maps are aligned.
-        decisions: one map each.
+        about: explanation of the maps.
+        key: legend of the shades.
+        warmup: whether the maps show the end of the warm-up.
+        room: space for option names: `short`, `middle` or `long`, the same for all so that maps are aligned.
+        decisions: one map for each decision.
     """
 
     about: str
@@ -70,7 +70,7 @@ class ThetaView:
 
 
 def view(record: SearchRecord, epochs: Sequence[SearchEpoch], warmup_epochs: int) -> ThetaView:
-    """Draw theta over time; there is at least one epoch, of which the first `warmup_epochs` left theta alone."""
+    """Return the view of theta over at least one epoch; theta is frozen in the first `warmup_epochs`."""
     every = -(-len(epochs) // _MOST_COLUMNS)
     shown = epochs[::-1][::every][::-1]
     warm = sum(epoch.epoch <= warmup_epochs for epoch in shown)
@@ -87,8 +87,8 @@ def _about(shown: Sequence[SearchEpoch], every: int) -> str:
     spread = f", one column for every {every}" if every > 1 else ""
     return (
         f"Rows are the options of a decision, columns the epochs {shown[0].epoch} to {shown[-1].epoch}{spread}; the "
-        "colour is the probability, softmax of theta. At the right, in percent, how probable each option is at the "
-        "end. Beside the name of a decision: its entropy in nats at first and at the end, 0 where it is made."
+        "color is the probability, softmax of theta. On the right: final probabilities in percent. Beside the name of "
+        "a decision: its entropy in nats at the beginning and at the end (0: decided)."
     )
 
 
@@ -125,10 +125,10 @@ def _title(option: str, shown: Sequence[SearchEpoch], course: Sequence[float]) -
 
 
 def table(record: SearchRecord, epochs: Sequence[SearchEpoch]) -> Table:
-    """Return what each decision chose, beside what was most probable."""
+    """Return the chosen and the most probable option of each decision."""
     last = epochs[-1] if epochs else None
     return Table(
-        caption=f"What was chosen in {counted(len(record.decisions), 'decision')}",
+        caption=f"Options chosen in {counted(len(record.decisions), 'decision')}",
         columns=columns("decision", "chosen", ">probability", "most probable", ">probability", ">entropy, nats"),
         rows=[
             (decision.name, decision.options[record.best.positions[at]], *_certainty(record, last, at))

@@ -1,4 +1,4 @@
-"""How a search went: costs, accuracy, losses and what steers them, from epoch to epoch."""
+"""The course of a search: costs, accuracy, losses, temperature and multipliers, from epoch to epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ _TONES: tuple[Tone, ...] = ("strong", "plain", "warn")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A line's entry in the legend.
+    """The legend entry of a line.
 
     Attributes:
-        style: of the line, as the style sheet calls it.
-        text: its name, and its last value.
+        style: style sheet class of the line.
+        text: name and last value of the line.
     """
 
     style: str
@@ -35,9 +35,9 @@ class Panel:
     """A chart with its heading.
 
     Attributes:
-        title: what it shows, with its unit.
-        legend: of its lines.
-        chart: the lines.
+        title: quantity shown, with its unit.
+        legend: legend entries of the lines.
+        chart: line chart.
     """
 
     title: str
@@ -46,9 +46,9 @@ class Panel:
 
 
 def panels(record: SearchRecord, epochs: Sequence[SearchEpoch], warmup_epochs: int) -> Iterator[Panel]:
-    """Draw everything that was logged of each epoch; there is at least one.
+    """Yield a panel for every logged quantity, over at least one epoch.
 
-    What has no value in any epoch is left out.
+    Quantities without a value in any epoch are omitted.
     """
     draw = _Drawing(warmup_epochs, epochs)
     for metric in record.metrics:
@@ -67,7 +67,7 @@ def panels(record: SearchRecord, epochs: Sequence[SearchEpoch], warmup_epochs: i
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """Draws panels that share their epochs."""
+    """Draws panels over the same epochs."""
 
     warmup: int
     epochs: Sequence[SearchEpoch]
@@ -81,7 +81,7 @@ class _Drawing:
         limit: float | None = None,
         top: float = float("inf"),
     ) -> Iterator[Panel]:
-        """Yield one panel; none where no line has a value."""
+        """Yield one panel, or none if no line has a value."""
         known = [line for line in drawn if any(value is not None for value in line.values)]
         if not known:
             return
@@ -152,7 +152,7 @@ def _number(value: float) -> str:
 
 
 def table(record: SearchRecord, epochs: Sequence[SearchEpoch]) -> Table:
-    """Return one row for each epoch."""
+    """Return a table with a row for each epoch."""
     titles = [metric_title(metric.name) for metric in record.metrics]
     return Table(
         caption="Epoch by epoch",

@@ -1,1 +1,1 @@
-"""TODO."""
+"""FBNetV2's method: a supernet with masks over channels, expansions and image sizes."""

@@ -1,7 +1,7 @@
-"""Blocks whose channels are masked: their parts are those of `fbnet_zoo.blocks`, at the widest.
+"""Blocks with masked channels: `fbnet_zoo.blocks` at their largest width, run under masks.
 
-Masks scale what is small, not images: the weights of the convolution that follows, the gates of squeeze-excite, gamma
-and beta of the last batch norm. A mask for each image is multiplied with images.
+Masks scale small tensors instead of feature maps: the weights of the next convolution, the gates of squeeze-excite,
+gamma and beta of the last batch norm. Masks per image are multiplied with feature maps.
 """
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -22,10 +22,10 @@ NOTHING_INSIDE = InnerMasks(middle=None, hidden=None, bare=None)
 
 
 def masked_branch(block: nn.Module, x: Tensor, inner: InnerMasks, scale: Tensor) -> Tensor:
-    """Return a block's output, without the input that it adds back, times a scale (1,), (C,), (N, 1) or (N, C)."""
+    """Return a block's output without its residual, times a scale (1,), (C,), (N, 1) or (N, C)."""
     if isinstance(block, ConvBNAct):
         return _scaled(block, convolved(block.conv, x), scale)
-    assert isinstance(block, InvertedResidual)  # noqa: S101 - what stages are made of
+    assert isinstance(block, InvertedResidual)  # noqa: S101 - the only other kind of block
     y = block.shuffle(computed(block.expand, x))  # (N, C*e, H, W)
     y = _depthwise(block.depthwise, y, x, inner.bare)  # (N, C*e, H/s, W/s)
     if isinstance(block.se, SqueezeExcitation):
@@ -38,9 +38,9 @@ def masked_branch(block: nn.Module, x: Tensor, inner: InnerMasks, scale: Tensor)
 
 
 def masked_branch_again(block: nn.Module, x: Tensor, inner: InnerMasks, scale: Tensor) -> Tensor:
-    """Do the same, keeping only the inputs: the block runs again for its gradient.
+    """Return `masked_branch` with less memory: the block is recomputed for its gradient.
 
-    Running again leaves the statistics of batch norm alone, so they move once for each step.
+    Recomputing does not update the batch norm statistics, so they are updated once per step.
     """
     return checkpoint(
         masked_branch,
@@ -55,7 +55,7 @@ def masked_branch_again(block: nn.Module, x: Tensor, inner: InnerMasks, scale: T
 
 
 class _StatisticsKept(AbstractContextManager[None]):
-    """`mixing.statistics_kept` for as often as a gradient is computed."""
+    """A reusable `mixing.statistics_kept`, entered each time a gradient is computed."""
 
     def __init__(self, block: nn.Module) -> None:
         self.block, self.inside = block, ExitStack()
@@ -78,19 +78,19 @@ def masked_pool_head(head: PoolHead, x: Tensor, inner: InnerMasks, scale: Tensor
 
 
 def gate(se: SqueezeExcitation, x: Tensor, inner: InnerMasks) -> Tensor:
-    """Return the gates of squeeze-excite, (N, C, 1, 1), that are 0 where the middle is masked."""
+    """Return the gates of squeeze-excite, (N, C, 1, 1), which are 0 where the middle is masked."""
     hidden = _masked(se.act(se.reduce(_masked(se.pool(x), inner.middle))), inner.hidden)
     return _masked(se.gate(se.expand(hidden)), inner.middle)
 
 
 def fitted(x: Tensor, channels: int) -> Tensor:
-    """Return images with so many channels: the first ones, or zeros behind them."""
+    """Return feature maps with a given number of channels, cut off or padded with zeros."""
     missing = channels - x.shape[1]
     return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing > 0 else x[:, :channels]
 
 
 def per_channel(scale: Tensor) -> Tensor:
-    """Return a scale (1,), (C,), (N, 1) or (N, C) in the shape that multiplies images."""
+    """Return a scale (1,), (C,), (N, 1) or (N, C) in a shape that broadcasts over feature maps."""
     return scale[..., None, None]
 
 
@@ -99,14 +99,14 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _depthwise(convolutions: nn.Sequential, y: Tensor, x: Tensor, bare: Tensor | None) -> Tensor:
-    """Filter expansions y and, with the weight of those networks that have none, their input x: channel by channel.
+    """Return the depthwise convolutions of the expansion y, mixed with the input x where networks have no expansion.
 
-    Both go through the first convolution, which is linear, with its weights scaled.
+    Both go through the first convolution, which is linear, with scaled weights.
     """
-    if not len(convolutions):  # of a fused block
+    if not len(convolutions):  # a fused block
         return y
     first, *rest = convolutions
-    assert isinstance(first, ConvBNAct)  # noqa: S101 - what depthwise convolutions are
+    assert isinstance(first, ConvBNAct)  # noqa: S101 - the kind of all depthwise convolutions
     if bare is None:
         y = computed(first, y)
     elif bare.dim() > 1 or not is_depthwise(first.conv):
@@ -122,7 +122,7 @@ def _depthwise(convolutions: nn.Sequential, y: Tensor, x: Tensor, bare: Tensor |
 
 
 class _FirstAdded(torch.autograd.Function):
-    """Adds images to the first channels of others, in place."""
+    """Adds feature maps to the first channels of others, in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class _FirstAdded(torch.autograd.Function):
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the pointwise convolution of masked images."""
+    """Return the pointwise convolution of masked feature maps."""
     if mask is None or mask.dim() > 1:
         return convolved(conv, _masked(x, mask))
     return pointwise(x, conv.weight * per_channel(mask), conv.bias)

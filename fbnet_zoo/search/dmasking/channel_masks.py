@@ -1,6 +1,6 @@
-"""Masks of channels: M = sum_i g_i 1_i, where the first c_i entries of 1_i are 1 and the rest 0.
+"""Channel masks: M = sum_i g_i 1_i, where the first c_i entries of 1_i are 1 and the rest 0.
 
-With them one block of the widest size stands for all narrower ones, which share its weights (FBNetV2, Wan et al.,
+With masks, the widest block represents all narrower ones, which share its weights (FBNetV2, Wan et al.,
 arXiv:2004.05565, section 3.1).
 """
 
@@ -18,10 +18,10 @@ PlanT = TypeVar("PlanT")
 
 
 class Ladder(nn.Module):
-    """Turns weights of options into a mask of channels, with one product whatever their number.
+    """Turns weights of options into a channel mask, with one matrix product for any number of options.
 
     Args:
-        channels: of each option.
+        channels: number of channels of each option.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -33,25 +33,25 @@ class Ladder(nn.Module):
     steps: Tensor
 
     def forward(self, weights: Tensor) -> Tensor | None:
-        """Return the mask, (channels,) or (N, channels), of weights (options,) or (N, options).
+        """Return the mask, (channels,) or (N, channels), for weights (options,) or (N, options).
 
-        `None` where all options are equally wide: the weights add up to 1.
+        `None` if all options have the same width: the weights add up to 1.
         """
         return weights @ self.steps if self.is_open else None
 
     def part(self, weights: Tensor) -> Tensor:
-        """Return the mask of weights that add up to less, (channels,) or (N, channels); (1,) or (N, 1) likewise."""
+        """Return the mask for weights that add up to less than 1: (N, channels), or (N, 1) if all widths are equal."""
         return weights @ self.steps if self.is_open else weights.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InnerWidths:
-    """How wide a block is inside, for each pair of input channels and expansion.
+    """The inner widths of a block, for each pair of input channels and expansion.
 
     Attributes:
-        middle: channels of the middle.
-        hidden: of squeeze-excite; 0 where there is none.
-        bare: whether the middle is the input itself, because an expansion would not widen.
+        middle: number of channels after the expansion.
+        hidden: number of hidden channels of squeeze-excite; 0 without one.
+        bare: whether there is no expansion, because it would not widen the input.
     """
 
     middle: tuple[int, ...]
@@ -61,12 +61,12 @@ class InnerWidths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InnerMasks:
-    """The masks inside a block, each for the batch or with one row for each image; `None` where nothing is masked.
+    """The masks inside a block, each for the batch or with one row per image; `None` if nothing is masked.
 
     Attributes:
-        middle: (channels,) or (N, channels).
-        hidden: of squeeze-excite, likewise.
-        bare: weight of the pairs whose middle is the input itself, (1,) or (N, 1).
+        middle: mask after the expansion, (channels,) or (N, channels).
+        hidden: mask inside squeeze-excite, (channels,) or (N, channels).
+        bare: total weight of the pairs without expansion, (1,) or (N, 1).
     """
 
     middle: Tensor | None
@@ -94,7 +94,7 @@ class InnerLadders(nn.Module):
 
 
 def inner_widths(plans: Iterable[BlockPlan]) -> InnerWidths | None:
-    """Return the widths inside blocks, in their order; `None` of blocks that have nothing inside."""
+    """Return the inner widths of blocks, in order; `None` if they have none."""
     found = [plan for plan in plans if isinstance(plan, InvertedResidualPlan | PoolHeadPlan)]
     if not found:
         return None
@@ -106,17 +106,17 @@ def inner_widths(plans: Iterable[BlockPlan]) -> InnerWidths | None:
 
 
 def widest(plans: Sequence[BlockPlan], where: str) -> BlockPlan:
-    """Return one block that holds all of some blocks, which differ in channels only.
+    """Return a block that contains all of some blocks, which differ only in channels.
 
-    A skip that returns its input somewhere is a convolution if it is one elsewhere; an expansion that some blocks lack
-    is there; no input is added, and the last batch norm starts at 0 only where all add it.
+    A skip becomes a convolution if it is one for some widths; an expansion is included if some block has one; there is
+    no residual, and the last batch norm starts at 0 only if all blocks have a residual.
 
     Args:
-        plans: of the blocks.
-        where: names the layer in errors.
+        plans: plans of the blocks.
+        where: name of the layer, for errors.
 
     Raises:
-        InputError: such blocks cannot share weights.
+        InputError: the blocks cannot share weights.
     """
     convs = [plan for plan in plans if isinstance(plan, ConvPlan)]
     heads = [plan for plan in plans if isinstance(plan, PoolHeadPlan)]
@@ -132,24 +132,24 @@ def widest(plans: Sequence[BlockPlan], where: str) -> BlockPlan:
 def _middle(plan: InvertedResidualPlan | PoolHeadPlan) -> int:
     if isinstance(plan, InvertedResidualPlan) and plan.depthwise:
         return plan.depthwise[0].out_channels
-    assert plan.expand is not None  # noqa: S101 - only a depthwise convolution does without
+    assert plan.expand is not None  # noqa: S101 - only blocks with a depthwise convolution may lack it
     return plan.expand.out_channels
 
 
 def _square(conv: ConvPlan, channels: Iterable[int]) -> list[ConvPlan]:
-    """Return what a convolution would be where it is left out, because input and output are equally wide."""
+    """Return a convolution for each width where it is omitted because input and output are equally wide."""
     return [replace(conv, in_channels=each, out_channels=each) for each in channels]
 
 
 def _widest_conv(convs: Sequence[ConvPlan], where: str) -> ConvPlan:
-    """Return a convolution that holds all; a depthwise one stays depthwise."""
+    """Return a convolution that contains all; a depthwise one stays depthwise."""
     shapes = {(conv.in_channels, conv.out_channels) for conv in convs}
     ins, outs = max(before for before, _ in shapes), max(after for _, after in shapes)
     depthwise = all(conv.groups == conv.in_channels == conv.out_channels for conv in convs)
     if len(shapes) > 1 and not depthwise and any(conv.groups > 1 for conv in convs):
         raise InputError(
-            f"{where} has convolutions of several groups whose channels are open: narrower ones would have other "
-            "weights; say 'g' 1, or one value for 'c' and 'e' there and for 'c' before"
+            f"{where} has grouped convolutions with open channels, whose weights cannot be shared between widths; "
+            "use 'g' 1, or a single 'c' and 'e' there and a single 'c' in the layer before"
         )
     return replace(convs[0], in_channels=ins, out_channels=outs, groups=ins if depthwise else convs[0].groups)
 
@@ -173,12 +173,12 @@ def _widest_block(plans: Sequence[InvertedResidualPlan], where: str) -> Inverted
     projects = _there(plan.project for plan in plans)
     if projects and len(projects) < len(plans):
         raise InputError(
-            f"{where} has fused blocks of which some have no projection, those with 'e' 1; leave 'e' 1 out or alone"
+            f"{where} has fused blocks with and without a projection ('e' 1 has none); remove 'e' 1, or keep only 'e' 1"
         )
     if not projects and plans[0].se and len({plan.out_channels for plan in plans}) > 1:
         raise InputError(
-            f"{where} has a fused block without projection, with squeeze-excite and open channels; say one 'c', or "
-            "another 'e'"
+            f"{where} has a fused block without projection, with squeeze-excite and open channels; use a single 'c', "
+            "or another 'e'"
         )
     return replace(
         plans[0],
@@ -193,7 +193,7 @@ def _widest_block(plans: Sequence[InvertedResidualPlan], where: str) -> Inverted
 
 
 def _widest_expand(plans: Sequence[InvertedResidualPlan], where: str) -> ConvPlan | None:
-    """Return the expansion; it is as wide as the middle also where only narrower blocks have one."""
+    """Return the expansion, as wide as the middle even if only narrower blocks have one."""
     expands = _there(plan.expand for plan in plans)
     if not expands:
         return None

@@ -1,11 +1,10 @@
-"""Costs of networks whose block, expansion, channels and image size are decisions, differentiable in the masks.
+"""Costs that are differentiable in the masks of blocks, expansions, channels and image size.
 
 FBNetV2 propagates effective shapes (Wan et al., arXiv:2004.05565): a layer costs k^2 h w C_in C_out / groups with the
-expected input and output channels and sizes. Decisions are drawn independently of one another, so the expected cost of
-a layer is, exactly, its cost at each combination of size, input channels, block, expansion and output channels, weighed
-with the product of the five masks. Where the cost is linear in each shape this is the paper's formula; it is right too
-where it is not: in h w, of which the product has an expectation of its own, and in the middle channels, which are
-rounded.
+expected input and output channels and sizes. As decisions are drawn independently, the exact expected cost of a layer
+is its cost at each combination of size, input channels, block, expansion and output channels, weighted with the
+product of the five masks. Where the cost is linear in each shape, this is the paper's formula; it is also correct
+where it is not: for h w, whose expectation is not the product of expectations, and for the rounded middle channels.
 """
 
 from collections.abc import Sequence
@@ -25,18 +24,18 @@ class MaskedCost:
     """The expectation of a cost over independent decisions.
 
     Attributes:
-        metric: the cost of one network.
+        metric: the same cost for one network.
     """
 
     metric: CostMetric
 
     @cached_property
     def _tables(self) -> tuple[Tensor, ...]:
-        """What each term costs, (*options)."""
+        """The cost table of each term, (*options)."""
         return tuple(torch.from_numpy(self.metric.slope * term.values.sum(-1)) for term in self.metric.terms)
 
     def expected(self, masks: Masks) -> Tensor:
-        """Return the expected cost of networks drawn from masks; of masks for each image, the mean."""
+        """Return the expected cost of networks drawn from masks; with masks per image, the mean."""
         first = masks[0]
         fixed = torch.ones(1, dtype=torch.double, device=first.device)
         full = self.metric.encoding.full([mask.double() for mask in masks], fixed)
@@ -47,7 +46,7 @@ class MaskedCost:
 
 
 def _expected(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """Return the expectation, (1,) or (N,), of a table under the masks of its axes, (options,) or (N, options)."""
+    """Return the expectation of a table, (1,) or (N,), under the masks of its axes, (options,) or (N, options)."""
     own = [mask if mask.dim() > 1 else mask[None] for mask in masks]
     total = table.to(own[-1].device) @ own[-1].T  # (..., 1) or (..., N)
     for mask in reversed(own[:-1]):
@@ -57,12 +56,12 @@ def _expected(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveShape:
-    """The expected shape of the output of a part of the network.
+    """The expected output shape of a part of the network.
 
     Attributes:
-        name: `stem`, a layer's, or `head`.
-        channels: of the output; of the head, features.
-        size: side of the output, px; of the head, 1.
+        name: `stem`, the name of a layer, or `head`.
+        channels: number of output channels; for the head, of features.
+        size: side of the output, px; 1 for the head.
     """
 
     name: str
@@ -71,14 +70,14 @@ class EffectiveShape:
 
 
 def effective_shapes(encoding: Encoding, masks: Masks) -> tuple[EffectiveShape, ...]:
-    """Return the expected shapes of the outputs of stem, layers and head, as the paper propagates them.
+    """Return the expected output shapes of stem, layers and head, as propagated in the paper.
 
     Args:
-        encoding: the decisions.
-        masks: of each, (options,): probabilities, or a draw.
+        encoding: encoding of the space.
+        masks: mask of each decision, (options,): probabilities, or a draw.
     """
     full = [mask.detach().double().cpu() for mask in encoding.full(list(masks), torch.ones(1))]
-    sizes = full[SIZE] @ torch.tensor(encoding.sides, dtype=torch.double)  # of the image, then of the outputs
+    sizes = full[SIZE] @ torch.tensor(encoding.sides, dtype=torch.double)  # image, then outputs
     slots = [STEM, *(layer.axes[-1] for layer in encoding.layers), len(encoding.slots) - 1]
     channels = [float(full[slot] @ torch.tensor(encoding.slots[slot].values, dtype=torch.double)) for slot in slots]
     names = ["stem", *(layer.name for layer in encoding.layers), "head"]

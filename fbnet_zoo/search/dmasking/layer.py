@@ -1,4 +1,4 @@
-"""One layer of the supernet of DMaskingNAS: its blocks, each once, and what masks of its decisions come to."""
+"""A layer of the supernet of DMaskingNAS: its blocks at their largest width, and the scales that follow from masks."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -18,13 +18,13 @@ from fbnet_zoo.space.encoding import Branch, EncodedLayer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMasks:
-    """The weights of one layer's options, each (options,) or (N, options).
+    """The masks of a layer's decisions, each (options,) or (N, options).
 
     Attributes:
-        before: of its input's channels.
-        branch: of its blocks.
-        expansion: of its expansions.
-        after: of its output's channels.
+        before: mask of the input channels.
+        branch: mask of the blocks.
+        expansion: mask of the expansions.
+        after: mask of the output channels.
     """
 
     before: Tensor
@@ -35,14 +35,14 @@ class LayerMasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerScales:
-    """What the masks of a layer come to, the same at all image sizes.
+    """The scales that follow from a layer's masks, the same at all image sizes.
 
     Attributes:
         branch: weight of each block, (1,) or (N, 1).
         inner: masks inside each block.
-        after: mask of the output, (channels,) or (N, channels); `None` where its width is fixed.
-        equal: the part of it for outputs as wide as the input, which blocks add and skips return; `None` where none is.
-        other: the rest of it, for outputs of skips that are convolutions; likewise.
+        after: mask of the output, (channels,) or (N, channels); `None` if its width is fixed.
+        equal: part of it for outputs as wide as the input (residuals and skips); `None` if widths are never equal.
+        other: the rest of it, for skips that are convolutions; `None` if widths are never equal.
     """
 
     branch: tuple[Tensor, ...]
@@ -53,18 +53,18 @@ class LayerScales:
 
 
 class MaskedLayer(nn.Module):
-    """One layer that chooses: each of its blocks once, at the widest.
+    """A layer that chooses: each of its blocks once, at its largest width.
 
-    The input is added, or returned by a skip, with the mask sum_c g_c h_c 1_c over the widths c that input and output
-    have in common, with their weights g and h.
+    A residual or skip passes the input with the mask sum_c g_c h_c 1_c over the widths c that input and output have in
+    common, with their weights g and h.
 
     Args:
         space: the search space.
-        layer: what is decided of it.
-        bn_eps: of the batch norms.
+        layer: encoded layer.
+        bn_eps: epsilon of the batch norms.
 
     Attributes:
-        candidates: the blocks by name.
+        candidates: blocks by name.
 
     Raises:
         InputError: blocks of different widths cannot share weights.
@@ -90,7 +90,7 @@ class MaskedLayer(nn.Module):
     same: Tensor
 
     def scales(self, masks: LayerMasks) -> LayerScales:
-        """Return what masks come to."""
+        """Return the scales that follow from masks."""
         pairs = (masks.before[..., :, None] * masks.expansion[..., None, :]).flatten(-2)
         inner = [ladders(pairs) for ladders in self.inner]
         equal, other = self._equal(masks)
@@ -103,7 +103,7 @@ class MaskedLayer(nn.Module):
         )
 
     def _equal(self, masks: LayerMasks) -> tuple[Tensor | None, Tensor | None]:
-        """Return the masks of outputs that are as wide as the input, and of others."""
+        """Return the masks of outputs as wide as the input, and of others."""
         if not self.adding:
             return None, None
         weights = masks.after * (masks.before @ self.same)
@@ -121,7 +121,7 @@ class MaskedLayer(nn.Module):
             if not isinstance(named[index], nn.Identity):
                 branch = self._branch(named[index], x, scales, index, weight, form)
                 y = branch if y is None else y.add_(branch)
-        assert y is not None  # noqa: S101 - a layer has a candidate
+        assert y is not None  # noqa: S101 - every layer has a candidate
         return y
 
     def _branch(
@@ -135,7 +135,7 @@ class MaskedLayer(nn.Module):
 
 
 def _planned(space: Space, layer: EncodedLayer, branch: Branch) -> tuple[BlockPlan, InnerWidths | None]:
-    """Return the widest of a block, and how wide it is inside: the output's channels do not change that."""
+    """Return the widest plan of a block, and its inner widths, which do not depend on the output channels."""
     pairs = product(layer.before, layer.expansions)
     inner = [space.plan(branch.having(*pair, layer.after[-1])) for pair in pairs]
     last = (layer.before[-1], layer.expansions[-1])

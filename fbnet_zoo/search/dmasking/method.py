@@ -11,23 +11,23 @@ from fbnet_zoo.space.layers import words
 
 
 class Dmasking(GradientMethod):
-    """FBNetV2's method: block, expansion and channels of every layer, and the size of the image."""
+    """FBNetV2's method: searches block, expansion and channels of every layer, and the image size."""
 
     def encoding(self, job: SearchJob) -> Encoding:
-        """Return the decisions of the space; of `Method`."""
+        """Return an encoding with all decisions of the space."""
         require_single_blocks(job.space)
         sizes = job.space.spec.input_size
         if job.input_size not in {None, sizes[-1]}:
             raise InputError(
                 f"dmasking searches at the image sizes of the space, {words(sizes)} px for {job.space.name}, not at "
-                f"{job.input_size} px; leave out the size, or change the space"
+                f"{job.input_size} px; omit the size, or change the space"
             )
         return Encoding(job.space)
 
     def supernet(self, job: SearchJob) -> MaskedSupernet:
-        """Return the masked supernet; of `GradientMethod`."""
+        """Return the masked supernet."""
         return MaskedSupernet(job.space, num_classes=job.num_classes)
 
     def expected_cost(self, metric: CostMetric) -> MaskedCost:
-        """Return the cost under masks of all decisions; of `GradientMethod`."""
+        """Return the cost as an expectation over the masks of all decisions."""
         return MaskedCost(metric=metric)

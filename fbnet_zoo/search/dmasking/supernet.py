@@ -1,7 +1,7 @@
-"""The supernet of DMaskingNAS: all networks of a space with ranges in one, with masks instead of branches.
+"""The supernet of DMaskingNAS: all networks of a space in one, with masks instead of branches.
 
-Beside its block, each layer decides its expansion and its channels, and the network the size of its image (FBNetV2, Wan
-et al., arXiv:2004.05565). However many widths there are to choose from, each block runs once for each image size.
+Beside the block of each layer, its expansion and channels are decisions, and so is the image size (FBNetV2, Wan et al.,
+arXiv:2004.05565). Each block runs once per image size, regardless of the number of widths.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,21 +29,21 @@ from fbnet_zoo.space.encoding import SIZE, STEM, EncodedLayer, Encoding
 
 
 class MaskedSupernet(TwoParts):
-    """All networks of a space whose layers leave blocks, kernels, expansions and channels open.
+    """All networks of a space with open blocks, kernels, expansions, channels and image sizes.
 
-    Its parts are named as those of `FBNet`, with `candidates.<name>` below each layer; all are as wide as the widest
-    network. With masks that are 1 for one option of each decision it is the network of these options.
+    Parameters are named as in `FBNet`, with `candidates.<name>` inside each layer, and have the largest width. With
+    masks that are 1 for one option of each decision, it computes the network of these options.
 
     Args:
-        space: whose layers are one block each.
-        num_classes: outputs of the classifier.
-        in_channels: channels of the image.
+        space: a space with one block per layer.
+        num_classes: number of outputs of the classifier.
+        in_channels: number of image channels.
 
     Attributes:
-        encoding: the decisions.
+        encoding: encoding of the space.
 
     Raises:
-        InputError: the space leaves open what masks do not cover: depths, or channels of convolutions of groups.
+        InputError: the space has open depths, or grouped convolutions with open channels, which masks do not support.
 
     >>> from fbnet_zoo.space import load_space
     >>> supernet = MaskedSupernet(load_space("digits_masking"), num_classes=10)
@@ -66,21 +66,21 @@ class MaskedSupernet(TwoParts):
         for stride, layers in groupby(self.encoding.layers, _stage):
             self.stages[stride] = nn.ModuleList(MaskedLayer(space, layer, bn_eps=bn_eps) for layer in layers)
         head = widest([each for row in heads for each in row], "head")
-        assert isinstance(head, ConvPlan | PoolHeadPlan)  # noqa: S101 - what heads are
+        assert isinstance(head, ConvPlan | PoolHeadPlan)  # noqa: S101 - the two kinds of heads
         self.head = blocks.block(head, bn_eps=bn_eps)
         widths = inner_widths(row[-1] for row in heads)
         self.head_inside = None if widths is None else InnerLadders(widths)
         self.head_channels = Ladder(space.spec.head.out_channels)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = blocks.classifier(replace(frame, head=head))
-        self.thetas = nn.ParameterDict(  # of pairs: it would sort a mapping
+        self.thetas = nn.ParameterDict(  # from pairs, as it would sort a mapping
             [(_key(each.name), nn.Parameter(torch.zeros(len(each.options)))) for each in self.encoding.decisions]
         )
         blocks.init_weights(self)
 
     @property
     def theta(self) -> tuple[nn.Parameter, ...]:
-        """Of each decision, (options,): P(i) = softmax(theta)_i; all equal at first."""
+        """Theta of each decision, (options,): P(i) = softmax(theta)_i; initially uniform."""
         return tuple(self.thetas.values())
 
     @property
@@ -89,14 +89,14 @@ class MaskedSupernet(TwoParts):
         return tuple(layer for stage in self.stages.values() for layer in _layers(stage))
 
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
-        """Return logits, (N, num_classes), of images (N, in_channels, H, H).
+        """Return logits (N, num_classes) for images (N, in_channels, H, H).
 
         Args:
-            images: of `input_size` px where the size is a decision.
-            masks: of each decision.
-            form: `soft` runs all blocks at all sizes; `saving` does so keeping only their inputs; `drawn` runs the
-                block and the size with the largest mask, for masks that are 1 there and 0 elsewhere. The gradient of a
-                drawn mask of channels reaches the wider options too, for they run; those of blocks and sizes do not.
+            images: images, of `input_size` px if the size is a decision.
+            masks: mask of each decision.
+            form: `soft` runs all blocks at all sizes; `saving` does the same but keeps only their inputs; `drawn` runs
+                the block and size with the largest mask, for masks that are 1 there and 0 elsewhere. Gradients of drawn
+                channel masks also reach the wider options, since these run; those of other blocks and sizes do not.
 
         Raises:
             InputError: the images have another size.
@@ -125,13 +125,13 @@ class MaskedSupernet(TwoParts):
         return self.classifier(at_sizes(head, x, last, placed=False))
 
     def _sizes(self, x: Tensor, mask: Tensor, form: Form) -> tuple[Tensor, list[tuple[int, ...]], tuple[Tensor, ...]]:
-        """Return the images, the sides of what each layer puts out at each size that runs, and the sizes' weights."""
+        """Return the images, the output sides of all layers at each size that runs, and the weights of these sizes."""
         sides, weights = list(self.encoding.sides), mask.split(1, -1)
         if len(sides) == 1:
             return x, sides, weights
         if x.shape[2:] != (self.encoding.input_size, self.encoding.input_size):
             raise InputError(
-                f"the image size is a decision of {self.encoding.space.name}, so its images must have the largest, "
+                f"the image size is a decision of {self.encoding.space.name}, so images must have the largest size, "
                 f"{self.encoding.input_size} px wide and high; these are {x.shape[3]} x {x.shape[2]}"
             )
         if form == "drawn":
@@ -143,18 +143,18 @@ class MaskedSupernet(TwoParts):
         return masked_branch(self.stem, x, NOTHING_INSIDE, _times(weight, mask))
 
     def _head(self, x: Tensor, weight: Tensor, inner: InnerMasks, mask: Tensor | None) -> Tensor:
-        """Return pooled features, (N, C, 1, 1)."""
+        """Return pooled features (N, C, 1, 1)."""
         scale = _times(weight, mask)
         if isinstance(self.head, PoolHead):
             return masked_pool_head(self.head, x, inner, scale)
         return self.pool(self.head(x)) * per_channel(scale)
 
     def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
-        """Return the stand-alone network at some positions, with copies of its part of the weights and statistics.
+        """Return the stand-alone network at some positions, with copies of its share of the weights and statistics.
 
         Args:
-            positions: of each decision, that of its option.
-            name: of the network (default: the space's name and a digest).
+            positions: position of the option of each decision.
+            name: network name (default: the space's name and a digest).
 
         Raises:
             InputError: a decision has no such option.
@@ -166,7 +166,7 @@ class MaskedSupernet(TwoParts):
         return network.to(device=weight.device, dtype=weight.dtype).train(self.training)
 
     def _values(self, positions: Sequence[int], narrow: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Yield the values of the network at some positions, whose own have the right shapes."""
+        """Yield names and values of the network at some positions, with the shapes of `narrow`."""
         wide, chosen = self.state_dict(), self.encoding.blocks(positions)
         for name, value in narrow.items():
             place = ".".join(name.split(".")[:3])
@@ -176,16 +176,16 @@ class MaskedSupernet(TwoParts):
 
 
 def require_single_blocks(space: Space) -> None:
-    """Refuse a space with layers of several blocks.
+    """Refuse a space with several blocks in a layer.
 
     Raises:
-        InputError: always then.
+        InputError: a layer has several blocks.
     """
     for layer in space.layers:
         if layer.row.repeats != (1,):
             raise InputError(
-                f"the space {space.name} has {layer.name} of several blocks ('r'), which channel masks do not cover; "
-                "use 'layers' in its row, or take a space such as fbnetv2_f or digits_masking"
+                f"the space {space.name} has several blocks ('r') in {layer.name}, which channel masks do not support; "
+                "use 'layers' in its row, or a space such as fbnetv2_f or digits_masking"
             )
 
 
@@ -198,7 +198,7 @@ def _layers(stage: nn.Module) -> Iterator[MaskedLayer]:
 
 
 def _key(decision: str) -> str:
-    """Return the name of a decision as one of a parameter."""
+    """Return the name of a decision as a valid parameter name."""
     return decision.replace(".", "_").replace(" ", "_")
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""FBNet's method: a stochastic supernet with all candidate blocks of every layer."""

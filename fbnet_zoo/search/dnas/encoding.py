@@ -1,4 +1,4 @@
-"""The decisions of a search among candidates."""
+"""The encoding of a space where each layer chooses among candidates."""
 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.space import Space
@@ -6,17 +6,17 @@ from fbnet_zoo.space.encoding import Encoding
 
 
 class CandidateEncoding(Encoding):
-    """The blocks of all layers, at one image size.
+    """The blocks of all layers as decisions, at one image size.
 
-    Layers with a single block are decisions too, with one option: each takes part in every random draw, so that a seed
-    gives the networks that it has always given.
+    Layers with a single block are decisions with one option: they take part in every random draw, so that a seed gives
+    the same networks as in earlier versions.
 
     Args:
-        space: whose layers choose among candidates and leave nothing else open.
-        input_size: of the image, px (default: the space's largest).
+        space: a space where only the candidates are open.
+        input_size: side of the image, px (default: the space's largest).
 
     Raises:
-        InputError: the space leaves more open, or no image has that size.
+        InputError: more than the candidates is open, or the image size is invalid.
     """
 
     def __init__(self, space: Space, input_size: int | None = None) -> None:
@@ -28,12 +28,12 @@ class CandidateEncoding(Encoding):
 
 
 def require_candidates(space: Space) -> None:
-    """Refuse a space that leaves more open than which candidate each layer takes.
+    """Refuse a space where more than the candidates of each layer is open.
 
     Raises:
-        InputError: always then; the text says what is open.
+        InputError: something else is open; the text names it.
     """
-    way_out = "search among candidates needs a space that leaves only them open, such as fbnet or digits_tiny"
+    way_out = "dnas requires a space where only the candidates are open, such as fbnet or digits_tiny"
     for part in ("stem", "head"):
         if len(getattr(space.spec, part).out_channels) > 1:
             raise InputError(f"the space {space.name} leaves the channels of its {part} open; {way_out}")

@@ -1,4 +1,4 @@
-"""Differentiable search among candidates of blocks (FBNet, Wu et al., arXiv:1812.03443)."""
+"""Differentiable search among candidate blocks (FBNet, Wu et al., arXiv:1812.03443)."""
 
 from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.dnas.cost import CandidateCost
@@ -9,16 +9,16 @@ from fbnet_zoo.search.job import SearchJob
 
 
 class Dnas(GradientMethod):
-    """FBNet's method: every layer chooses one of several blocks."""
+    """FBNet's method: searches a block for every layer."""
 
     def encoding(self, job: SearchJob) -> CandidateEncoding:
-        """Return the layers' choices, at one image size; of `Method`."""
+        """Return an encoding of the blocks of all layers, at one image size."""
         return CandidateEncoding(job.space, job.input_size)
 
     def supernet(self, job: SearchJob) -> Supernet:
-        """Return the stochastic supernet; of `GradientMethod`."""
+        """Return the stochastic supernet."""
         return Supernet(job.space, input_size=job.input_size, num_classes=job.num_classes)
 
     def expected_cost(self, metric: CostMetric) -> CandidateCost:
-        """Return the cost under masks of candidates; of `GradientMethod`."""
+        """Return the cost as an expectation over the masks of candidates."""
         return CandidateCost(metric=metric)

@@ -1,7 +1,7 @@
-"""How a layer of the supernet computes y = sum_i m_i b_i(x) over its candidates b with the mask m.
+"""Forms of a supernet layer, y = sum_i m_i b_i(x) over its candidates b with the mask m.
 
-`plain` is the sum as the paper writes it (Wu et al., arXiv:1812.03443). The other forms give the same
-values and gradients in less time or memory; `benchmarks/bench_search.py` compares them.
+`plain` is the sum as written in the paper (Wu et al., arXiv:1812.03443). The other forms return the same value in less
+time or memory; `benchmarks/suites/bench_search.py` compares them.
 """
 
 from collections import defaultdict
@@ -20,38 +20,37 @@ from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.convolving import computed, convolved
 
 Mix = Callable[[Sequence[nn.Module], Tensor, Tensor], Tensor]
-"""Takes the candidates, their input (N, C, H, W), and the mask: (candidates,), or (N, candidates) for each image."""
+"""Accepts candidates, their input (N, C, H, W), and the mask, (candidates,) or (N, candidates) for one per image."""
 
 
 def plain(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Run all candidates and add up their outputs times their masks."""
+    """Return the sum of all candidates' outputs times their masks."""
     weights = mask.unbind(-1)  # each () or (N,)
     return torch.stack([_per_image(weight) * b(x) for weight, b in zip(weights, candidates, strict=True)]).sum(0)
 
 
 def fused(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same with few operators: candidates of the same kind run as one wide block (`wide`).
+    """Return the same sum with fewer operators: candidates of the same kind run as one wide block (`wide`).
 
     m scales the last batch norm of each candidate instead of its output, m (gamma z + beta) = (m gamma) z + m beta;
-    inputs that candidates add back are multiplied together. A mask for each image is no scale of a batch norm, and
-    multiplies outputs.
+    residuals are scaled once by the sum of their masks. Masks per image cannot scale a batch norm and multiply outputs.
     """
     return _summed(candidates, x, mask, _branches)
 
 
 def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Do the same, keeping only the input of the candidates: each runs alone, and again for its gradient.
+    """Return the same sum with less memory: candidates run one by one, and are recomputed for their gradient.
 
-    Running again leaves the statistics of batch norm alone, so they move once for each step.
+    Recomputing does not update the batch norm statistics, so they are updated once per step.
     """
     return _summed(candidates, x, mask, _branches_again)
 
 
 def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Run only the candidate with the largest mask, for masks that are 1 there and 0 elsewhere.
+    """Return the output of the candidate with the largest mask, for masks that are 1 there and 0 elsewhere.
 
-    The gradient reaches that mask alone; those of the candidates that do not run are left out, as in ProxylessNAS's
-    and GDAS's single paths (arXiv:1812.00332, 1910.04465), so this form is cheaper and noisier, not equal.
+    Only that mask has a gradient; those of the other candidates are omitted, as in the single paths of ProxylessNAS
+    and GDAS (arXiv:1812.00332, 1910.04465), so this form is faster and noisier, not equivalent.
     """
     position = int(mask.argmax())
     return fused([candidates[position]], x, mask[position : position + 1])
@@ -71,7 +70,7 @@ def _summed(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run
     y = x * _per_image(torch.stack(passed).sum(0)) if passed else None
     for branch in run(branches, x):
         y = branch if y is None else y.add_(branch)
-    assert y is not None  # noqa: S101 - a layer has a candidate
+    assert y is not None  # noqa: S101 - every layer has a candidate
     return y
 
 
@@ -80,7 +79,7 @@ _Run = Callable[[_Branches, Tensor], Iterator[Tensor]]
 
 
 def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
-    """Return outputs of candidates times their masks; of those that run as one wide block, their sum."""
+    """Yield outputs of candidates times their masks, summed where candidates run as one wide block."""
     kinds = defaultdict[Any, list[tuple[Any, Tensor]]](list)
     for position, (candidate, weight) in enumerate(branches):
         kinds[wide.fit(candidate, x) or position].append((candidate, weight))
@@ -92,16 +91,15 @@ def _branches(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
 
 
 def _branches_again(branches: _Branches, x: Tensor) -> Iterator[Tensor]:
-    """Return what `_branch` does, of which only the inputs are kept."""
+    """Yield `_branch` of each candidate, keeping only the inputs for the gradient."""
     for candidate, weight in branches:
         yield _Again.apply(candidate, x, weight, *candidate.parameters())  # type: ignore[no-untyped-call]
 
 
 class _Again(torch.autograd.Function):
-    """Runs a branch once more for its gradient.
+    """Recomputes a branch for its gradient.
 
-    `torch.utils.checkpoint` does so too, but with a call of Python for every tensor that is kept, which costs more time
-    here than running again.
+    `torch.utils.checkpoint` calls Python for every tensor that is kept, which takes longer here than recomputing.
     """
 
     @staticmethod
@@ -128,12 +126,12 @@ class _Again(torch.autograd.Function):
 
 
 def _per_image(weight: Tensor) -> Tensor:
-    """Return a mask in the shape that multiplies images: () or (N, 1, 1, 1)."""
+    """Return a mask in a shape that broadcasts over feature maps: () or (N, 1, 1, 1)."""
     return weight if weight.dim() == 0 else weight.view(-1, 1, 1, 1)
 
 
 def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """Return a candidate's output without the input that it adds back, times its mask."""
+    """Return a candidate's output without its residual, times its mask."""
     if weight.dim() == 0 and isinstance(candidate, InvertedResidual) and isinstance(candidate.project, ConvBNAct):
         y = candidate.shuffle(computed(candidate.expand, x))  # (N, C*e, H, W)
         for layer in candidate.depthwise:
@@ -144,13 +142,13 @@ def _branch(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _scaled(layer: ConvBNAct, x: Tensor, weight: Tensor) -> Tensor:
-    """Return a layer's output times a number."""
+    """Return a layer's output times a scalar."""
     y, bn = convolved(layer.conv, x), last_norm(layer)
     return layer.act(layer.bn(y)) * weight if bn is None else scaled_norm(bn, y, weight)
 
 
 def last_norm(layer: ConvBNAct) -> nn.BatchNorm2d | None:
-    """Return the batch norm in which a layer ends, which can be scaled instead of the output; `None` without one."""
+    """Return the batch norm at the end of a layer, which can be scaled instead of the output; `None` without one."""
     bn = layer.bn
     if isinstance(bn, nn.BatchNorm2d) and isinstance(layer.act, nn.Identity) and bn.momentum is not None:
         return bn
@@ -158,7 +156,7 @@ def last_norm(layer: ConvBNAct) -> nn.BatchNorm2d | None:
 
 
 def scaled_norm(bn: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
-    """Return what batch norm makes of images, times a number or one for each channel: of shape (), (1,) or (C,)."""
+    """Return the output of a batch norm times a weight of shape (), (1,) or (C,)."""
     if bn.training and bn.num_batches_tracked is not None:
         bn.num_batches_tracked.add_(1)
     gamma, beta = weight * bn.weight, weight * bn.bias
@@ -167,7 +165,7 @@ def scaled_norm(bn: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def statistics_kept(candidate: nn.Module) -> Iterator[None]:
-    """Let batch norms take note of a batch with a momentum of 0: the statistics stay what they are."""
+    """Keep the running statistics of batch norms unchanged inside, with a momentum of 0."""
     norms = [each for each in candidate.modules() if isinstance(each, nn.BatchNorm2d)]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,6 +1,6 @@
-"""The stochastic supernet: all networks of a search space in one, with weights that they share.
+"""The stochastic supernet: all networks of a search space in one, with shared weights.
 
-Layer l takes its candidate i with the probability softmax(theta_l)_i (FBNet, Wu et al., arXiv:1812.03443).
+Layer l takes candidate i with probability softmax(theta_l)_i (FBNet, Wu et al., arXiv:1812.03443).
 """
 
 from collections import OrderedDict
@@ -23,15 +23,15 @@ from fbnet_zoo.space import Space
 
 
 class MixedLayer(nn.Module):
-    """One layer that chooses: its candidates, and theta, from which their probabilities follow.
+    """A layer that chooses: its candidates, and theta, which determines their probabilities.
 
     Args:
-        plans: of the candidates, by name.
-        bn_eps: of the batch norms.
+        plans: plans of the candidates, by name.
+        bn_eps: epsilon of the batch norms.
 
     Attributes:
-        candidates: the blocks by name.
-        theta: (candidates,), P(i) = softmax(theta)_i; all equal at first.
+        candidates: blocks by name.
+        theta: theta, (candidates,): P(i) = softmax(theta)_i; initially uniform.
     """
 
     def __init__(self, plans: Mapping[str, BlockPlan], *, bn_eps: float) -> None:
@@ -45,21 +45,21 @@ class MixedLayer(nn.Module):
 
 
 class Supernet(TwoParts):
-    """All networks of a space: stem, one `MixedLayer` for each layer, head, classifier.
+    """All networks of a space: stem, a `MixedLayer` for each layer, head and classifier.
 
-    Its parts are named as those of `FBNet`, with `candidates.<name>` below each layer.
+    Parameters are named as in `FBNet`, with `candidates.<name>` inside each layer.
 
     Args:
-        space: whose layers choose among candidates and leave nothing else open.
-        input_size: of the image, px (default: the space's largest).
-        num_classes: outputs of the classifier.
-        in_channels: channels of the image.
+        space: a space where only the candidates are open.
+        input_size: side of the image, px (default: the space's largest).
+        num_classes: number of outputs of the classifier.
+        in_channels: number of image channels.
 
     Attributes:
-        encoding: the decisions.
+        encoding: encoding of the space.
 
     Raises:
-        InputError: the space leaves more open, or no image has that size.
+        InputError: more than the candidates is open, or the image size is invalid.
 
     >>> from fbnet_zoo.space import load_space
     >>> supernet = Supernet(load_space("digits_tiny"), num_classes=10)
@@ -99,22 +99,22 @@ class Supernet(TwoParts):
         return tuple(layer.theta for layer in self.mixed)
 
     def forward(self, x: Tensor, masks: Masks, mix: mixing.Mix = mixing.fused) -> Tensor:
-        """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
+        """Return logits (N, num_classes) for images (N, in_channels, H, W)."""
         x = self.stem(x)
         for layer, mask in zip(self.mixed, masks, strict=True):
             x = layer(x, mask, mix)
         return self.classifier(self.pool(computed(self.head, x)))
 
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
-        """Return logits, (N, num_classes), of images (N, in_channels, H, W)."""
+        """Return logits (N, num_classes) for images (N, in_channels, H, W)."""
         return self(images, masks, mixing.FORMS[form])
 
     def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
         """Return the stand-alone network at some positions, with copies of the supernet's weights and statistics.
 
         Args:
-            positions: of each layer, that of its candidate.
-            name: of the network (default: the space's name and a digest).
+            positions: position of the candidate of each layer.
+            name: network name (default: the space's name and a digest).
 
         Raises:
             InputError: a layer has no such candidate.
@@ -126,7 +126,7 @@ class Supernet(TwoParts):
         return network.to(device=weight.device, dtype=weight.dtype).train(self.training)
 
     def _values(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Return the state dict of the network at some positions: of each layer, that of its candidate."""
+        """Return the state dict of the network at some positions, with each layer's chosen candidate."""
         values = {name: value for name, value in self.state_dict().items() if not name.startswith("stages.")}
         chosen = self.encoding.blocks(positions)
         for (name, block), layer in zip(chosen.items(), self.mixed, strict=True):

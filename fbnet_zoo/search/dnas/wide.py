@@ -1,8 +1,8 @@
-"""Candidates of one layer as a single wide block: few operators that do much instead of many that do little.
+"""Candidates of one layer as a single wide block: a few large operators instead of many small ones.
 
-All candidates expand the same input, so their expansions are one product of matrices. Batch norms and activations take
-each channel by itself, so those of all candidates are one, as are their depthwise convolutions where kernels have one
-size. Only the projections stay apart.
+All candidates expand the same input, so their expansions are one matrix product. Batch norms and activations work per
+channel, so those of all candidates run as one, and so do depthwise convolutions with kernels of the same size. Only the
+projections stay separate.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from fbnet_zoo.blocks import ChannelShuffle, ConvBNAct, InvertedResidual
 from fbnet_zoo.search.gradient.convolving import depthwise, is_depthwise, is_pointwise, pointwise, within_reach
 
-ROOM = 2**19  # values of an expanded input: what is much larger leaves the caches of a CPU, where two blocks are faster
+ROOM = 2**19  # values of an expanded input: beyond the caches of a CPU, two blocks are faster
 
 
 def fit(candidate: nn.Module, x: Tensor) -> tuple[object, ...] | None:
-    """Return what is the same in candidates that fit into one block for images x; `None` if it fits into none."""
+    """Return a key shared by candidates that fit into one wide block for input x; `None` if it fits into none."""
     if not isinstance(candidate, InvertedResidual) or not isinstance(candidate.se, nn.Identity):
         return None
     if len(candidate.depthwise) != 1 or not all(map(_is_normed, _layers(candidate))):
@@ -29,12 +29,12 @@ def fit(candidate: nn.Module, x: Tensor) -> tuple[object, ...] | None:
     if not are_pointwise or not is_depthwise(middle.conv):
         return None
     norms = tuple((layer.bn.momentum, layer.bn.eps, layer.bn.training) for layer in (expand, middle, project))
-    kernel = within_reach(middle.conv.weight, x)  # the same for kernels of different size where images are small
+    kernel = within_reach(middle.conv.weight, x)  # kernels of different sizes become equal on small feature maps
     return norms, type(expand.act), type(middle.act), middle.conv.stride, kernel.shape[2:]
 
 
 def blocks(branches: Iterable[tuple[Any, Tensor]], x: Tensor) -> Iterator[list[tuple[Any, Tensor]]]:
-    """Divide candidates that fit into one block, each with its weight, into blocks that are faster than candidates."""
+    """Yield groups of candidates, each with its weight, that are small enough to be fast as one wide block."""
     block, used = list[tuple[Any, Tensor]](), 0
     for candidate, weight in branches:
         size = _expanded(candidate, x) if x.is_cpu else 0
@@ -47,13 +47,13 @@ def blocks(branches: Iterable[tuple[Any, Tensor]], x: Tensor) -> Iterator[list[t
 
 
 def _expanded(candidate: nn.Module, x: Tensor) -> int:
-    """Return how many values (N, C*e, H, W) a candidate expands its input to; 0 if it does not."""
+    """Return the number of values (N, C*e, H, W) after a candidate's expansion; 0 without one."""
     expand = candidate.expand if isinstance(candidate, InvertedResidual) else None
     return x.numel() // x.shape[1] * expand.conv.out_channels if isinstance(expand, ConvBNAct) else 0
 
 
 def _layers(candidate: InvertedResidual) -> tuple[Any, Any, Any]:
-    """Return expansion, filter, projection; `fit` has seen that all are a `ConvBNAct` with a batch norm."""
+    """Return expansion, depthwise convolution, projection; `fit` checks that each is a `ConvBNAct` with batch norm."""
     return candidate.expand, candidate.depthwise[0], candidate.project
 
 
@@ -64,12 +64,12 @@ def _is_normed(layer: nn.Module) -> bool:
 
 
 def branches(candidates: Sequence[InvertedResidual], x: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of the candidates' outputs, without the inputs that they add back, times their weights.
+    """Return the sum of the candidates' outputs without residuals, times their weights.
 
     Args:
-        candidates: that fit into one block: `fit` is the same for all.
+        candidates: candidates with the same `fit`.
         x: their input, (N, C, H, W).
-        weights: (candidates,), or (N, candidates) for each image.
+        weights: weights of the candidates, (candidates,), or (N, candidates) for one per image.
     """
     expands, middles, projects = zip(*map(_layers, candidates), strict=True)
     shuffles = [each.shuffle.groups if isinstance(each.shuffle, ChannelShuffle) else 1 for each in candidates]
@@ -95,21 +95,21 @@ def _projected(layers: Sequence[Any], x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _dense(conv: nn.Conv2d) -> Tensor:
-    """Return the weight (C', C, 1, 1) of the pointwise convolution without groups that does the same."""
+    """Return the weight (C', C, 1, 1) of an equivalent pointwise convolution without groups."""
     if conv.groups == 1:
         return conv.weight
     return torch.block_diag(*conv.weight.flatten(1).chunk(conv.groups))[:, :, None, None]
 
 
 def _shuffled(values: Tensor, groups: int) -> Tensor:
-    """Return values of channels (C, ...) in the order of `ChannelShuffle`: less than to shuffle images."""
+    """Return values of channels (C, ...) in the order of `ChannelShuffle`: faster than shuffling feature maps."""
     return values if groups == 1 else values.unflatten(0, (groups, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _normed(
     layers: Sequence[Any], x: Tensor, *, shuffles: Sequence[int] | None = None, weights: Tensor | None = None
 ) -> Tensor:
-    """Return what the batch norms of neighbouring channels make of x (N, C, ...), times a weight for each."""
+    """Return the output of batch norms of adjacent channels for x (N, C, ...), times a weight for each."""
     norms, shuffles = [layer.bn for layer in layers], shuffles or [1] * len(layers)
 
     def joined(name: str) -> Tensor:
@@ -126,11 +126,11 @@ def _normed(
 
 
 def _keep(norms: Sequence[Any], mean: Tensor, variance: Tensor, shuffles: Sequence[int]) -> None:
-    """Give each batch norm its part of the statistics, in its own order."""
+    """Store each batch norm's part of the statistics, in its own order."""
     sizes = [bn.num_features for bn in norms]
     parts = zip(norms, mean.split(sizes), variance.split(sizes), shuffles, strict=True)
     for bn, own_mean, own_variance, groups in parts:
-        back = 1 if groups == 1 else bn.num_features // groups  # to shuffle with so many undoes it
+        back = 1 if groups == 1 else bn.num_features // groups  # number of groups of the inverse shuffle
         bn.running_mean.copy_(_shuffled(own_mean, back))
         bn.running_var.copy_(_shuffled(own_variance, back))
         bn.num_batches_tracked.add_(1)

@@ -1,7 +1,7 @@
-"""The two parts of the images: one that weights learn from and one that theta learns from.
+"""The two parts of the images: one trains the weights, the other trains theta.
 
-A part makes the batches of any epoch from any position, always the same ones: that is what lets a search resume, and
-several processes search together, each with its rows of every batch.
+A part yields the batches of any epoch from any position, always the same ones, so a search can resume, and several
+processes can each take their rows of every batch.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,15 +18,15 @@ from fbnet_zoo.train.batches import WHOLE, Batch, Shard, epoch_indices, seed_of
 
 
 class Batches(Protocol):
-    """What makes batches."""
+    """A deterministic source of batches."""
 
     def __call__(self, epoch: int, first: int, shard: Shard = WHOLE) -> Iterable[Batch]:
-        """Return the batches of an epoch, the same ones whenever they are asked for.
+        """Return the batches of an epoch, the same ones on every call.
 
         Args:
-            epoch: from 0.
-            first: the first batch that is wanted.
-            shard: of which only its rows are wanted.
+            epoch: index of the epoch, from 0.
+            first: index of the first batch to return.
+            shard: process whose rows are returned.
 
         Returns:
             Images (N, C, H, W) and classes (N,).
@@ -35,11 +35,11 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Batches for one of the two.
+    """Batches for the weights or for theta.
 
     Attributes:
-        steps: batches of an epoch.
-        batches: makes them.
+        steps: number of batches per epoch.
+        batches: source of the batches.
     """
 
     steps: int
@@ -47,14 +47,14 @@ class Part:
 
     @classmethod
     def of_tensors(cls, images: Tensor, classes: Tensor, *, batch_size: int, seed: int) -> Self:
-        """Return whole batches in an order drawn for each epoch; what is left over changes from epoch to epoch.
+        """Return full batches in a random order for each epoch; the images left over differ from epoch to epoch.
 
         Raises:
-            InputError: there are fewer images than a batch has.
+            InputError: there are fewer images than a batch.
         """
         steps = len(images) // batch_size
         if not steps:
-            raise InputError(f"{len(images)} images are fewer than a batch of {batch_size}; take a smaller batch_size")
+            raise InputError(f"{len(images)} images are fewer than a batch of {batch_size}; lower batch_size")
 
         def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
             order = epoch_indices(len(images), batch_size, seed=seed, epoch=epoch)
@@ -65,10 +65,10 @@ class Part:
 
     @classmethod
     def of_loader(cls, loader: "DataLoader[Batch]", *, seed: int) -> Self:
-        """Return the batches of a loader, whose random numbers are those of PyTorch, seeded for each epoch.
+        """Return the batches of a loader that uses PyTorch's global random numbers, seeded for each epoch.
 
-        After a resume it makes the batches before the first again, to come to the same random numbers. For the same
-        reason each of several processes makes whole batches.
+        On resume, the batches before the first are loaded again to reach the same random state; for the same reason,
+        every process loads whole batches.
         """
 
         def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
@@ -82,11 +82,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchData:
-    """What a search learns from.
+    """The data of a search by gradients.
 
     Attributes:
-        weights: the part for the weights.
-        theta: the part for theta, with other images; sampled networks are compared on it.
+        weights: the part that trains the weights.
+        theta: the part that trains theta, with other images; sampled networks are compared on it.
     """
 
     weights: Part
@@ -96,14 +96,14 @@ class SearchData:
     def of_tensors(
         cls, images: Tensor, classes: Tensor, *, batch_size: int, weight_share: float = 0.8, seed: int = 0
     ) -> Self:
-        """Split images at random.
+        """Return a random split of images.
 
         Args:
-            images: (N, C, H, W), normalised.
-            classes: (N,), whole numbers.
-            batch_size: images of a step, of all processes together.
-            weight_share: of the images for the weights; 0.8 in the paper.
-            seed: of the split and of the order.
+            images: normalized images (N, C, H, W).
+            classes: class indices (N,).
+            batch_size: images per step, over all processes.
+            weight_share: share of the images that train the weights; 0.8 in the paper.
+            seed: seed of split and order.
 
         Raises:
             InputError: a part has fewer images than a batch.

@@ -1,4 +1,4 @@
-"""Networks sampled from P(theta), compared with the weights that they have in the supernet."""
+"""Comparison of networks sampled from P(theta), with their weights in the supernet."""
 
 import torch
 
@@ -22,17 +22,17 @@ def compare_networks(
     *,
     processes: Processes | None = None,
 ) -> tuple[NetworkRecord, ...]:
-    """Return the most probable network and `config.samples` drawn from P(theta), each once and within the limits.
+    """Return the most probable network and `config.samples` drawn from P(theta), without duplicates, within the limits.
 
     Args:
-        supernet: after the search.
-        data: batch norm is recalibrated on images of the weights, accuracy is that on theta's.
-        costs: that the limits name; all are reported.
-        config: of the search.
-        processes: that have the supernet, each where it computes; they share the networks out (default: one on a CPU).
+        supernet: trained supernet.
+        data: images; batch norm is recalibrated on those of the weights, accuracy is measured on theta's.
+        costs: costs to report, including those named by the limits.
+        config: configuration of the search.
+        processes: processes that each hold the supernet and share the networks (default: one on a CPU).
 
     Returns:
-        The same in all of them; first those within the limits, the most accurate of them first.
+        Records sorted by limits, then accuracy; the same in all processes.
     """
     drawn, logs = _drawn(supernet, costs, config), log_probabilities(supernet.theta)
     evaluator = SupernetEvaluator(
@@ -55,12 +55,12 @@ def compare_networks(
 
 
 def _drawn(supernet: SearchNetwork, costs: Costs, config: GradientConfig) -> dict[Positions, bool]:
-    """Return different networks, and whether each was changed to keep the limits."""
+    """Return different networks, and whether each was changed to satisfy the limits."""
     logs = log_probabilities(supernet.theta)
     generator = torch.Generator().manual_seed(seed_of(config.seed))
     drawn = [tuple(layer.index(max(layer)) for layer in logs)]
     drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
-    kept: dict[bytes, tuple[Positions, bool]] = {}  # positions may differ in what a skip does not take
+    kept: dict[bytes, tuple[Positions, bool]] = {}  # positions may differ in values that a skip does not have
     for positions in drawn:
         found = positions
         if excess(positions, costs, config.limits):

@@ -1,4 +1,4 @@
-"""What a search by gradients depends on, with the papers' values as defaults."""
+"""The configuration of the gradient methods, with the papers' values as defaults."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -17,16 +17,16 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 Mode = Literal["soft", "sampled"]
 Form = Literal["soft", "saving", "drawn"]
-"""How a supernet computes a layer: all candidates, the same with less memory, or only the drawn one."""
+"""How a supernet computes a layer: all candidates, all candidates with less memory, or only the drawn one."""
 
 
 class Temperature(Record):
-    """How the temperature falls: max(floor, start * decay^epoch).
+    """The temperature schedule: max(floor, start * decay^epoch).
 
     Attributes:
-        start: tau_0, 5.0 in the paper.
-        decay: factor of each epoch; exp(-0.045) in the paper, which leads to 0.087 after 90 epochs.
-        floor: never below it, so that theta keeps a gradient; below what the paper reaches.
+        start: initial temperature; 5.0 in the paper.
+        decay: factor per epoch; exp(-0.045) in the paper, which gives 0.087 after 90 epochs.
+        floor: lowest temperature, so that theta keeps a gradient; below the values of the paper.
 
     >>> Temperature().at(0), round(Temperature().at(90), 3), Temperature().at(1000)
     (5.0, 0.087, 0.05)
@@ -37,23 +37,23 @@ class Temperature(Record):
     floor: Positive = 0.05
 
     def at(self, epoch: int) -> float:
-        """Return the temperature of an epoch; the first is 0."""
+        """Return the temperature of an epoch, counted from 0."""
         return max(self.floor, self.start * self.decay**epoch)
 
 
 class ProductPenalty(Record):
     """CE * alpha * log(cost / unit)^beta: equation 2 of FBNet (Wu et al., arXiv:1812.03443).
 
-    The power is of the logarithm, not inside it. The paper does not tell the unit, which matters: log(20) for 20 ms is
-    3.0, log(20000) for the same in microseconds is 9.9.
+    The power applies to the logarithm, not to its argument. The paper does not give the unit, which matters: log(20)
+    for 20 ms is 3.0, log(20000) for the same latency in microseconds is 9.9.
 
     Attributes:
-        form: names this one.
-        metric: which cost.
+        form: name of this penalty.
+        metric: name of the cost.
         alpha: factor; 0.2 in the paper.
         beta: power of the logarithm; 0.6 in the paper.
-        unit: what counts as 1 inside the logarithm, in the metric's own unit: 0.001 ms is a microsecond. Every
-            network of the space must cost more.
+        unit: cost that counts as 1 inside the logarithm, in the metric's unit (0.001 ms is a microsecond). Must be
+            below the cost of every network of the space.
     """
 
     form: Literal["product"] = "product"
@@ -70,11 +70,11 @@ class SumPenalty(Record):
     """CE + alpha * (cost / unit)^beta, the additive form of several public implementations.
 
     Attributes:
-        form: names this one.
-        metric: which cost.
-        alpha: factor.
-        beta: power.
-        unit: what counts as 1, in the metric's own unit.
+        form: name of this penalty.
+        metric: name of the cost.
+        alpha: factor of the cost term.
+        beta: power of the cost.
+        unit: cost that counts as 1, in the metric's unit.
     """
 
     form: Literal["sum"] = "sum"
@@ -91,17 +91,17 @@ Penalty = Annotated[ProductPenalty | SumPenalty, Field(discriminator="form")]
 
 
 class Multipliers(Record):
-    """How limits are kept: the augmented Lagrangian of inequalities (Rockafellar, 1973).
+    """How limits are satisfied: the augmented Lagrangian for inequalities (Rockafellar, 1973).
 
     With g = cost / limit - 1, each limit adds (max(0, lambda + damping g)^2 - lambda^2) / (2 damping) to the loss; its
-    gradient is max(0, lambda + damping g) that of g. After each step lambda becomes max(0, lambda + rate g). A cost
-    that stays under its limit is not punished. Limits come down step by step from what networks cost at first: one
-    that were exceeded by far at once would drive theta to the cheapest candidates before it knows the good ones.
+    gradient is max(0, lambda + damping g) times that of g. After each step lambda becomes max(0, lambda + rate g). A
+    cost below its limit is not penalized. Limits start at the cost of the average network and tighten step by step: a
+    limit far below it would drive theta to the smallest candidates before it has learned which ones are good.
 
     Attributes:
-        rate: how fast multipliers grow.
-        damping: how hard an excess is punished at once; it keeps multiplier and cost from swinging.
-        approach: share of theta's epochs in which limits come down; at 0 they hold from the beginning.
+        rate: growth rate of the multipliers.
+        damping: immediate penalty of an excess, which keeps multiplier and cost from oscillating.
+        approach: share of theta's epochs in which limits tighten; 0 applies them from the beginning.
     """
 
     rate: Positive = 0.02
@@ -109,7 +109,7 @@ class Multipliers(Record):
     approach: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def eased(self, limit: float, start: float, done: float) -> float:
-        """Return a limit after a share of theta's epochs, where networks cost `start` at first.
+        """Return the limit after a share `done` of theta's epochs, with `start` as the initial average cost.
 
         >>> Multipliers(approach=0.5).eased(1.0, 3.0, 0.25)
         2.0
@@ -119,7 +119,7 @@ class Multipliers(Record):
         return limit + (start - limit) * (1 - done / self.approach)
 
     def __call__(self, excess: "Tensor", multipliers: "Tensor") -> "Tensor":
-        """Return what the limits add to the loss; both arguments have one value for each limit."""
+        """Return the term that the limits add to the loss; both arguments have one value per limit."""
         reached = (multipliers + self.damping * excess).clamp(min=0)
         return ((reached**2 - multipliers**2) / (2 * self.damping)).sum()
 
@@ -129,30 +129,29 @@ class Multipliers(Record):
 
 
 class GradientConfig(MethodConfig):
-    """How a supernet and theta are trained (Wu et al., arXiv:1812.03443); what the paper leaves open is said.
+    """How a supernet and theta are trained (Wu et al., arXiv:1812.03443).
 
-    FBNetV2 (Wan et al., arXiv:2004.05565) has the same schedule, mask and penalty.
+    FBNetV2 (Wan et al., arXiv:2004.05565) has the same schedule, masks and penalty.
 
     Attributes:
-        epochs: 90 in the paper.
-        warmup_epochs: at the beginning, in which theta stays; 10 in the paper.
-        weight_lr: learning rate of the weights' SGD, which falls to 0 by a cosine.
-        weight_momentum: of it.
-        weight_decay: of it.
-        theta_lr: learning rate of theta's Adam.
-        theta_decay: weight decay of it.
-        theta_betas: of it; the paper does not say them, these are Adam's.
-        temperature: of the Gumbel-softmax; the floor is ours, below what the paper reaches.
-        mode: `soft` runs all candidates, as the paper; `sampled` only the drawn one, which is cheaper and noisier.
-        mask_per: one draw for the `batch`, or one for each `image`; the paper does not say. One for each image costs
-            more time.
-        penalty: of the loss of theta (equation 2); `None` where only limits count. Weights learn from the
+        epochs: number of epochs; 90 in the paper.
+        warmup_epochs: warm-up epochs (theta frozen); 10 in the paper.
+        weight_lr: learning rate of the weights (SGD), with cosine decay to 0.
+        weight_momentum: momentum of the weights.
+        weight_decay: weight decay of the weights.
+        theta_lr: learning rate of theta (Adam).
+        theta_decay: weight decay of theta.
+        theta_betas: Adam's betas for theta; not given in the paper, PyTorch's defaults are used.
+        temperature: temperature schedule of the Gumbel-softmax; the floor is ours, below the values of the paper.
+        mode: `soft` runs all candidates, as in the paper; `sampled` only the drawn one, which is faster and noisier.
+        mask_per: one draw per `batch` or per `image`, which is slower; the paper does not specify it.
+        penalty: cost penalty in the loss of theta (equation 2); `None` for limits only. Weights are trained with the
             cross-entropy: the cost does not depend on them, and would only change their learning rate.
-        multipliers: how limits are kept.
+        multipliers: how limits are satisfied.
         samples: networks drawn from P(theta) at the end, beside the most probable one; 6 in the paper.
-        recalibration_batches: on which batch norm is set anew before these are compared.
-        save_memory: with soft masks, keep only the inputs of candidates and run them again for the gradient.
-        checkpoint_steps: steps between two checkpoints; there is one after every epoch in any case.
+        recalibration_batches: number of batches for batch norm recalibration before networks are compared.
+        save_memory: with soft masks, keep only the inputs of candidates and recompute them for the gradient.
+        checkpoint_steps: steps between checkpoints; there is always one after every epoch.
 
     >>> DnasConfig().temperature.start, DnasConfig().penalty.beta
     (5.0, 0.6)
@@ -179,12 +178,12 @@ class GradientConfig(MethodConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.mode == "sampled" and self.mask_per == "image":
-            raise InputError("mode 'sampled' runs one candidate for the whole batch; say mask_per 'batch'")
+            raise InputError("mode 'sampled' runs one candidate for the whole batch; set mask_per to 'batch'")
         return self
 
     @property
     def total(self) -> int:
-        """The epochs."""
+        """Number of epochs."""
         return self.epochs
 
     @property
@@ -196,7 +195,7 @@ class GradientConfig(MethodConfig):
 
     @classmethod
     def usual(cls, kind: str) -> Self:
-        """Return what suits a kind of images: of `digits`, as many steps of theta as matter, in minutes.
+        """Return the defaults for a kind of images; for `digits`, fewer epochs with larger steps of theta.
 
         >>> DnasConfig.usual("folder").epochs
         90
@@ -211,12 +210,12 @@ class GradientConfig(MethodConfig):
 
 
 class DnasConfig(GradientConfig):
-    """The configuration of FBNet's method."""
+    """The configuration of `dnas`, FBNet's method."""
 
     method: Literal["dnas"] = "dnas"
 
 
 class DmaskingConfig(GradientConfig):
-    """The configuration of FBNetV2's method."""
+    """The configuration of `dmasking`, FBNetV2's method."""
 
     method: Literal["dmasking"] = "dmasking"

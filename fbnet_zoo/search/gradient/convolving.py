@@ -1,8 +1,8 @@
-"""Convolutions as a CPU computes them fastest where maps are small; elsewhere, PyTorch's own.
+"""Convolutions that are fast on a CPU with small feature maps; elsewhere, PyTorch's own.
 
 A search on small images spends most of its time in pointwise and depthwise convolutions of a few pixels, for which
-oneDNN is not made: products of matrices are faster than its pointwise convolutions, and it has a fast gradient only of
-those depthwise kernels that are at most 3 wide and not higher than the image.
+oneDNN is not optimized: matrix products are faster than its pointwise convolutions, and its depthwise gradient is fast
+only for kernels at most 3 wide and not higher than the image.
 """
 
 from typing import Any
@@ -15,29 +15,29 @@ from torch.autograd.function import once_differentiable
 from fbnet_zoo.blocks import ConvBNAct
 from fbnet_zoo.plans import same_padding
 
-FEW = 2048  # pixels of all images, up to which a product of matrices is faster
-WIDEST = 3  # of the depthwise kernels whose gradient is fast
+FEW = 2048  # pixels of all images, up to which a matrix product is faster
+WIDEST = 3  # width of the widest depthwise kernel with a fast gradient
 
 
 def computed(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return what a layer makes of images (N, C, H, W); that of `ConvBNAct` with the fastest convolution."""
+    """Return the output of a layer for images (N, C, H, W), with the fastest convolution in a `ConvBNAct`."""
     return layer.act(layer.bn(convolved(layer.conv, x))) if isinstance(layer, ConvBNAct) else layer(x)
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return a convolution of images (N, C, H, W)."""
+    """Return the convolution of images (N, C, H, W)."""
     if is_pointwise(conv) and conv.groups == 1:
         return pointwise(x, conv.weight, conv.bias)
     return depthwise(x, conv.weight, conv.stride) if is_depthwise(conv) else conv(x)
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution takes each pixel by itself."""
+    """Whether a convolution is pointwise."""
     return conv.kernel_size == conv.stride == (1, 1) and not any(conv.padding)
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution takes each channel by itself, has no bias, and keeps the size of images at stride 1."""
+    """Whether a convolution is depthwise, without bias, and keeps the image size at stride 1."""
     sides = zip(conv.kernel_size, conv.padding, strict=True)
     kept = all(size % 2 == 1 and padding == same_padding(size) for size, padding in sides)
     alone = conv.groups == conv.in_channels == conv.out_channels
@@ -54,7 +54,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Tensor:
-    """Return images (N, C, H, W) convolved with a weight (C, 1, K, L), with a padding of half the kernel."""
+    """Return images (N, C, H, W) convolved with a weight (C, 1, K, L), padded by half the kernel."""
     kernel = within_reach(weight, x)
     if _is_ours(x) and kernel.shape[2:] == (1, 1):  # images of one pixel
         return x * kernel.view(1, -1, 1, 1)
@@ -64,7 +64,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Tensor:
 
 
 def within_reach(weight: Tensor, x: Tensor) -> Tensor:
-    """Return the part of a kernel (C, 1, K, L) that is above a pixel of images (N, C, H, W) anywhere: the middle."""
+    """Return the middle of a kernel (C, 1, K, L): the part that covers a pixel of images (N, C, H, W) anywhere."""
     rows, columns = (max(0, middle - size + 1) for middle, size in zip(_middle(weight), x.shape[2:], strict=True))
     return F.pad(weight, (-columns, -columns, -rows, -rows)) if rows or columns else weight
 
@@ -82,7 +82,7 @@ def _is_ours(x: Tensor) -> bool:
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution that computes the gradient of a large kernel in parts which oneDNN is fast for."""
+    """A depthwise convolution that computes the gradient of a large kernel in parts that are fast in oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
@@ -103,7 +103,7 @@ class _Depthwise(torch.autograd.Function):
 def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
     above, left = _middle(kernel)
     found = torch.empty_like(kernel)
-    for start in range(0, max(1, kernel.shape[3] - 1), WIDEST - 1):  # neighbours share a column
+    for start in range(0, max(1, kernel.shape[3] - 1), WIDEST - 1):  # neighbors share a column
         part = kernel[..., start : start + WIDEST]
         moved = F.pad(x, (left - start, start + part.shape[3] - 1 - left, above, above))
         found[..., start : start + WIDEST] = _gradient(gradient, moved, part, stride, (0, 0), which=1)

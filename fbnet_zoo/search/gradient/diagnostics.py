@@ -1,4 +1,4 @@
-"""How a search goes: one record for each epoch, and a warning where it collapses."""
+"""The record of each epoch, and a warning when a search collapses."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,23 +17,23 @@ _SURE, _MOST = 0.9, 0.5
 
 
 class SearchEpoch(HistoryRecord):
-    """One epoch of a search.
+    """One epoch of a search by gradients.
 
     Attributes:
-        epoch: from 1.
-        step: steps made since the beginning.
-        temperature: of the Gumbel-softmax.
-        weight_loss: mean cross-entropy of the steps of the weights.
-        theta_loss: mean loss of the steps of theta; `None` in the warm-up.
-        top1: of theta's images under the masks, percent; likewise.
-        entropy: of each decision's softmax(theta), nats: from log(options) down to 0.
-        skip: of each decision, the probability that it leaves its layer out; `None` where it cannot.
-        probable: of each decision, the position of its most probable option.
-        shares: of each decision, softmax(theta): the probability of each option.
-        expected: of each metric, the expectation over P(theta).
-        sampled: of each metric, the mean over the masks that were drawn for theta; empty in the warm-up.
-        multipliers: of the limits.
-        seconds: since the search was begun or gone on with.
+        epoch: number of the epoch, from 1.
+        step: steps since the beginning.
+        temperature: temperature of the Gumbel-softmax.
+        weight_loss: mean cross-entropy of the weight steps.
+        theta_loss: mean loss of the theta steps; `None` in the warm-up.
+        top1: accuracy on theta's images under the masks, percent; `None` in the warm-up.
+        entropy: entropy of each decision's softmax(theta), nats: from log(options) down to 0.
+        skip: probability of each decision to skip its layer; `None` if it cannot.
+        probable: position of each decision's most probable option.
+        shares: softmax(theta) of each decision: the probabilities of its options.
+        expected: metric name to its expectation over P(theta).
+        sampled: metric name to its mean over the masks drawn for theta; empty in the warm-up.
+        multipliers: multipliers of the limits.
+        seconds: time since the search was started or resumed.
     """
 
     epoch: int
@@ -57,13 +57,13 @@ class SearchEpoch(HistoryRecord):
         return self.epoch
 
     def summary(self) -> str:
-        """Return loss, accuracy, the first cost and the entropy."""
+        """Return loss, accuracy, the first cost and the mean entropy."""
         top1 = "" if self.top1 is None else f", top-1 {self.top1:.1f} %"
         cost = "".join(f", {name} {value:.4g}" for name, value in list(self.expected.items())[:1])
         return f"loss {self.weight_loss:.3f}{top1}{cost}, entropy {fmean(self.entropy):.2f}"
 
     def scalars(self, decisions: Sequence[str]) -> Iterator[tuple[str, float]]:
-        """Yield its values by name, for TensorBoard; `decisions` are the names of the decisions."""
+        """Yield names and values for TensorBoard; `decisions` are the names of the decisions."""
         yield "loss/weights", self.weight_loss
         yield "temperature", self.temperature
         if self.theta_loss is not None and self.top1 is not None:
@@ -77,16 +77,16 @@ class SearchEpoch(HistoryRecord):
 
 @torch.no_grad()
 def epoch_record(state: SearchState, epoch: int, costs: Sequence[ExpectedCost], seconds: float) -> SearchEpoch:
-    """Return the record of an epoch, from 0, that has just been made."""
+    """Return the record of an epoch (counted from 0) that just ended."""
     tally, shares = state.tally, [theta.double().softmax(0) for theta in state.supernet.theta]
-    learnt = tally.theta_steps > 0
+    trained = tally.theta_steps > 0
     return SearchEpoch(
         epoch=epoch + 1,
         step=state.step,
         temperature=state.config.temperature.at(epoch),
         weight_loss=tally.weight_loss / max(1, tally.weight_steps),
-        theta_loss=tally.theta_loss / tally.theta_steps if learnt else None,
-        top1=100 * tally.correct / tally.images if learnt else None,
+        theta_loss=tally.theta_loss / tally.theta_steps if trained else None,
+        top1=100 * tally.correct / tally.images if trained else None,
         entropy=tuple(float(torch.special.entr(share).sum()) for share in shares),
         skip=_skips(state, shares),
         probable=tuple(int(share.argmax()) for share in shares),
@@ -99,13 +99,13 @@ def epoch_record(state: SearchState, epoch: int, costs: Sequence[ExpectedCost], 
 
 
 def warn_of_collapse(record: SearchEpoch) -> None:
-    """Warn where most layers that may skip do so almost surely: what is left of the network is then hardly searched."""
+    """Warn if most skippable layers are skipped almost surely, so that little of the network is still searched."""
     shares = [share for share in record.skip if share is not None]
     sure = sum(share > _SURE for share in shares)
     if shares and sure > _MOST * len(shares):
         log.warning(
-            "epoch %d: %d of the %d layers that may skip do so with a probability above %g; lower alpha of the "
-            "penalty, raise the limits, or lengthen the warm-up",
+            "epoch %d: %d of %d skippable layers are skipped with a probability above %g; lower the penalty's alpha, "
+            "raise the limits, or lengthen the warm-up",
             record.epoch,
             sure,
             len(shares),

@@ -1,4 +1,4 @@
-"""Accuracy of single networks with the weights that they have in a supernet."""
+"""Accuracy of single networks with their weights in a supernet."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +16,16 @@ from fbnet_zoo.train.processes import Processes
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetEvaluator:
-    """An evaluator that takes networks out of a supernet.
+    """An evaluator that extracts networks from a supernet.
 
-    The statistics of batch norm in a supernet are those of mixtures, and wrong for a single network: they are set anew
-    on images of the weights; accuracy is that on theta's.
+    Batch norm statistics of a supernet are those of mixtures and wrong for a single network, so they are recalibrated
+    on images of the weights; accuracy is measured on theta's.
 
     Attributes:
-        supernet: that is trained.
-        data: whose images are used.
-        recalibration_batches: on which batch norm is set anew.
-        processes: that have the supernet, each where it computes; they share the networks out, and each is seen by one
-            of them, in full precision.
+        supernet: trained supernet.
+        data: images to recalibrate and evaluate with.
+        recalibration_batches: number of batches for batch norm recalibration.
+        processes: processes that each hold the supernet; each network is evaluated by one of them, in full precision.
     """
 
     supernet: SearchNetwork
@@ -42,7 +41,7 @@ class SupernetEvaluator:
 
     @property
     def recalibration_images(self) -> int:
-        """Images on which batch norm is set anew."""
+        """Number of images for batch norm recalibration."""
         return sum(len(images) for images, _ in islice(self.data.weights.batches(0, 0), self.recalibration_batches))
 
     def _top1(self, positions: Positions) -> float:
@@ -54,5 +53,5 @@ class SupernetEvaluator:
 
 
 def _sized(batches: Iterable[Batch], size: int | None) -> Iterable[Batch]:
-    """Sub-sample images as the supernet does, for a network that decided for smaller ones."""
+    """Sub-sample images as the supernet does, for a network with a smaller image size."""
     return batches if size is None else ((read(images, size), classes) for images, classes in batches)

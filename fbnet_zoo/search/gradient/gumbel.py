@@ -16,12 +16,12 @@ from fbnet_zoo.search.gradient.config import Mode
 def gumbel_noise(
     theta: Sequence[Tensor], generator: torch.Generator, *, images: int | None = None
 ) -> tuple[Tensor, ...]:
-    """Draw Gumbel(0, 1) for each candidate of each layer.
+    """Return Gumbel(0, 1) noise for each candidate of each layer.
 
     Args:
-        theta: of each layer, (candidates,).
-        generator: on the CPU, so that every device gets the same draw.
-        images: draw once for each of so many images, (images, candidates), instead of once for the batch.
+        theta: theta of each layer, (candidates,).
+        generator: generator on the CPU, so that every device gets the same draw.
+        images: number of images with a draw each, (images, candidates) (default: one draw for the batch).
     """
     return tuple(_noise(each, generator, images) for each in theta)
 
@@ -29,14 +29,14 @@ def gumbel_noise(
 def draw_masks(
     theta: Sequence[Tensor], noise: Sequence[Tensor], temperature: float, *, mode: Mode = "soft"
 ) -> tuple[Tensor, ...]:
-    """Return the mask of each layer: weights of its candidates that add up to 1, in the shape of the noise.
+    """Return the mask of each layer: candidate weights that add up to 1, in the shape of the noise.
 
     Args:
-        theta: of each layer, (candidates,).
-        noise: of each layer, (candidates,) or (images, candidates).
-        temperature: tau; the lower, the nearer to a choice.
-        mode: `soft` gives the weights themselves; `sampled` gives 1 for the largest and 0 for the others, with the
-            gradient of the soft ones (straight-through).
+        theta: theta of each layer, (candidates,).
+        noise: noise of each layer, (candidates,) or (images, candidates).
+        temperature: tau; the lower, the closer to one-hot.
+        mode: `soft` returns the weights themselves; `sampled` 1 for the largest and 0 for the others, with the
+            gradient of the soft weights (straight-through).
     """
     soft = (((each + drawn) / temperature).softmax(-1) for each, drawn in zip(theta, noise, strict=True))
     return tuple(soft) if mode == "soft" else tuple(map(_straight_through, soft))

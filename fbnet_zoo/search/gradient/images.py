@@ -1,4 +1,4 @@
-"""From a data set to the two parts that a search by gradients learns from."""
+"""The data of a search by gradients, from a data set."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoc
 
 
 def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
-    """Split the images that a data set has to train on, at random: most for the weights, the rest for theta.
+    """Return a random split of a data set's training images: most for the weights, the rest for theta.
 
     Raises:
         InputError: a part has fewer images than a batch.
@@ -26,7 +26,7 @@ def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
 def _part(images: ImageSet, loading: Loading, augmentation: Augmentation, seed: int) -> Part:
     count, size = len(images.labels), loading.batch_size
     if count < size:
-        raise InputError(f"{count} images are fewer than a batch of {size}; take a smaller batch_size")
+        raise InputError(f"{count} images are fewer than a batch of {size}; lower batch_size")
 
     def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         chosen = epoch_indices(count, size, seed=seed, epoch=epoch)[first:, shard.rows(size)]

@@ -1,10 +1,10 @@
 """The loop of a search by gradients (Wu et al., arXiv:1812.03443), from images and costs to networks.
 
-In every epoch the weights of the supernet learn from one part of the images and then, after a warm-up, theta from the
-other. At the end networks are drawn from P(theta), brought within the limits, and compared.
+Every epoch trains the weights of the supernet on one part of the images and then, after a warm-up, theta on the other.
+At the end, networks are drawn from P(theta), brought within the limits, and compared.
 
-Several processes search as one would: all draw the same masks, each takes its rows of every batch, and gradients are
-means over them. Only batch norm sees the rows of its process alone.
+Several processes search like one: all draw the same masks, each takes its rows of every batch, and gradients are
+averaged. Only batch norm sees just the rows of its own process.
 """
 
 import math
@@ -36,12 +36,12 @@ Progress = Callable[[SearchEpoch], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientResult:
-    """What a search by gradients found.
+    """The result of a search by gradients.
 
     Attributes:
-        networks: the most probable one and those drawn, each once; within the limits first, then by accuracy.
-        theta: of each decision, of each option.
-        epochs: one record for each.
+        networks: the most probable network and those drawn, each once; within the limits first, then by accuracy.
+        theta: theta of each decision, a value for each option.
+        epochs: records of the epochs.
     """
 
     networks: tuple[NetworkRecord, ...]
@@ -55,7 +55,7 @@ class GradientResult:
 
     @property
     def met(self) -> bool:
-        """Whether the best network keeps all limits."""
+        """Whether the best network is within all limits."""
         return self.best.within_limits
 
 
@@ -71,32 +71,32 @@ def search(
 ) -> GradientResult:
     """Search a space; the supernet is trained in place.
 
-    Equal arguments and numbers of threads and processes give an equal theta, to the bit on a CPU, also after a resume.
-    PyTorch's random state is put back.
+    Equal arguments and numbers of threads and processes give an equal theta, bit-identical on a CPU, even if resumed.
+    PyTorch's random state is restored.
 
-    Several processes give the same arguments, and get the same result; theta is that of one process up to rounding and
-    to what batch norm makes of smaller batches. A checkpoint may be gone on from by another number of them.
+    Several processes pass the same arguments and get the same result; theta equals that of one process up to rounding
+    and the effect of smaller batches on batch norm. A checkpoint may be resumed by another number of processes.
 
     Args:
-        supernet: of the space, with its first weights.
-        data: what weights and theta learn from.
-        costs: that the penalty and the limits name; all are reported.
-        config: how.
-        folder: where checkpoints and one record for each epoch go; a checkpoint that is there is gone on from. Only
-            the main process reads and writes it.
-        processes: that search together, with device and precision; one on a CPU when not said. The supernet is on the
-            device afterwards.
+        supernet: supernet of the space, with initial weights.
+        data: images for weights and theta.
+        costs: costs to report, including those named by penalty and limits.
+        config: configuration of the search.
+        folder: run folder for checkpoints and epoch records; a checkpoint in it is resumed from. Only the main process
+            reads and writes it.
+        processes: cooperating processes, with device and precision (default: one on a CPU). The supernet is left on the
+            device.
         progress: called after every epoch, in the main process.
 
     Raises:
-        InputError: a limit cannot be kept by any network of the space, a metric is missing, the folder's
-            checkpoint is of another search, or batches do not divide among the processes.
-        TrainingError: a value became infinite or no number; the text names it, the last good checkpoint stays.
+        InputError: no network of the space satisfies a limit, a metric is missing, the folder's checkpoint is from
+            another search, or batches cannot be divided among the processes.
+        TrainingError: a value is NaN or infinite; the text names it, and the last good checkpoint is kept.
     """
     metrics = [cost.metric for cost in costs]
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
-        raise InputError(f"costs need different names, but are {', '.join(names)}")
+        raise InputError(f"names of costs must be unique, but are {', '.join(names)}")
     objective = Objective(metrics, config.penalty, config.limits, config.multipliers)
     together = processes or Processes()
     supernet.to(device=together.device, memory_format=torch.channels_last)
@@ -129,12 +129,12 @@ class _Search(RunLoop[SearchEpoch]):
 
     @cached_property
     def starts(self) -> dict[str, float]:
-        """What networks cost on average before theta knows anything."""
+        """Average costs of networks under the initial, uniform theta."""
         even = [torch.full_like(theta, 1 / len(theta)) for theta in self.supernet.theta]
         return {cost.metric.name: cost.expected(even).item() for cost in self.costs}
 
     def make_steps(self, epoch: int, position: int) -> None:
-        """Train the weights on their part of the images, then theta on its own."""
+        """Train the weights on their part of the images, then theta on the other."""
         own, temperature, shard = self.state.steps[0], self.config.temperature.at(epoch), self.processes.shard
         for batch in self.data.weights.batches(epoch, position, shard) if position < own else ():
             self.step_weights(self.moved(batch), temperature)
@@ -170,20 +170,20 @@ class _Search(RunLoop[SearchEpoch]):
         self.state.multipliers = self.objective.updated(expected, multipliers, limits)
 
     def expected(self) -> dict[str, Tensor]:
-        """Return the expectation over P(theta) of the metrics that have limits."""
+        """Return the expectation over P(theta) of the metrics with limits."""
         shares = [theta.softmax(-1) for theta in self.supernet.theta]
         limited = [cost for cost in self.costs if cost.metric.name in self.config.limits]
         return {cost.metric.name: cost.expected(shares) for cost in limited}
 
     def masks(self, images: int, temperature: float) -> tuple[Tensor, ...]:
-        """Draw the masks of this step, for the images of all processes: what mixes the outputs and weighs the costs."""
+        """Draw the masks of this step, for the images of all processes; they weight outputs and costs."""
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.state.step))
         rows = images * self.processes.count if self.config.mask_per == "image" else None
         noise = gumbel_noise(self.supernet.theta, generator, images=rows)
         return draw_masks(self.supernet.theta, noise, temperature, mode=self.config.mode)
 
     def logits(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        """Return logits of this process's images, at least in single precision."""
+        """Return the logits of this process's images, at least in single precision."""
         if self.config.mask_per == "image":
             masks = [mask[self.processes.shard.rows(len(mask))] for mask in masks]
         with self.processes.autocast():
@@ -199,7 +199,7 @@ class _Search(RunLoop[SearchEpoch]):
         tally.costs = {name: tally.costs.get(name, 0.0) + cost.item() for name, cost in costs.items()}
 
     def checked(self, loss: Tensor, batch: Batch) -> float:
-        """Return the value of a loss, the mean over the processes; stop all where it is none, and tell the cause."""
+        """Return the mean of a loss over the processes; stop all of them, with the cause, if it is NaN or infinite."""
         value = self.processes.mean(loss.item())
         if not math.isfinite(value):
             images = None if bool(batch[0].isfinite().all()) else "the images"
@@ -209,12 +209,12 @@ class _Search(RunLoop[SearchEpoch]):
 
     def error(self, what: str) -> TrainingError:
         return TrainingError(
-            f"the search stopped after {self.state.step} steps: {what} became infinite or no number; "
-            "lower weight_lr or theta_lr, or look at the images"
+            f"the search stopped after {self.state.step} steps: NaN or infinite values in {what}; "
+            "lower weight_lr or theta_lr, or check the images"
         )
 
     def settle(self) -> None:
-        """Bring the processes to one state, and make sure that it is sound."""
+        """Bring the processes to the same state, and check that it is finite."""
         self.state.average_statistics()
         broken = self.state.not_finite()
         if broken is not None:

@@ -1,4 +1,4 @@
-"""What the methods share that train a supernet and theta by gradients."""
+"""The base class of methods that train a supernet and theta by gradients."""
 
 from abc import ABC, abstractmethod
 
@@ -22,25 +22,25 @@ class GradientMethod(ABC):
 
     @abstractmethod
     def encoding(self, job: SearchJob) -> Encoding:
-        """Return the decisions that it searches; of `Method`."""
+        """Return the encoding of the decisions that the method searches."""
 
     @abstractmethod
     def supernet(self, job: SearchJob) -> SearchNetwork:
-        """Return what is trained; its weights are drawn from PyTorch's random numbers."""
+        """Return the supernet, with weights drawn from PyTorch's global random numbers."""
 
     @abstractmethod
     def expected_cost(self, metric: CostMetric) -> ExpectedCost:
         """Return the differentiable form of a cost."""
 
     def check(self, job: SearchJob, costs: Costs) -> None:
-        """Refuse a job that cannot be done; of `Method`."""
+        """Refuse a job that cannot be run."""
         config = self._config(job)
         if job.dataset is None or job.oracle is not None or job.supernet is not None:
-            raise InputError(f"the method {config.method} learns from images: it needs a data set, and nothing else")
+            raise InputError(f"the method {config.method} requires a data set, and accepts no oracle and no supernet")
         check_objective(_metrics(costs), config.penalty, config.limits)
 
     def run(self, job: SearchJob, context: Context) -> SearchResult:
-        """Search; of `Method`."""
+        """Search the space."""
         config, dataset = self._config(job), job.required_dataset
         with torch.random.fork_rng():
             torch.default_generator.manual_seed(config.seed)
@@ -57,7 +57,7 @@ class GradientMethod(ABC):
         return SearchResult(networks=found.networks, history=found.epochs, judged="with the supernet's weights")
 
     def _config(self, job: SearchJob) -> GradientConfig:
-        assert isinstance(job.config, GradientConfig)  # noqa: S101 - `METHODS` keeps both together
+        assert isinstance(job.config, GradientConfig)  # noqa: S101 - `METHODS` pairs method and config
         return job.config
 
 

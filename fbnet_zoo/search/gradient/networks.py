@@ -1,4 +1,4 @@
-"""What a search by gradients needs of a supernet and of a cost: these are what `loop.search` takes."""
+"""The protocols of supernets and differentiable costs that `loop.search` accepts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,23 +14,23 @@ from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.space.encoding import Encoding
 
 Masks = Sequence[Tensor]
-"""One for each decision: (options,) for the whole batch, or (N, options), one row for each image."""
+"""One mask per decision: (options,) for the whole batch, or (N, options) with one row per image."""
 
 
 class ExpectedCost(Protocol):
-    """A cost of networks that is differentiable in masks.
+    """A cost that is differentiable in the masks.
 
     Attributes:
-        metric: the same cost of one network, or of a population.
+        metric: the same cost for one network, or for a population.
     """
 
     @property
     def metric(self) -> CostMetric: ...
 
     def expected(self, masks: Masks) -> Tensor:
-        """Return the expected cost of networks drawn from masks; of masks for each image, the mean.
+        """Return the expected cost of networks drawn from masks; with masks per image, the mean.
 
-        With the probabilities softmax(theta) as masks it is the expectation over networks drawn from them.
+        With the probabilities softmax(theta) as masks, it is the expectation over P(theta).
         """
 
 
@@ -38,9 +38,9 @@ class SearchNetwork(Protocol):
     """A supernet: an `nn.Module` whose parameters are weights and theta.
 
     Attributes:
-        encoding: the decisions of its space.
-        num_classes: outputs of the classifier.
-        theta: of each decision, (options,): P(i) = softmax(theta)_i.
+        encoding: encoding of the space.
+        num_classes: number of outputs of the classifier.
+        theta: theta of each decision, (options,): P(i) = softmax(theta)_i.
     """
 
     @property
@@ -54,15 +54,15 @@ class SearchNetwork(Protocol):
         """Return all parameters but theta."""
 
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
-        """Return logits, (N, num_classes), of images (N, C, H, W)."""
+        """Return logits (N, num_classes) for images (N, C, H, W)."""
 
     def frozen_weights(self) -> AbstractContextManager[None]:
-        """Compute no gradients of weights inside."""
+        """Return a context in which no gradients of weights are computed."""
 
     def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
         """Return the stand-alone network at some positions, with copies of the supernet's weights and statistics."""
 
-    # of nn.Module
+    # methods of nn.Module
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -72,10 +72,10 @@ class SearchNetwork(Protocol):
 
 
 def one_hot(supernet: SearchNetwork, positions: Sequence[int]) -> list[Tensor]:
-    """Return the masks that are 1 for one option of each decision and 0 for the others.
+    """Return masks that are 1 for one option of each decision and 0 for the others.
 
     Raises:
-        InputError: the number of positions is not that of the decisions.
+        InputError: the number of positions differs from the number of decisions.
     """
     if len(positions) != len(supernet.theta):
         raise InputError(

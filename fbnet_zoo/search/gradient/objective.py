@@ -1,7 +1,7 @@
-"""What the search makes small: the cross-entropy, weighed against what networks cost.
+"""The loss of theta: the cross-entropy, weighed against the costs of networks.
 
-A penalty trades accuracy for cost at a fixed rate; limits on costs are kept by multipliers that grow while they are
-exceeded. Either may be used, or both.
+A penalty trades accuracy for cost at a fixed rate; limits are satisfied by multipliers that grow while they are
+exceeded. Either or both may be used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ class Objective:
     """The loss of theta.
 
     Args:
-        metrics: the costs that penalty and limits may name.
-        penalty: `None` for none.
-        limits: the most that a metric may be, in its unit, by its name.
-        keeping: how limits are kept.
+        metrics: costs that penalty and limits may name.
+        penalty: cost penalty, or `None`.
+        limits: metric name to the highest value allowed, in the metric's unit.
+        keeping: how limits are satisfied.
 
     Raises:
-        InputError: a metric is not there, a limit cannot be kept, or a cost is too small for the unit of the penalty.
+        InputError: a metric is unknown, a limit is out of reach, or a cost is too small for the penalty's unit.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Objective:
         self.penalty, self.limits, self.keeping = penalty, dict(limits), keeping
 
     def easing(self, starts: Mapping[str, float], done: float) -> Mapping[str, float]:
-        """Return the limits after a share of theta's epochs, where networks cost `starts` at first."""
+        """Return the limits after a share `done` of theta's epochs, with `starts` as the initial average costs."""
         return {name: self.keeping.eased(limit, starts[name], done) for name, limit in self.limits.items()}
 
     def __call__(
@@ -50,15 +50,15 @@ class Objective:
         multipliers: Tensor,
         limits: Mapping[str, float] | None = None,
     ) -> Tensor:
-        """Return the loss.
+        """Return the loss of theta.
 
         Args:
-            cross_entropy: of the supernet's output under the masks.
-            costs: of each metric, under the same masks: what is penalised.
-            expected: of each metric, the expectation over P(theta): what limits hold. Masks of a high temperature are
-                nearly even, whatever theta prefers.
-            multipliers: (limits,).
-            limits: of the moment; the final ones if not said.
+            cross_entropy: cross-entropy of the supernet's output under the masks.
+            costs: cost of each metric under the same masks, for the penalty.
+            expected: expectation of each metric over P(theta), for the limits: at a high temperature, masks are nearly
+                uniform, whatever theta prefers.
+            multipliers: multipliers of the limits, (limits,).
+            limits: current limits (default: the final ones).
         """
         loss = cross_entropy
         if self.penalty is not None:
@@ -68,7 +68,7 @@ class Objective:
         return loss
 
     def excess(self, costs: Mapping[str, Tensor], limits: Mapping[str, float] | None = None) -> Tensor:
-        """Return by how much each limit is exceeded, as a share of it, (limits,); negative where it is not."""
+        """Return the relative excess over each limit, (limits,); negative if a cost is below its limit."""
         return torch.stack([costs[name] / limit - 1 for name, limit in (limits or self.limits).items()])
 
     def updated(
@@ -81,10 +81,10 @@ class Objective:
 def check_objective(
     metrics: Sequence[CostMetric], penalty: ProductPenalty | SumPenalty | None, limits: Mapping[str, float]
 ) -> None:
-    """Refuse what no search can make small.
+    """Refuse limits and penalties that no search can work with.
 
     Raises:
-        InputError: a metric is not there, a limit cannot be kept, or a cost is too small for the unit of the penalty.
+        InputError: a metric is unknown, a limit is out of reach, or a cost is too small for the penalty's unit.
     """
     known = {metric.name: metric for metric in metrics}
     require_reachable(known, limits)
@@ -96,6 +96,6 @@ def check_objective(
 def _require_unit(penalty: ProductPenalty | SumPenalty, metric: CostMetric) -> None:
     if isinstance(penalty, ProductPenalty) and not metric.least > penalty.unit:
         raise InputError(
-            f"the {metric.name} of the cheapest network is {metric.least:g} {metric.unit}, not above the penalty's "
-            f"unit of {penalty.unit:g} {metric.unit}: its logarithm has no such power; choose a smaller unit"
+            f"the lowest {metric.name} of any network is {metric.least:g} {metric.unit}, not above the penalty's "
+            f"unit of {penalty.unit:g} {metric.unit}, so the power of its logarithm is undefined; use a smaller unit"
         )

@@ -10,7 +10,7 @@ from fbnet_zoo.search.limits import Costs, Limits, excess
 from fbnet_zoo.space.encoding import Positions
 
 LogProbabilities = Sequence[Sequence[float]]
-"""Of each layer, of each candidate."""
+"""Log-probability of each candidate of each layer."""
 
 
 def log_probabilities(theta: Sequence[Tensor]) -> LogProbabilities:
@@ -19,7 +19,7 @@ def log_probabilities(theta: Sequence[Tensor]) -> LogProbabilities:
 
 
 def draw_positions(theta: Sequence[Tensor], generator: torch.Generator) -> Positions:
-    """Draw a network: in each layer a candidate with its probability."""
+    """Return a random network: in each layer, a candidate drawn with its probability."""
     shares = (each.detach().double().softmax(-1).cpu() for each in theta)
     return tuple(int(torch.multinomial(share, 1, generator=generator)) for share in shares)
 
@@ -35,19 +35,19 @@ def project(
     costs: Costs,
     limits: Limits,
 ) -> Positions | None:
-    """Return a probable network near some positions that keeps the limits.
+    """Return a probable network near some positions that satisfies the limits.
 
-    One layer is changed at a time: while a limit is exceeded, the change that loses the least log-probability for what
-    it saves; then, within the limits, those that gain the most. Where no single change saves, as between skips that
-    need equal channels, it goes on from the cheapest network. A single limit that is reachable is always kept; several
-    at once may not be, even where some network keeps them.
+    One layer is changed at a time: while a limit is exceeded, the change that loses the least log-probability per cost
+    saved; then, within the limits, those that gain the most. If no single change saves cost, as between skips that need
+    equal channels, it continues from the network of lowest cost. A single reachable limit is always satisfied; several
+    at once may not be, even if some network satisfies them.
 
     Returns:
-        The positions; `None` if no single change brings the network nearer to the limits.
+        The positions; `None` if no single change brings the network closer to the limits.
     """
     found, cheapest = tuple(positions), iter([costs[name].cheapest for name in limits])
     while over := excess(found, costs, limits):
-        moves = [(other, over - excess(other, costs, limits)) for other in _neighbours(found, logs)]
+        moves = [(other, over - excess(other, costs, limits)) for other in _neighbors(found, logs)]
         saving = [(_loss(logs, found, other) / saved, other) for other, saved in moves if saved > 0]
         nearer = min(saving)[1] if saving else next(cheapest, None)
         if nearer is None:
@@ -55,14 +55,14 @@ def project(
         found = nearer
     while gaining := [
         (gain, other)
-        for other in _neighbours(found, logs)
+        for other in _neighbors(found, logs)
         if (gain := -_loss(logs, found, other)) > 0 and not excess(other, costs, limits)
     ]:
         found = max(gaining)[1]
     return found
 
 
-def _neighbours(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
+def _neighbors(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
     for layer, options in enumerate(logs):
         for position in range(len(options)):
             if position != positions[layer]:
@@ -70,6 +70,6 @@ def _neighbours(positions: Positions, logs: LogProbabilities) -> Iterator[Positi
 
 
 def _loss(logs: LogProbabilities, positions: Positions, other: Positions) -> float:
-    """Return how much log-probability a change costs; negative where it gains."""
+    """Return the log-probability lost by a change; negative for a gain."""
     lost = log_probability(logs, positions) - log_probability(logs, other)
     return lost if math.isfinite(lost) else math.inf

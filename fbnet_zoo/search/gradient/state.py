@@ -1,6 +1,6 @@
-"""The state of a search: everything that its next step depends on.
+"""The state of a search: everything that the next step depends on.
 
-Random numbers are no part of it: every step draws its own from the seed and its number.
+Random numbers are not part of it: every step draws its own from the seed and its number.
 """
 
 import json
@@ -20,16 +20,16 @@ from fbnet_zoo.train.processes import Processes
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What the steps of an epoch came to so far.
+    """Sums over the steps of the current epoch.
 
     Attributes:
-        weight_loss: sum of the cross-entropy over steps of the weights.
-        weight_steps: so many.
-        theta_loss: sum of the loss over steps of theta.
-        theta_steps: so many.
-        correct: images that were right in these.
-        images: that were seen in these.
-        costs: sum of each metric under the masks of these.
+        weight_loss: sum of the cross-entropy over the weight steps.
+        weight_steps: number of weight steps.
+        theta_loss: sum of the loss over the theta steps.
+        theta_steps: number of theta steps.
+        correct: correctly classified images of the theta steps.
+        images: images of the theta steps.
+        costs: metric name to its sum over the theta steps, under their masks.
     """
 
     weight_loss: float = 0.0
@@ -42,18 +42,18 @@ class Tally:
 
 
 class SearchState:
-    """A supernet with its two optimisers and the multipliers of the limits, at a step.
+    """A supernet with its two optimizers and the multipliers of the limits, at a step.
 
     Args:
-        supernet: to be trained, in place.
-        config: how.
-        steps: of the weights and of theta in one epoch.
-        processes: those that search together; one alone when not said.
+        supernet: supernet to train in place.
+        config: configuration of the search.
+        steps: weight steps and theta steps per epoch.
+        processes: cooperating processes (default: one on a CPU).
 
     Attributes:
-        multipliers: (limits,).
-        step: steps of either kind that were made.
-        tally: of those that belong to the epoch under way.
+        multipliers: multipliers of the limits, (limits,).
+        step: steps of either kind made so far.
+        tally: sums over the steps of the current epoch.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SearchState:
             weight_decay=config.weight_decay,
             fused=True,  # one pass over the memory of all weights
         )
-        for weight in supernet.weight_parameters():  # fused SGD needs all or none, and not all are drawn in each step
+        for weight in supernet.weight_parameters():  # fused SGD needs all or none, and a step may not use all
             self.weights.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         self.theta = torch.optim.Adam(
             supernet.theta, lr=config.theta_lr, betas=config.theta_betas, weight_decay=config.theta_decay
@@ -83,16 +83,16 @@ class SearchState:
 
     @property
     def total(self) -> int:
-        """Steps of the whole search."""
+        """Number of steps of the whole search."""
         return self.first_step(self.config.epochs)
 
     def first_step(self, epoch: int) -> int:
-        """Return the steps before an epoch."""
+        """Return the number of steps before an epoch."""
         return epoch * self.steps[0] + max(0, epoch - self.config.warmup_epochs) * self.steps[1]
 
     @property
     def place(self) -> tuple[int, int]:
-        """The epoch of the next step, and its position there: first all steps of the weights, then those of theta."""
+        """The epoch of the next step and its position in it: all weight steps first, then the theta steps."""
         warmup = self.config.warmup_epochs * self.steps[0]
         if self.step < warmup:
             return divmod(self.step, self.steps[0])
@@ -101,20 +101,20 @@ class SearchState:
 
     @property
     def theta_done(self) -> float:
-        """Which share of theta's epochs is behind the next step."""
+        """Share of theta's epochs completed before the next step."""
         epoch, position = self.place
         first, last = self.config.warmup_epochs, self.config.epochs
         return (epoch - first + position / sum(self.steps)) / max(1, last - first)
 
     def set_weight_lr(self) -> None:
-        """Set the learning rate of the weights for the next step: a cosine over all of their steps."""
+        """Set the learning rate of the weights for the next step: a cosine over all weight steps."""
         epoch, position = self.place
         done = (epoch * self.steps[0] + position) / (self.config.epochs * self.steps[0])
         for group in self.weights.param_groups:
             group["lr"] = self.config.weight_lr * (1 + math.cos(math.pi * done)) / 2
 
     def learn(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Make a step of an optimiser by the gradient of a loss, the mean over the processes."""
+        """Make a step of an optimizer, with the gradient of a loss averaged over the processes."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         learning = (parameter for group in optimizer.param_groups for parameter in group["params"])
@@ -123,12 +123,12 @@ class SearchState:
         self.scaler.update()
 
     def average_statistics(self) -> None:
-        """Give all processes the same statistics of batch norm: the means of those that they found in their rows."""
+        """Average the batch norm statistics over the processes."""
         names = ("running_mean", "running_var")
         self.processes.average(value for name, value in self.supernet.named_buffers() if name.endswith(names))
 
     def not_finite(self) -> str | None:
-        """Return the name of the first parameter or statistic that has become infinite or no number."""
+        """Return the name of the first parameter or statistic that is NaN or infinite, if any."""
         return next((name for name, value in self._values() if not bool(value.isfinite().all())), None)
 
     def _values(self) -> Iterator[tuple[str, Tensor]]:
@@ -136,7 +136,7 @@ class SearchState:
         yield "multipliers", self.multipliers
 
     def state_dict(self) -> dict[str, Any]:
-        """Return it as tensors and plain values, for `torch.save`."""
+        """Return the state as tensors and plain values, for `torch.save`."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         return {
             **parts,
@@ -147,17 +147,17 @@ class SearchState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state that `state_dict` returned.
+        """Restore a state returned by `state_dict`.
 
         Raises:
-            InputError: it is that of another search.
+            InputError: the state is from another search.
         """
         for name, ours in self._identity().items():
             before = state["identity"][name]
-            if before != ours and not (isinstance(ours, dict) and json.loads(before) == ours):  # text, in old ones
+            if before != ours and not (isinstance(ours, dict) and json.loads(before) == ours):  # JSON text, in old ones
                 raise InputError(
-                    f"the checkpoint is of a search with another {name} ({before}, now {ours}); use the same as "
-                    "before, or start again in a new folder"
+                    f"the checkpoint is from a search with another {name} ({before}, now {ours}); use the same value, "
+                    "or start again in a new folder"
                 )
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

@@ -1,4 +1,4 @@
-"""The supernet of a search that has ended, as an evaluator of the networks of its space."""
+"""The supernet of a completed search as an evaluator of networks."""
 
 import json
 from dataclasses import replace
@@ -18,32 +18,32 @@ from fbnet_zoo.train.run_folder import RunFolder
 
 
 def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: str = "cpu") -> SupernetEvaluator:
-    """Return an evaluator of networks with the weights of the supernet in a run folder.
+    """Return an evaluator with the weights of the supernet in a run folder.
 
-    Batch norm is recalibrated, and accuracy measured, on the two parts of the images that this supernet was searched
-    with: none of the second part has taught its weights.
+    Batch norm is recalibrated, and accuracy measured, on the two parts of the images of that search: none of the second
+    part was used to train the weights.
 
     Args:
-        run: folder of a search by gradients of the same space.
-        job: whose data set is used.
-        encoding: of the job's space.
-        device: where to compute.
+        run: folder of a `dnas` or `dmasking` search of the same space.
+        job: the search that needs the evaluator, with the same data set.
+        encoding: encoding of the job's space.
+        device: device to compute on.
 
     Raises:
-        InputError: the folder holds no such search, or one of another space or other classes.
+        InputError: the folder holds no such search, or one of another space or data set.
     """
     before = _config(run)
     content = json.dumps({"method": before["method"], **before["search"]})
     config = METHODS[before["method"]].config.model_validate_json(content)
     if not isinstance(config, GradientConfig):
-        raise InputError(f"{run} is of the method {config.method}, which has no supernet; expected one by gradients")
+        raise InputError(f"{run} is a run of {config.method}, which has no supernet; expected one of dnas or dmasking")
     own = replace(job, config=config, input_size=before["input_size"], batch_size=before["batch_size"])
     method = METHODS[before["method"]].load()
-    assert isinstance(method, GradientMethod)  # noqa: S101 - `METHODS` keeps both together
+    assert isinstance(method, GradientMethod)  # noqa: S101 - `METHODS` pairs method and config
     _check(run, before, own, encoding, method.encoding(own))
     supernet, saved = method.supernet(own), RunFolder(run).load()
     if saved is None:
-        raise InputError(f"{run} has no checkpoint.pt: expected the folder of a search by gradients")
+        raise InputError(f"{run} has no checkpoint.pt; expected the folder of a dnas or dmasking search")
     supernet.load_state_dict(saved["supernet"])
     supernet.to(device=device)
     return SupernetEvaluator(
@@ -65,6 +65,6 @@ def _config(run: Path) -> dict[str, Any]:
 def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding, own: Encoding) -> None:
     classes = job.num_classes
     if before["space"] != job.space.name or own.decisions != encoding.decisions:
-        raise InputError(f"{run} searched {before['space']}, with other decisions than {job.space.name} has here")
+        raise InputError(f"{run} searched {before['space']}, whose decisions are not those of {job.space.name} here")
     if before["data"]["classes"] != classes or before["data"]["name"] != job.required_dataset.name:
-        raise InputError(f"{run} searched with {before['data']['name']}; use the same --data")
+        raise InputError(f"{run} was searched with {before['data']['name']}; use the same --data")

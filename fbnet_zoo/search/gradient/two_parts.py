@@ -1,4 +1,4 @@
-"""What every supernet is: a module whose parameters are weights and theta, which learn in turn."""
+"""The base class of supernets: a module whose parameters are weights and theta, trained in turn."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from torch import nn
 
 
 class TwoParts(nn.Module):
-    """A module with theta, and with weights: all its other parameters."""
+    """A module whose parameters are theta and weights (all others)."""
 
     @property
     @abstractmethod
     def theta(self) -> tuple[nn.Parameter, ...]:
-        """Of each decision, (options,): P(i) = softmax(theta)_i."""
+        """Theta of each decision, (options,): P(i) = softmax(theta)_i."""
 
     def weight_parameters(self) -> tuple[nn.Parameter, ...]:
         """Return all parameters but theta."""
@@ -22,7 +22,7 @@ class TwoParts(nn.Module):
 
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
-        """Compute no gradients of weights inside: the step of theta needs none, and is so much faster."""
+        """Compute no gradients of weights inside: the step of theta does not need them and is much faster without."""
         learning = [parameter for parameter in self.weight_parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.requires_grad_(False)
