@@ -63,7 +63,8 @@ def test_same_records_give_the_same_page(text: str, tiny_spec: ArchSpec) -> None
         "97.78 %", "361 images, after 33 epochs", "4.31 ms", "limit 5.50 ms met", "51.3 k", "12 min 34 s",
         "2 processes on cpu, seed 17", "18", "3 decisions among 8 options", "2026-03-04 05:06 UTC",
         "DNAS, the stochastic supernet of FBNet", "nano, at 64 px", "host_xnnpack_nano, a test host, XNNPACK, 1 thread",
-        "1,152 images for the weights, 288 others to choose networks by, 361 held out (the last 361 of them)", "torch 2.13.0",
+        "1,152 images for the weights, 288 others to choose networks by, 361 held out (the last 361 of them)",
+        "torch 2.13.0",
     ],
 )  # fmt: skip
 def test_top_of_the_page(root: Element, shown: str) -> None:
@@ -81,7 +82,7 @@ def test_top_of_the_page(root: Element, shown: str) -> None:
         ("networks", ["latency 6.31 ms, 0.81 ms (14.7 %) above 5.50 ms", "nano at 64 px: k3_e1, k3_e4, fused"]),
         ("architecture", ["Stage 4", "Classifier", "k5_e6", "88.1 %"]),
         ("measured", ["(MAPE) is 9.1 %", "(Spearman) 1.000", "4.74 ms", "4.53 ms", "5.60 ms", "-9.1 %"]),
-        ("settings", ["fbnet-zoo search --space nano --data squares --method dnas --lut host_xnnpack_nano"]),
+        ("settings", ["fbnet-zoo search --space nano --method dnas --data squares --lut host_xnnpack_nano"]),
         ("settings", ["--target-latency 5.5ms", "limits.latency 5.5", "seed 17 0", "epochs 6 90"]),
         ("settings", ["penalty none form product", "temperature.start 5", "augmentation.flip no", "label_smoothing"]),
     ],
