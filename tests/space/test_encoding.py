@@ -105,7 +105,7 @@ class TestThereAndBack:
         ops = {layer.name: layer.ops for layer in encoding.space.layers}
         for decision, skip in zip(encoding.decisions, encoding.skips, strict=True):
             expected = [each for each in decision.options if ops.get(decision.name, {}).get(each) == "skip"]
-            assert [] if skip is None else [decision.options[skip]] == expected
+            assert ([] if skip is None else [decision.options[skip]]) == expected
 
 
 class TestNetworks:
