@@ -170,10 +170,9 @@ class TestLatency:
     def test_is_that_of_the_shipped_tables(self, name: str, kind: type[Encoding]) -> None:
         """Four of differences to a skip, one with a correction."""
         encoding, table = kind(load_space("fbnet_cifar")), find_table(name)
-        classes = 10 if name.startswith("ethosu") else 100
         assert (table.calibration is not None) == name.startswith("ethosu") == (table.relative_to is None)
-        metric, rows = latency_cost(encoding, table, num_classes=classes), drawn(encoding, 12)
-        expected = [network_ms(table, encoding.definition(row), num_classes=classes) for row in rows]
+        metric, rows = latency_cost(encoding, table, num_classes=100), drawn(encoding, 12)
+        expected = [network_ms(table, encoding.definition(row), num_classes=100) for row in rows]
         assert [metric.of(row) for row in rows] == expected
         assert metric.population(rows).tolist() == expected
 
