@@ -21,10 +21,11 @@ from fbnet_zoo.search.random_search import RandomConfig
 from fbnet_zoo.search.runs import SearchRun, run_search
 from fbnet_zoo.search.short_training import ShortTraining
 from fbnet_zoo.space.encoding import Encoding, Positions
+from fbnet_zoo.space.files import parse
 from fbnet_zoo.train import RunFolder, train
 from tests.helpers.masked_spaces import masked_space
 from tests.helpers.search_oracles import accuracy, energy, table
-from tests.helpers.search_spaces import POINTS, nano_space
+from tests.helpers.search_spaces import POINTS, TWINS, nano_space
 from tests.helpers.training import RECIPE
 
 NANO = Encoding(nano_space())
@@ -252,7 +253,8 @@ class TestSupernetErrors:
         self.refused(tmp_path, job, "is of the method random, which has no supernet")
 
     def test_another_space(self, dnas: Path, job: SearchJob) -> None:
-        self.refused(dnas, replace(job, space=masked_space("plain")), "searched nano, with other decisions than plain")
+        other = replace(job, space=parse(TWINS, "twins.yaml"))
+        self.refused(dnas, other, "searched nano, with other decisions than twins")
 
     def test_other_images(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, dataset=replace(job.required_dataset, name="others"))
