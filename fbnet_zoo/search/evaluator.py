@@ -72,6 +72,7 @@ class Evaluations:
         for record in self.folder.records():
             known = EvaluatedNetwork.model_validate_json(json.dumps(record))
             self._known[known.positions] = known
+        self.folder.forget_after(len(self._known))  # a last line that was not written whole
 
     def top1(self, positions: Positions) -> float:
         """Return the accuracy of a network, percent; a network is evaluated at most once."""

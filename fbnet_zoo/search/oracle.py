@@ -128,6 +128,8 @@ def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Or
     values: dict[str, list[float]] = {name: [] for name in (TOP1, *costs)}
     for row in reader:
         where = f"{path}:{reader.line_num}"
+        if None in row:
+            raise InputError(f"{where}: more cells than the {len(header)} columns of line 1; keep one for each")
         positions = tuple(_positions(where, row, encoding))
         network = tuple(encoding.canonical([positions])[0].tolist())
         if network in rows:

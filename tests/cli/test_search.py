@@ -9,7 +9,9 @@ from typer.testing import CliRunner, Result
 
 from fbnet_zoo import create, get_spec, list_models
 from fbnet_zoo.cli.app import app
+from fbnet_zoo.cli.search.arguments import config
 from fbnet_zoo.own_zoo import HOME_VARIABLE
+from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.record import load_record
 from tests.helpers.search_spaces import NANO
 
@@ -47,6 +49,7 @@ def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, mo
     assert told["improvement"] is not None
     record = load_record(tmp_path / "run" / "search.json")
     assert record.config.limits == {"macs": 45_000.0}
+    assert isinstance(record.config, DnasConfig)
     assert record.config.penalty is None
     assert record.trained is not None
     assert record.trained.top1 == told["top1"]
@@ -66,7 +69,7 @@ def test_a_search_is_not_begun_twice_but_gone_on_with(asked: tuple[object, ...],
     shown = " ".join(first.stdout.split())
     assert "the limit of macs 45,000 MACs is met" in shown
     assert "report.html" in shown
-    assert "holds a run already; go on with it (--resume)" in run(*words).stderr
+    assert "holds a run already" in run(*words).stderr
     again = run(*words, "--resume")
     assert again.exit_code == 0
     assert " ".join(again.stdout.split()) == shown
@@ -85,12 +88,12 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "nothing says what a network may cost; give --target-latency with --lut"),
-        (("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one: --lut"),
+        ((), "nothing bounds what a network may cost; give --target-latency with --lut"),
+        (("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one with --lut"),
         (("--limit", "mac=3M"), "--limit cannot be 'mac=3M'; did you mean 'macs'?"),
         (("--limit", "macs=-3"), "'-3' is not a positive quantity; expected a number, such as 300M"),
-        (("--limit", "macs=1k"), "no network of the space keeps its macs at 1000 MACs: the least is"),
-        (("--penalty", "none", "--alpha", 2), "--penalty none has no alpha; take it out"),
+        (("--limit", "macs=1k"), "no network of the space keeps its macs within 1000 MACs: the least is"),
+        (("--penalty", "none", "--alpha", 2), "--penalty none has no alpha; leave it out"),
         (("--penalty-metric", "joules"), "the penalty is on 'joules', which is not measured; expected macs or params"),
         (("--limit", "macs=45k", "--name", "fbnet_b", "--register"), "an entry named 'fbnet_b' exists; give another"),
         (("--limit", "macs=45k", "--name", "My Net"), "'name' cannot be 'My Net'"),
@@ -107,16 +110,18 @@ def test_errors(asked: tuple[object, ...], tmp_path: Path, words: tuple[object, 
 
 
 def test_lut_and_limits_choose_the_objective() -> None:
-    from fbnet_zoo.cli.search.options import config
-    from fbnet_zoo.search.gradient.config import SearchConfig
+    def asked(has_table: bool, **said: object) -> DnasConfig:
+        found = config(DnasConfig(), {"seed": 3, **said}, has_table=has_table, columns=())
+        assert isinstance(found, DnasConfig)
+        assert found.seed == 3
+        return found
 
-    plain = config(SearchConfig(), {}, has_table=True)
-    assert plain.penalty == SearchConfig().penalty
-    limited = config(SearchConfig(), {"target_latency": "5ms"}, has_table=True)
+    assert asked(True).penalty == DnasConfig().penalty
+    limited = asked(True, target_latency="5ms")
     assert (limited.penalty, limited.limits) == (None, {"latency": 5.0})
-    both = config(SearchConfig(), {"target_latency": "5ms", "alpha": 0.5}, has_table=True)
+    both = asked(True, target_latency="5ms", alpha=0.5)
     assert both.penalty is not None
     assert (both.penalty.form, both.penalty.alpha, both.penalty.metric) == ("product", 0.5, "latency")
-    counted = config(SearchConfig(), {"penalty": "sum"}, has_table=False)
+    counted = asked(False, penalty="sum")
     assert counted.penalty is not None
     assert (counted.penalty.form, counted.penalty.metric, counted.penalty.unit) == ("sum", "macs", 1e6)

@@ -5,9 +5,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from fbnet_zoo.search.dmasking.points import MaskedPoints
 from fbnet_zoo.search.dmasking.supernet import MaskedSupernet
 from fbnet_zoo.space import Space, load_space
+from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.space.files import parse
 
 NANO = """\
@@ -96,9 +96,9 @@ def masked_supernet(name: str = "nano", *, seed: int = 0, classes: int = 4) -> M
 
 
 def masked_images(supernet: MaskedSupernet, count: int = 6) -> Tensor:
-    size = supernet.input_size
+    size = supernet.encoding.input_size
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def every_position(points: MaskedPoints) -> list[tuple[int, ...]]:
-    return list(product(*(range(len(slot.values)) for slot in points.open_slots)))
+def every_position(encoding: Encoding) -> list[Positions]:
+    return list(product(*map(range, encoding.counts)))

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from fbnet_zoo.errors import FbnetZooError
 from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.batches import Part, SearchData
-from fbnet_zoo.search.gradient.config import SearchConfig
-from fbnet_zoo.search.gradient.loop import SearchResult, search
+from fbnet_zoo.search.gradient.config import DnasConfig
+from fbnet_zoo.search.gradient.loop import GradientResult, search
 from fbnet_zoo.search.gradient.networks import SearchNetwork
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.run_folder import RunFolder
-from tests.helpers.search_run import CONFIG, data, metric, squares
+from tests.helpers.search_run import CONFIG, data, expected_cost, squares
 from tests.helpers.search_spaces import nano_space
 
 SMALL = {"epochs": 2, "weight_lr": 0.02, "warmup_epochs": 0, "checkpoint_steps": 3, "samples": 3}
@@ -52,30 +52,30 @@ def supernet(seed: int = 0, kind: type[Supernet] = Fixed) -> Supernet:
     return kind(nano_space(), num_classes=4)
 
 
-def changed(**fields: object) -> SearchConfig:
-    return SearchConfig.model_validate(CONFIG.model_dump() | SMALL | fields)
+def changed(**fields: object) -> DnasConfig:
+    return DnasConfig.model_validate(CONFIG.model_dump() | SMALL | fields)
 
 
-def found(net: SearchNetwork, config: SearchConfig, processes: Processes, **options: Any) -> SearchResult:
-    return search(net, options.pop("data", None) or data(), [metric()], config, processes=processes, **options)
+def found(net: SearchNetwork, config: DnasConfig, processes: Processes, **options: Any) -> GradientResult:
+    return search(net, options.pop("data", None) or data(), [expected_cost()], config, processes=processes, **options)
 
 
-def like_one(processes: Processes, folder: Path, **fields: object) -> SearchResult:
+def like_one(processes: Processes, folder: Path, **fields: object) -> GradientResult:
     """Search with batch norms that do not look at the batch; only the main process has the right first weights."""
     return found(supernet(processes.rank), changed(**fields), processes)
 
 
-def per_image(processes: Processes, folder: Path) -> SearchResult:
+def per_image(processes: Processes, folder: Path) -> GradientResult:
     """The mean cost of all images is under a logarithm, so it must be that of the images of all processes."""
     return like_one(processes, folder, mask_per="image", penalty={"form": "product", "metric": "macs", "unit": 1.0})
 
 
-def sampled(processes: Processes, folder: Path) -> SearchResult:
+def sampled(processes: Processes, folder: Path) -> GradientResult:
     """Candidates that are not drawn have no gradient."""
     return like_one(processes, folder, mode="sampled")
 
 
-def as_usual(processes: Processes, folder: Path) -> SearchResult:
+def as_usual(processes: Processes, folder: Path) -> GradientResult:
     """Batch norms take their statistics from the rows of each process; at the end all have the same."""
     seen: list[int] = []
     net = supernet(kind=Supernet)
@@ -109,7 +109,7 @@ def stopped_after(most: int, net: Supernet) -> Supernet:
     return net
 
 
-def resumed(processes: Processes, folder: Path) -> SearchResult:
+def resumed(processes: Processes, folder: Path) -> GradientResult:
     """Both are stopped in the second epoch, and go on from the checkpoint."""
     run = RunFolder(folder / "resumed")
     try:
@@ -119,7 +119,7 @@ def resumed(processes: Processes, folder: Path) -> SearchResult:
     raise AssertionError("the search was not stopped")
 
 
-def bad_images(processes: Processes, folder: Path) -> SearchResult:
+def bad_images(processes: Processes, folder: Path) -> GradientResult:
     """One image is none; only one process has it in its rows."""
     images, classes = squares()
     images[3, 0, 5, 5] = torch.nan
@@ -127,7 +127,7 @@ def bad_images(processes: Processes, folder: Path) -> SearchResult:
     return found(supernet(), changed(), processes, data=bad, folder=RunFolder(folder / "bad_images"))
 
 
-def bad_loss(processes: Processes, folder: Path) -> SearchResult:
+def bad_loss(processes: Processes, folder: Path) -> GradientResult:
     """The second process computes nonsense in the second epoch."""
     net, steps = supernet(), 0
 
@@ -140,7 +140,7 @@ def bad_loss(processes: Processes, folder: Path) -> SearchResult:
     return found(net, changed(), processes, folder=RunFolder(folder / "bad_loss"))
 
 
-def damaged(processes: Processes, folder: Path) -> SearchResult:
+def damaged(processes: Processes, folder: Path) -> GradientResult:
     """Only the main process reads the checkpoint, and all hear of it."""
     run = RunFolder(folder / "damaged")
     if processes.is_main:
@@ -148,11 +148,11 @@ def damaged(processes: Processes, folder: Path) -> SearchResult:
     return found(supernet(), changed(), processes, folder=run)
 
 
-def odd_batch(processes: Processes, folder: Path) -> SearchResult:
+def odd_batch(processes: Processes, folder: Path) -> GradientResult:
     return found(supernet(), changed(), processes, data=SearchData.of_tensors(*squares(), batch_size=15))
 
 
-def loader(processes: Processes, folder: Path) -> SearchResult:
+def loader(processes: Processes, folder: Path) -> GradientResult:
     images, classes = squares(48)
     sets = torch.utils.data.TensorDataset(images, classes)
     parts = [
@@ -161,7 +161,7 @@ def loader(processes: Processes, folder: Path) -> SearchResult:
     return found(supernet(), changed(), processes, data=SearchData(weights=parts[0], theta=parts[1]))
 
 
-CASES: tuple[Callable[[Processes, Path], SearchResult], ...] = (
+CASES: tuple[Callable[[Processes, Path], GradientResult], ...] = (
     like_one,
     per_image,
     sampled,
@@ -175,7 +175,7 @@ CASES: tuple[Callable[[Processes, Path], SearchResult], ...] = (
 )
 
 
-def outcome(case: Callable[[Processes, Path], SearchResult], processes: Processes, folder: Path) -> dict[str, Any]:
+def outcome(case: Callable[[Processes, Path], GradientResult], processes: Processes, folder: Path) -> dict[str, Any]:
     (folder / case.__name__).mkdir(exist_ok=True)
     try:
         result = case(processes, folder)

@@ -1,20 +1,16 @@
 """Records of searches made up for the tests of their page, every number in them different."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fbnet_zoo.search.gradient.config import SearchConfig
+from fbnet_zoo.search.gradient.config import DnasConfig, GradientConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
-from fbnet_zoo.search.record import (
-    DataRecord,
-    MeasuredRecord,
-    MetricRecord,
-    NetworkRecord,
-    SearchRecord,
-    TrainedRecord,
-)
+from fbnet_zoo.search.networks import NetworkRecord
+from fbnet_zoo.search.record import DataRecord, MeasuredRecord, MetricRecord, SearchRecord, TrainedRecord
 from fbnet_zoo.space import Choices, LayerChoice
+from fbnet_zoo.space.encoding import Decision
 from fbnet_zoo.train import Recipe
 
 DECISIONS = ("stages.2.0", "stages.4.0", "stages.4.1")
@@ -24,6 +20,10 @@ LATENCY = MetricRecord(
 )
 MACS = MetricRecord(name="macs", unit="MACs", base=41_500.0)
 PARAMS = MetricRecord(name="params", unit="parameters", base=2_222.0)
+
+
+def decisions(names: Sequence[str], options: Sequence[tuple[str, ...]]) -> tuple[Decision, ...]:
+    return tuple(Decision(name=name, options=own) for name, own in zip(names, options, strict=True))
 
 
 def network(at: int, positions: tuple[int, ...] = (1, 0, 2), **changes: Any) -> NetworkRecord:
@@ -58,16 +58,15 @@ def measured(at: int) -> MeasuredRecord:
 def search_record(**changes: Any) -> SearchRecord:
     """Return the record of a search that kept its limit, trained its best network and measured three."""
     fields: dict[str, Any] = {
-        "method": "dnas",
         "space": "nano",
         "input_size": 64,
-        "config": SearchConfig(epochs=6, warmup_epochs=2, penalty=None, limits={"latency": 5.5}, seed=17),
+        "config": DnasConfig(epochs=6, warmup_epochs=2, penalty=None, limits={"latency": 5.5}, seed=17),
         "metrics": (LATENCY, MACS),
         "data": DataRecord(
-            name="squares", classes=10, weights=1_152, theta=288, held_out=361, split="the last 361 of them"
+            name="squares", classes=10, weights=1_152, selection=288, held_out=361, split="the last 361 of them"
         ),
-        "decisions": DECISIONS,
-        "options": OPTIONS,
+        "decisions": decisions(DECISIONS, OPTIONS),
+        "judged": "with the supernet's weights",
         "networks": (network(0), network(1), network(2, (0, 1, 1))),
         "met": True,
         "trained": TrainedRecord(weights="weights.safetensors", recipe=Recipe(epochs=33), top1=97.78),
@@ -83,31 +82,31 @@ def search_record(**changes: Any) -> SearchRecord:
 
 def course(record: SearchRecord) -> tuple[SearchEpoch, ...]:
     """Return epochs in which the probability of what was chosen rises after the warm-up."""
-    return tuple(_epoch(record, at) for at in range(record.config.epochs))
+    assert isinstance(record.config, GradientConfig)
+    return tuple(_epoch(record, record.config, at) for at in range(record.config.epochs))
 
 
-def _epoch(record: SearchRecord, at: int) -> SearchEpoch:
-    learnt = max(0, at + 1 - record.config.warmup_epochs)
-    pairs = zip(record.options, record.best.positions, strict=True)
+def _epoch(record: SearchRecord, config: GradientConfig, at: int) -> SearchEpoch:
+    learnt, options = max(0, at + 1 - config.warmup_epochs), [each.options for each in record.decisions]
+    pairs = zip(options, record.best.positions, strict=True)
     shares = tuple(_shares(len(names), chosen, learnt) for names, chosen in pairs)
     costs = {metric.name: metric.base * (3 - at / 100) for metric in record.metrics}
     return SearchEpoch(
         epoch=at + 1,
         step=12 * (at + 1),
-        temperature=record.config.temperature.at(at),
+        temperature=config.temperature.at(at),
         weight_loss=2.125 - at / 100,
         theta_loss=1.625 - at / 100 if learnt else None,
         top1=55.5 + at / 10 if learnt else None,
         entropy=tuple(-sum(share * math.log(share) for share in each) for each in shares),
         skip=tuple(
-            each[names.index("skip")] if "skip" in names else None
-            for names, each in zip(record.options, shares, strict=True)
+            each[names.index("skip")] if "skip" in names else None for names, each in zip(options, shares, strict=True)
         ),
         probable=tuple(each.index(max(each)) for each in shares),
         shares=shares,
         expected=costs,
         sampled={name: 1.01 * cost for name, cost in costs.items()} if learnt else {},
-        multipliers=tuple(0.125 + learnt / 1000 for _ in record.config.limits),
+        multipliers=tuple(0.125 + learnt / 1000 for _ in config.limits),
         seconds=60.5 * (at + 1),
     )
 

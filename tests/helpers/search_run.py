@@ -15,14 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbnet_zoo.search.dnas.cost import CostMetric, macs_cost
+from fbnet_zoo.search.cost import CostMetric, macs_cost
+from fbnet_zoo.search.dnas.cost import CandidateCost
+from fbnet_zoo.search.dnas.encoding import CandidateEncoding
 from fbnet_zoo.search.gradient.batches import SearchData
-from fbnet_zoo.search.gradient.config import SearchConfig
-from fbnet_zoo.search.gradient.loop import SearchResult, search
+from fbnet_zoo.search.gradient.config import DnasConfig
+from fbnet_zoo.search.gradient.loop import GradientResult, search
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers.search_spaces import nano_space, nano_supernet
 
-CONFIG = SearchConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
+CONFIG = DnasConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
 THETA = "theta.pt"
 
 
@@ -42,11 +44,15 @@ def data() -> SearchData:
 
 
 def metric() -> CostMetric:
-    return macs_cost(nano_space(), num_classes=4)
+    return macs_cost(CandidateEncoding(nano_space()), num_classes=4)
 
 
-def run(config: SearchConfig = CONFIG, **options: Any) -> SearchResult:
-    return search(nano_supernet(), options.pop("data", None) or data(), [metric()], config, **options)
+def expected_cost() -> CandidateCost:
+    return CandidateCost(metric=metric())
+
+
+def run(config: DnasConfig = CONFIG, **options: Any) -> GradientResult:
+    return search(nano_supernet(), options.pop("data", None) or data(), [expected_cost()], config, **options)
 
 
 def _search(folder: Path) -> None:

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from fbnet_zoo.report.search.page import page
-from fbnet_zoo.search.gradient.config import SearchConfig
+from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
 from fbnet_zoo.search.record import DataRecord, RandomRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.html_pages import Element, parse
-from tests.helpers.search_records import DECISIONS, LATENCY, OPTIONS, PARAMS, course, network, search_record
+from tests.helpers.search_records import DECISIONS, LATENCY, OPTIONS, PARAMS, course, decisions, network, search_record
 from tests.report.test_pages import (
     HOSTILE,
     check_nothing_from_outside,
@@ -22,7 +22,7 @@ from tests.report.test_pages import (
 MET = search_record()
 NOT_MET = search_record(
     met=False,
-    config=SearchConfig(limits={"latency": 4.0, "macs": 50_000.0}),
+    config=DnasConfig(limits={"latency": 4.0, "macs": 50_000.0}),
     networks=(network(0, within_limits=False),),
 )
 
@@ -63,7 +63,8 @@ def test_same_records_give_the_same_page(text: str, tiny_spec: ArchSpec) -> None
         "97.78 %", "361 images, after 33 epochs", "4.31 ms", "limit 5.50 ms met", "51.3 k", "12 min 34 s",
         "2 processes on cpu, seed 17", "18", "3 decisions among 8 options", "2026-03-04 05:06 UTC",
         "DNAS, the stochastic supernet of FBNet", "nano, at 64 px", "host_xnnpack_nano, a test host, XNNPACK, 1 thread",
-        "1,152 images for the weights, 288 others for theta, 361 held out (the last 361 of them)", "torch 2.13.0",
+        "1,152 images for the weights, 288 others to choose networks by, 361 held out (the last 361 of them)",
+        "torch 2.13.0",
     ],
 )  # fmt: skip
 def test_top_of_the_page(root: Element, shown: str) -> None:
@@ -81,7 +82,7 @@ def test_top_of_the_page(root: Element, shown: str) -> None:
         ("networks", ["latency 6.31 ms, 0.81 ms (14.7 %) above 5.50 ms", "nano at 64 px: k3_e1, k3_e4, fused"]),
         ("architecture", ["Stage 4", "Classifier", "k5_e6", "88.1 %"]),
         ("measured", ["(MAPE) is 9.1 %", "(Spearman) 1.000", "4.74 ms", "4.53 ms", "5.60 ms", "-9.1 %"]),
-        ("settings", ["fbnet-zoo search --space nano --data squares --method dnas --lut host_xnnpack_nano"]),
+        ("settings", ["fbnet-zoo search --space nano --method dnas --data squares --lut host_xnnpack_nano"]),
         ("settings", ["--target-latency 5.5ms", "limits.latency 5.5", "seed 17 0", "epochs 6 90"]),
         ("settings", ["penalty none form product", "temperature.start 5", "augmentation.flip no", "label_smoothing"]),
     ],
@@ -165,9 +166,9 @@ def test_search_without_epochs_is_a_page(tiny_spec: ArchSpec) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"config": SearchConfig(epochs=1, warmup_epochs=0), "metrics": (PARAMS,)},
-        {"config": SearchConfig(epochs=3, warmup_epochs=3), "metrics": (LATENCY,)},
-        {"config": SearchConfig(epochs=2, warmup_epochs=0), "metrics": ()},
+        {"config": DnasConfig(epochs=1, warmup_epochs=0), "metrics": (PARAMS,)},
+        {"config": DnasConfig(epochs=3, warmup_epochs=3), "metrics": (LATENCY,)},
+        {"config": DnasConfig(epochs=2, warmup_epochs=0), "metrics": ()},
         {"networks": (network(0, top1=100.0),), "measured": MET.measured[:1]},
     ],
     ids=["one epoch, parameters", "warm-up only", "no metric", "one network"],
@@ -191,14 +192,14 @@ def test_networks_outside_the_limits_are_marked(root: Element) -> None:
 
 
 def test_text_is_escaped(tiny_spec: ArchSpec) -> None:
-    data = DataRecord(name=HOSTILE, classes=10, weights=1, theta=2, held_out=3, split=HOSTILE)
+    data = DataRecord(name=HOSTILE, classes=10, weights=1, selection=2, held_out=3, split=HOSTILE)
     metric = LATENCY.model_copy(update={"table": HOSTILE, "device": HOSTILE, "unit": HOSTILE})
     record = search_record(
         space=HOSTILE,
         data=data,
         metrics=(metric,),
-        decisions=(HOSTILE,) * 3,
-        options=tuple((HOSTILE,) * len(names) for names in OPTIONS),
+        decisions=decisions((HOSTILE,) * 3, tuple((HOSTILE,) * len(names) for names in OPTIONS)),
+        judged=HOSTILE,
         device=HOSTILE,
         versions={HOSTILE: HOSTILE},
     )
@@ -209,12 +210,10 @@ def test_text_is_escaped(tiny_spec: ArchSpec) -> None:
 
 
 def test_large_search_is_a_page_of_bounded_size(tiny_spec: ArchSpec) -> None:
-    decisions, options = tuple(f"stages.{at}.0 c" for at in range(60)), tuple(str(8 * at) for at in range(1, 16))
+    names, options = [f"stages.{at}.0 c" for at in range(60)], tuple(str(8 * at) for at in range(1, 16))
     record = search_record(
-        method="dmasking",
-        config=SearchConfig(epochs=90),
-        decisions=decisions,
-        options=(options,) * 60,
+        config=DmaskingConfig(epochs=90),
+        decisions=decisions(names, (options,) * 60),
         networks=(network(0, tuple(at % 15 for at in range(60))),),
     )
     text = page(record, course(record), tiny_spec)

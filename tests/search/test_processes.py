@@ -13,18 +13,19 @@ import torch
 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.dnas.supernet import Supernet
-from fbnet_zoo.search.gradient.loop import SearchResult
+from fbnet_zoo.search.gradient.loop import GradientResult
 from fbnet_zoo.train.batches import Shard, augmented_batches, epoch_indices, training_batches
 from fbnet_zoo.train.processes import Precision, Processes
 from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers import search_processes
+from tests.helpers.paths import ROOT
 from tests.helpers.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
 from tests.helpers.search_spaces import NANO
 from tests.helpers.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
-GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 TIMEOUT_S = 300
 
 Outcomes = list[dict[str, Any]]
@@ -169,13 +170,13 @@ def test_module_is_the_command() -> None:
 
 
 @pytest.fixture(scope="module")
-def exact() -> SearchResult:
+def exact() -> GradientResult:
     return found(supernet(), changed(), Processes())
 
 
 class TestPrecision:
     @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-    def test_search_is_nearly_the_same(self, exact: SearchResult, precision: Precision) -> None:
+    def test_search_is_nearly_the_same(self, exact: GradientResult, precision: Precision) -> None:
         mixed = found(supernet(), changed(), Processes(precision=precision))
         assert mixed.theta != exact.theta
         assert mixed.epochs[-1].weight_loss == pytest.approx(exact.epochs[-1].weight_loss, rel=0.02)

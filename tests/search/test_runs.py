@@ -12,19 +12,23 @@ from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.search.baseline import random_baseline
-from fbnet_zoo.search.gradient.config import SearchConfig, default_config, load_config
+from fbnet_zoo.search.config import MethodConfig
+from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
+from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.job import SearchJob
-from fbnet_zoo.search.method import METHODS
-from fbnet_zoo.search.record import MethodName, load_record
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.random_search import RandomConfig
+from fbnet_zoo.search.record import load_record
 from fbnet_zoo.search.runs import SearchRun, run_search, train_best
 from fbnet_zoo.space import load_space
 from fbnet_zoo.train import evaluate, inputs_of
+from fbnet_zoo.train.recipe import load_over
 from tests.helpers.search_spaces import nano_space
 from tests.helpers.training import RECIPE
 
 LIMIT = 45_000.0
-CONFIG = SearchConfig(
+CONFIG = DnasConfig(
     epochs=3, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": LIMIT}, samples=3
 )
 
@@ -34,7 +38,6 @@ def job(few_digits: ImageDataset) -> SearchJob:
     return SearchJob(
         space=nano_space(),
         dataset=few_digits,
-        method="dnas",
         config=CONFIG,
         recipe=RECIPE.model_copy(update={"epochs": 2}),
         batch_size=12,
@@ -45,6 +48,10 @@ def job(few_digits: ImageDataset) -> SearchJob:
 @pytest.fixture(scope="module")
 def run(job: SearchJob, tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
     return train_best(run_search(job, tmp_path_factory.mktemp("run")), job)
+
+
+def epochs(run: SearchRun) -> list[SearchEpoch]:
+    return [each for each in run.history if isinstance(each, SearchEpoch)]
 
 
 def test_the_folder_holds_the_run(run: SearchRun) -> None:
@@ -59,8 +66,8 @@ def test_the_folder_holds_the_run(run: SearchRun) -> None:
         "weights.safetensors",
     }
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
-    assert [SearchEpoch.model_validate_json(line) for line in lines] == list(run.epochs)
-    assert [epoch.epoch for epoch in run.epochs] == [1, 2, 3]
+    assert [SearchEpoch.model_validate_json(line) for line in lines] == list(run.history)
+    assert [epoch.epoch for epoch in epochs(run)] == [1, 2, 3]
     assert load_record(run.folder / "search.json") == run.record
 
 
@@ -77,16 +84,18 @@ def test_the_result_is_an_entry(run: SearchRun, job: SearchJob) -> None:
     network = create(run.folder / "result.yaml", pretrained=True).eval()
     assert network.plan.num_classes == 10
     assert run.record.trained is not None
-    held_out = job.dataset.held_out
-    assert evaluate(network, held_out, inputs_of(network, job.dataset)).top1 == run.record.trained.top1
+    dataset = job.required_dataset
+    assert evaluate(network, dataset.held_out, inputs_of(network, dataset)).top1 == run.record.trained.top1
 
 
 def test_the_record_tells_what_was_asked(run: SearchRun, job: SearchJob) -> None:
     record = run.record
     assert record.config == job.config
-    assert (record.data.weights, record.data.theta, record.data.held_out) == (109, 27, 50)
-    assert record.decisions == ("stages.2.0", "stages.4.0", "stages.4.1")
-    assert record.options[2] == ("k5_e2_se", "skip")
+    assert record.data is not None
+    assert (record.data.weights, record.data.selection, record.data.held_out) == (109, 27, 50)
+    assert [decision.name for decision in record.decisions] == ["stages.2.0", "stages.4.0", "stages.4.1"]
+    assert record.decisions[2].options == ("k5_e2_se", "skip")
+    assert record.judged == "with the supernet's weights"
     assert [metric.name for metric in record.metrics] == ["macs", "params"]
     assert {network.recalibrated_images for network in record.networks} == {108}
     assert record.seconds > 0
@@ -97,7 +106,7 @@ def test_tensorboard_reads_what_the_metrics_say(run: SearchRun) -> None:
 
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     assert [each.value for each in events.Scalars("macs/expected")] == pytest.approx(
-        [epoch.expected["macs"] for epoch in run.epochs]
+        [epoch.expected["macs"] for epoch in epochs(run)]
     )
     assert [each.step for each in events.Scalars("top1")] == [2, 3]
     assert "entropy/stages.4.1" in events.Tags()["scalars"]
@@ -108,25 +117,25 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 
 
 def test_an_interrupted_run_goes_on(run: SearchRun, job: SearchJob, tmp_path: Path) -> None:
-    def stop(epoch: SearchEpoch) -> None:
-        if epoch.epoch == 2:
+    def stop(epoch: HistoryRecord) -> None:
+        if epoch.number == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
         run_search(job, tmp_path, progress=stop)
-    with pytest.raises(InputError, match=r"holds a run already; go on with it \(--resume\)"):
+    with pytest.raises(InputError, match=r"holds a run already; .*--resume"):
         run_search(job, tmp_path)
     other = dataclasses.replace(job, config=CONFIG.model_copy(update={"theta_lr": 0.1}))
     with pytest.raises(InputError, match=r"holds a run with another search \(theta_lr: 0.2, now 0.1\)"):
         run_search(other, tmp_path, resume=True)
     again = run_search(job, tmp_path, resume=True)
     assert again.record.networks == run.record.networks
-    assert again.epochs[-1].shares == run.epochs[-1].shares
+    assert epochs(again)[-1].shares == epochs(run)[-1].shares
 
 
 def test_searches_of_different_seeds_differ(run: SearchRun, job: SearchJob, tmp_path: Path) -> None:
     other = dataclasses.replace(job, config=CONFIG.model_copy(update={"seed": 1}))
-    assert run_search(other, tmp_path).epochs[-1].shares != run.epochs[-1].shares
+    assert epochs(run_search(other, tmp_path))[-1].shares != epochs(run)[-1].shares
 
 
 def test_random_networks_keep_the_limits_and_are_trained_alike(run: SearchRun, job: SearchJob, tmp_path: Path) -> None:
@@ -147,19 +156,22 @@ def test_random_networks_keep_the_limits_and_are_trained_alike(run: SearchRun, j
 
 
 def test_random_networks_must_exist(job: SearchJob, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="random networks of nano keep the limits, 99 are asked for; raise the limits"):
+    with pytest.raises(
+        InputError, match="random networks of nano keep the limits, but 99 are needed; raise the limits"
+    ):
         random_baseline(job, tmp_path, count=99)
 
 
-@pytest.mark.parametrize("method", ["dnas", "dmasking"])
-def test_a_table_may_be_for_another_number_of_classes(job: SearchJob, method: MethodName) -> None:
+@pytest.mark.parametrize("config", [DnasConfig(), DmaskingConfig(), RandomConfig()], ids=lambda each: each.method)
+def test_a_table_may_be_for_another_number_of_classes(job: SearchJob, config: MethodConfig) -> None:
     space, table = load_space("fbnet_cifar_small"), find_table("pixel3")
-    other = dataclasses.replace(job, space=space, method=method, table=table, table_classes=100)
-    latency, macs, _ = METHODS[method].metrics(other.task)
-    assert latency.base == pytest.approx(2.838627995)
+    other = dataclasses.replace(job, space=space, config=config, table=table, table_classes=100)
+    encoding = METHODS[config.method].load().encoding(other)
+    latency, macs, _ = other.costs(encoding).values()
+    assert latency.least == pytest.approx(2.838627995)
     assert macs.name == "macs"
     with pytest.raises(InputError, match=r"latency table pixel3 .* number of classes|classes must be the same"):
-        METHODS[method].metrics(dataclasses.replace(other, table_classes=None).task)
+        dataclasses.replace(other, table_classes=None).costs(encoding)
 
 
 def test_threads_and_random_state_are_left_alone(job: SearchJob, tmp_path: Path) -> None:
@@ -170,15 +182,15 @@ def test_threads_and_random_state_are_left_alone(job: SearchJob, tmp_path: Path)
 
 def test_configuration_files(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text("epochs: 7\ntemperature: {start: 2}\n")
-    read = load_config(tmp_path / "search.yaml", default_config("digits"))
+    read = load_over(tmp_path / "search.yaml", DnasConfig.usual("digits"))
     assert (read.epochs, read.temperature.start) == (7, 2.0)
-    assert read.temperature.decay == default_config("digits").temperature.decay
+    assert read.temperature.decay == DnasConfig.usual("digits").temperature.decay
     (tmp_path / "search.yaml").write_text("epoch: 7\n")
     with pytest.raises(InputError, match=r"search.yaml:1: unknown key 'epoch'.*did you mean 'epochs'"):
-        load_config(tmp_path / "search.yaml", default_config("digits"))
+        load_over(tmp_path / "search.yaml", DnasConfig.usual("digits"))
 
 
 def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text("{}")
-    with pytest.raises(InputError, match=r"search.json: method: .* expected what a search of this version writes"):
+    with pytest.raises(InputError, match=r"search.json: space: .* expected the record of a search"):
         load_record(tmp_path / "search.json")

@@ -38,6 +38,7 @@ class GradientMethod(ABC):
         if job.dataset is None or job.oracle is not None or job.supernet is not None:
             raise InputError(f"the method {config.method} requires a data set, and accepts no oracle and no supernet")
         check_objective(_metrics(costs), config.penalty, config.limits)
+        search_data(job.dataset, job.loading)  # a batch may be larger than a part of the images
 
     def run(self, job: SearchJob, context: Context) -> SearchResult:
         """Search the space."""

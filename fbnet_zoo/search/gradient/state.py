@@ -154,7 +154,9 @@ class SearchState:
         """
         for name, ours in self._identity().items():
             before = state["identity"][name]
-            if before != ours and not (isinstance(ours, dict) and json.loads(before) == ours):  # JSON text, in old ones
+            if isinstance(before, str) and isinstance(ours, dict):
+                before = json.loads(before)  # text, in old ones
+            if before != ours:
                 raise InputError(
                     f"the checkpoint is from a search with another {name} ({before}, now {ours}); use the same value, "
                     "or start again in a new folder"

@@ -11,11 +11,12 @@ from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.plans import InvertedResidualPlan
 from fbnet_zoo.search.dmasking.layer import LayerMasks
-from fbnet_zoo.search.dmasking.points import MaskedPoints
 from fbnet_zoo.search.dmasking.supernet import MaskedSupernet
-from fbnet_zoo.search.dnas.supernet import Supernet, one_hot
+from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.config import Form
+from fbnet_zoo.search.gradient.networks import one_hot
 from fbnet_zoo.space import load_space
+from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.files import parse
 from tests.helpers.masked_spaces import NANO, PLAIN, SMALL, every_position, masked_images, masked_space, masked_supernet
 from tests.helpers.search_spaces import nano_space, random_masks
@@ -38,8 +39,8 @@ def assert_is_the_network(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.detach().abs().max()))
 
 
-def random_positions(points: MaskedPoints, seed: int) -> tuple[int, ...]:
-    return points.positions(points.space.sample(seed))
+def random_positions(encoding: Encoding, seed: int) -> tuple[int, ...]:
+    return encoding.positions(encoding.space.sample(seed))
 
 
 class TestOneHot:
@@ -49,20 +50,20 @@ class TestOneHot:
     def test_is_the_narrower_network(self, name: str, seed: int, training: bool) -> None:
         supernet = masked_supernet(name).train(training)
         with torch.no_grad():
-            assert_is_the_network(supernet, random_positions(supernet.points, seed))
+            assert_is_the_network(supernet, random_positions(supernet.encoding, seed))
 
     @TRAINING
     def test_is_the_narrower_network_at_every_other_point(self, training: bool) -> None:
         supernet = masked_supernet("small").train(training)
         with torch.no_grad():
-            for positions in every_position(supernet.points)[training::2]:
+            for positions in every_position(supernet.encoding)[training::2]:
                 assert_is_the_network(supernet, positions)
 
     def test_small_spaces_have_middles_as_wide_as_the_input(self) -> None:
         """The networks above are with and without the first convolution, in one layer."""
         space = masked_space("nano")
-        place = MaskedPoints(space).places[0]
-        plans = [space.plan(place.block(place.branches["k3"], 8, e, 8)) for e in place.expansions]
+        layer = Encoding(space).layers[0]
+        plans = [space.plan(layer.branches["k3"].having(8, expansion, 8)) for expansion in layer.expansions]
         assert [isinstance(plan, InvertedResidualPlan) and plan.expand is None for plan in plans] == [True, False]
 
     @pytest.mark.slow
@@ -73,22 +74,22 @@ class TestOneHot:
         images = masked_images(supernet, 3).double()
         with torch.no_grad():
             for seed in range(2):
-                assert_is_the_network(supernet, random_positions(supernet.points, seed), "drawn", images)
+                assert_is_the_network(supernet, random_positions(supernet.encoding, seed), "drawn", images)
 
     def test_is_the_narrower_network_of_layers_of_fbnetv2_f(self) -> None:
         """The blocks with all their ranges, on a few pixels."""
         supernet = masked_supernet("fbnetv2_f")
         for seed in range(3):
-            positions = random_positions(supernet.points, seed)
+            positions = random_positions(supernet.encoding, seed)
             network = supernet.extract(positions)
-            full = supernet.points.full(one_hot(supernet, positions), torch.ones(1))
+            full = supernet.encoding.full(one_hot(supernet, positions), torch.ones(1))
             for index in (0, 1, 2, 9):
-                layer, place = supernet.masked[index], supernet.points.places[index]
-                before, branch, expansion, after = (full[axis] for axis in place.axes)
+                layer, encoded = supernet.masked[index], supernet.encoding.layers[index]
+                before, branch, expansion, after = (full[axis] for axis in encoded.axes)
                 masks = LayerMasks(before=before, branch=branch, expansion=expansion, after=after)
-                _, stride, number = place.name.split(".")
-                x = torch.randn(2, int(before @ torch.tensor(place.before).float()), 6, 6)
-                wide = F.pad(x, (0, 0, 0, 0, 0, max(place.before) - x.shape[1]))
+                _, stride, number = encoded.name.split(".")
+                x = torch.randn(2, int(before @ torch.tensor(encoded.before).float()), 6, 6)
+                wide = F.pad(x, (0, 0, 0, 0, 0, max(encoded.before) - x.shape[1]))
                 with torch.no_grad():
                     found = layer(wide, layer.scales(masks), torch.ones(1))
                     expected = network.stages[stride][int(number)](x)
@@ -98,7 +99,8 @@ class TestOneHot:
     def test_without_ranges_it_is_the_supernet_of_candidates(self) -> None:
         torch.manual_seed(0)
         ours, theirs = (kind(nano_space(), num_classes=4) for kind in (MaskedSupernet, Supernet))
-        assert (ours.decisions, ours.options, ours.skips) == (theirs.decisions, theirs.options, theirs.skips)
+        assert ours.encoding.decisions == theirs.encoding.decisions
+        assert ours.encoding.skips == theirs.encoding.skips
         shared = {name: value for name, value in theirs.state_dict().items() if "theta" not in name}
         assert ours.load_state_dict(shared, strict=False).unexpected_keys == []
         images, masks = torch.randn(3, 3, 16, 16), random_masks(theirs)
@@ -115,12 +117,12 @@ class TestSoft:
         layer, x, weights = supernet.masked[0], torch.randn(2, 8, 6, 6), torch.tensor([0.2, 0.5, 0.3])
         branch = F.one_hot(torch.tensor(["k3", "skip"].index(candidate)), 2).float()
         masks = LayerMasks(before=torch.ones(1), branch=branch, expansion=torch.ones(1), after=weights)
-        expected = torch.zeros(2, 12, 6, 6)
+        expected, names = torch.zeros(2, 12, 6, 6), [decision.name for decision in supernet.encoding.decisions]
         with torch.no_grad():
             for index, (channels, weight) in enumerate(zip((4, 8, 12), weights, strict=True)):
-                positions = list(random_positions(supernet.points, 0))
-                positions[supernet.decisions.index("stages.2.0")] = ["k3", "skip"].index(candidate)
-                positions[supernet.decisions.index("stages.2.0 c")] = index
+                positions = list(random_positions(supernet.encoding, 0))
+                positions[names.index("stages.2.0")] = ["k3", "skip"].index(candidate)
+                positions[names.index("stages.2.0 c")] = index
                 narrow = supernet.extract(positions).stages["2"][0](x)
                 expected += weight * F.pad(narrow, (0, 0, 0, 0, 0, 12 - channels))
             torch.testing.assert_close(layer(x, layer.scales(masks), torch.ones(1)), expected)
@@ -160,7 +162,7 @@ class TestSoft:
     def test_masks_of_images_make_each_its_own_network(self) -> None:
         supernet = masked_supernet().eval()
         images = masked_images(supernet)
-        chosen = [random_positions(supernet.points, seed) for seed in range(len(images))]
+        chosen = [random_positions(supernet.encoding, seed) for seed in range(len(images))]
         rows = [torch.stack(masks) for masks in zip(*(one_hot(supernet, each) for each in chosen), strict=True)]
         networks = [supernet.extract(each) for each in chosen]
         pairs = zip(networks, images, strict=True)
@@ -195,17 +197,17 @@ class TestDrawn:
     @pytest.mark.parametrize("seed", range(6))
     def test_is_the_network(self, seed: int, training: bool) -> None:
         supernet = masked_supernet().train(training)
-        assert_is_the_network(supernet, random_positions(supernet.points, seed), "drawn")
+        assert_is_the_network(supernet, random_positions(supernet.encoding, seed), "drawn")
 
     def test_gradients_are_those_of_the_soft_form_but_for_what_does_not_run(self) -> None:
         supernet = masked_supernet()
-        positions = random_positions(supernet.points, 1)
+        positions = random_positions(supernet.encoding, 1)
         masks = one_hot(supernet, positions)
         found, expected = outcome(supernet, masks, "drawn"), outcome(supernet, masks, "soft")
         torch.testing.assert_close(found["logits"], expected["logits"])
-        for index, (name, position) in enumerate(zip(supernet.decisions, positions, strict=True)):
+        for index, (decision, position) in enumerate(zip(supernet.encoding.decisions, positions, strict=True)):
             own, soft = found[f"mask {index}"], expected[f"mask {index}"]
-            if name.endswith((" c", " e")):
+            if decision.name.endswith((" c", " e")):
                 torch.testing.assert_close(own, soft, rtol=1e-4, atol=1e-4)
             else:
                 torch.testing.assert_close(own[position], soft[position], rtol=1e-4, atol=1e-4)
@@ -213,8 +215,8 @@ class TestDrawn:
 
     def test_other_blocks_do_not_run(self) -> None:
         supernet = masked_supernet()
-        positions = random_positions(supernet.points, 1)
-        ran = supernet.points.branches(supernet.choices(positions))
+        positions = random_positions(supernet.encoding, 1)
+        ran = supernet.encoding.blocks(positions)
         for name, gradient in outcome(supernet, one_hot(supernet, positions), "drawn").items():
             if name.startswith("gradient of stages.") and gradient is not None:
                 place, block = name.removeprefix("gradient of ").split(".candidates.")
@@ -224,28 +226,31 @@ class TestDrawn:
 class TestParts:
     def test_decisions(self) -> None:
         supernet = masked_supernet()
-        assert supernet.decisions == (
+        encoding = supernet.encoding
+        assert tuple(decision.name for decision in encoding.decisions) == (
             *("input_size", "stem c", "stages.2.0", "stages.2.0 e", "stages.2.0 c"),
             *("stages.4.0", "stages.4.0 e", "stages.4.0 c", "stages.4.1", "stages.4.1 e", "stages.4.1 c", "head c"),
         )
-        assert supernet.options[:4] == (("11", "16"), ("4", "8"), ("k3", "skip"), ("0.75", "1.5"))
-        assert supernet.options[8] == ("k3", "k5")
-        assert supernet.skips == (None, None, 1, None, None, 2, *[None] * 6)
-        assert [len(theta) for theta in supernet.theta] == [len(options) for options in supernet.options]
+        options = tuple(decision.options for decision in encoding.decisions)
+        assert options[:4] == (("11", "16"), ("4", "8"), ("k3", "skip"), ("0.75", "1.5"))
+        assert options[8] == ("k3", "k5")
+        assert encoding.skips == (None, None, 1, None, None, 2, *[None] * 6)
+        assert [len(theta) for theta in supernet.theta] == list(encoding.counts) == [len(each) for each in options]
         assert len(supernet.weight_parameters()) + len(supernet.theta) == len(list(supernet.parameters()))
 
     @pytest.mark.parametrize("name", ["nano", "plain", "digits_masking", "fbnetv2_f", "digits_tiny"])
     def test_points_there_and_back(self, name: str) -> None:
-        points = MaskedPoints(masked_space(name))
+        encoding = Encoding(masked_space(name))
         for seed in range(20):
-            choices = points.space.sample(seed)
-            assert points.choices(points.positions(choices)) == choices
+            choices = encoding.space.sample(seed)
+            assert encoding.choices(encoding.positions(choices)) == choices
 
     def test_extract_copies(self) -> None:
         supernet = masked_supernet()
-        network = supernet.extract(supernet.space.sample(3), name="mine")
+        positions = random_positions(supernet.encoding, 3)
+        network = supernet.extract(positions, name="mine")
         assert network.spec.name == "mine"
-        assert network.spec == supernet.definition(random_positions(supernet.points, 3), name="mine")
+        assert network.spec == supernet.encoding.definition(positions, name="mine")
         before = supernet.stem.conv.weight.clone()
         with torch.no_grad():
             network.stem.conv.weight.zero_()
@@ -272,7 +277,7 @@ class TestParts:
 
     def test_one_image_size_takes_any(self) -> None:
         supernet = masked_supernet("plain").eval()
-        positions = random_positions(supernet.points, 0)
+        positions = random_positions(supernet.encoding, 0)
         images = torch.randn(2, 3, 20, 14)
         found, expected = supernet(images, one_hot(supernet, positions)), supernet.extract(positions)(images)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -312,12 +317,17 @@ class TestRefusals:
 
     def test_other_images(self) -> None:
         supernet = masked_supernet()
-        with pytest.raises(InputError, match=r"its images are 16 px wide and high, the largest; these are 12 x 16"):
+        with pytest.raises(
+            InputError, match=r"its images must have the largest, 16 px wide and high; these are 12 x 16"
+        ):
             supernet(torch.randn(1, 3, 16, 12), [theta.softmax(0) for theta in supernet.theta])
 
     @pytest.mark.parametrize(
         ("positions", "told"),
-        [((0, 0), "nano_masked has 12 decisions; 2 positions"), ((2, *[0] * 11), "input_size has 2 options; there is")],
+        [
+            ((0, 0), "nano_masked has 12 decisions, but 2 positions"),
+            ((2, *[0] * 11), "input_size has 2 options, and none at position 2"),
+        ],
     )
     def test_wrong_positions(self, positions: tuple[int, ...], told: str) -> None:
         with pytest.raises(InputError, match=told):

@@ -12,17 +12,31 @@ from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.latency.table import network_ms
-from fbnet_zoo.search.dnas.cost import CostMetric, additive_cost, latency_cost, macs_cost, params_cost
-from fbnet_zoo.search.dnas.points import definition_at, positions_of
-from fbnet_zoo.search.dnas.supernet import one_hot
-from fbnet_zoo.search.gradient.gumbel import Temperature, draw_masks, gumbel_noise
-from fbnet_zoo.search.gradient.objective import Multipliers, Objective, ProductPenalty, SumPenalty
-from fbnet_zoo.search.gradient.sampling import draw_positions, excess, log_probabilities, log_probability, project
+from fbnet_zoo.search.cost import AdditiveCost, additive_cost, latency_cost, macs_cost, params_cost
+from fbnet_zoo.search.dnas.cost import CandidateCost
+from fbnet_zoo.search.dnas.encoding import CandidateEncoding
+from fbnet_zoo.search.gradient.config import Multipliers, ProductPenalty, SumPenalty, Temperature
+from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
+from fbnet_zoo.search.gradient.networks import one_hot
+from fbnet_zoo.search.gradient.objective import Objective
+from fbnet_zoo.search.gradient.sampling import draw_positions, log_probabilities, log_probability, project
+from fbnet_zoo.search.limits import excess
+from fbnet_zoo.search.terms import Term
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.search_spaces import POINTS, nano_space, nano_supernet
 
-METRIC = CostMetric(name="latency", unit="ms", base=2.0, candidates=((0.0, 1.5, 0.5), (4.0, 0.0, 1.0), (0.0, 3.0)))
+
+def additive(name: str, unit: str, constant: float, *layers: tuple[float, ...]) -> AdditiveCost:
+    """Return a cost of the nano space: `constant` and, for each layer, what its candidate costs."""
+    encoding = CandidateEncoding(nano_space())
+    pairs = zip(encoding.decided, layers, strict=True)
+    terms = tuple(Term.of((slot,), (len(costs),), [(cost,) for cost in costs]) for slot, costs in pairs)
+    return AdditiveCost(name=name, unit=unit, encoding=encoding, terms=terms, constant=constant)
+
+
+METRIC = additive("latency", "ms", 2.0, (0.0, 1.5, 0.5), (4.0, 0.0, 1.0), (0.0, 3.0))
+COST = CandidateCost(metric=METRIC)
 THETA = [torch.tensor(values) for values in ([0.3, -0.2, 1.0], [0.0, 0.5, -1.0], [2.0, 0.0])]
 
 
@@ -75,52 +89,56 @@ class TestCosts:
     @pytest.mark.parametrize("seed", range(3))
     def test_latency_is_that_of_the_table(self, seed: int) -> None:
         space, table = load_space("fbnet_cifar"), find_table("pixel3")
-        choices = space.sample(seed)
+        choices, encoding = space.sample(seed), CandidateEncoding(space)
         expected = network_ms(table, space.decode(choices), num_classes=100)
-        found = latency_cost(space, table, num_classes=100).of(positions_of(space, choices))
-        assert found == pytest.approx(expected, rel=1e-9)
+        found = latency_cost(encoding, table, num_classes=100).of(encoding.positions(choices))
+        assert found == expected
 
     @pytest.mark.parametrize(("metric", "count"), [(macs_cost, "macs"), (params_cost, "params")])
     def test_counts_are_exact(self, metric: type, count: str) -> None:
-        found = metric(nano_space(), num_classes=4, in_channels=1, input_size=24)
+        encoding = CandidateEncoding(nano_space(), 24)
+        found = metric(encoding, num_classes=4, in_channels=1)
         values = {}
         for positions in POINTS:
-            counted = cost(definition_at(nano_space(), positions, 24), in_channels=1, num_classes=4)
+            counted = cost(encoding.definition(positions), in_channels=1, num_classes=4)
             values[positions] = getattr(counted, count)
             assert found.of(positions) == values[positions]
-        assert found.base == values[found.fastest] == min(values.values())
-        assert values[found.slowest] == max(values.values())
+        assert found.least == values[found.cheapest] == min(values.values())
+        assert found.most == values[found.dearest] == max(values.values())
 
     def test_calibration_is_part_of_it(self) -> None:
         table = find_table("pixel3")
         fit = {"slope": 2.0, "intercept_ms": 3.0, "networks": 5, "mape": 1.0, "spearman": 1.0, "sum_mape": 2.0}
         calibrated = type(table).model_validate(table.model_dump() | {"calibration": fit})
-        space = load_space("fbnet_cifar")
-        plain, own = (latency_cost(space, each, num_classes=100) for each in (table, calibrated))
-        assert own.of(own.slowest) == pytest.approx(2 * plain.of(plain.slowest) + 3)
+        encoding = CandidateEncoding(load_space("fbnet_cifar"))
+        plain, own = (latency_cost(encoding, each, num_classes=100) for each in (table, calibrated))
+        assert own.dearest == plain.dearest
+        assert own.most == pytest.approx(2 * plain.most + 3)
+        for position, beyond in enumerate(CandidateCost(metric=plain).beyond):
+            assert CandidateCost(metric=own).beyond[position] == pytest.approx([2 * each for each in beyond])
 
     def test_expectation_is_that_over_all_networks(self) -> None:
         shares = [theta.double().softmax(0) for theta in THETA]
         total = sum(float(shares[0][a] * shares[1][b] * shares[2][c]) * METRIC.of((a, b, c)) for a, b, c in POINTS)
-        assert float(METRIC.expected(shares)) == pytest.approx(total)
-        assert METRIC.expected(shares).dtype == torch.float64
+        assert float(COST.expected(shares)) == pytest.approx(total)
+        assert COST.expected(shares).dtype == torch.float64
 
     def test_one_hot_masks_cost_what_the_network_does(self) -> None:
         supernet = nano_supernet()
         rows = [torch.stack(masks) for masks in zip(*(one_hot(supernet, each) for each in POINTS), strict=True)]
         for positions in POINTS:
-            assert float(METRIC.expected(one_hot(supernet, positions))) == METRIC.of(positions)
+            assert float(COST.expected(one_hot(supernet, positions))) == METRIC.of(positions)
         mean = sum(map(METRIC.of, POINTS)) / len(POINTS)
-        assert float(METRIC.expected(rows)) == pytest.approx(mean)
+        assert float(COST.expected(rows)) == pytest.approx(mean)
 
     def test_what_does_not_add_up_is_refused(self) -> None:
         def root(arch: ArchSpec) -> float:
             return cost(arch).macs ** 0.5
 
         with pytest.raises(
-            InputError, match=r"the root of the network at .* its layers add up to .* adds up over layers"
+            InputError, match=r"the root of the network at .* its blocks add up to .* adds up over blocks"
         ):
-            additive_cost(nano_space(), root, name="root", unit="MACs")
+            additive_cost(CandidateEncoding(nano_space()), root, name="root", unit="MACs")
 
 
 def objective(
@@ -145,9 +163,9 @@ class TestObjective:
         assert callable(slope)
         theta = [each.double().requires_grad_() for each in THETA]
         masks = draw_masks(theta, gumbel_noise(theta, generator()), 1.7)
-        latency, ce = METRIC.expected(masks), torch.tensor(1.3, dtype=torch.float64)
+        latency, ce = COST.expected(masks), torch.tensor(1.3, dtype=torch.float64)
         loss = objective(penalty)(ce, {"latency": latency}, {}, torch.zeros(0))
-        for mask, costs, found in zip(masks, METRIC.candidates, torch.autograd.grad(loss, theta), strict=True):
+        for mask, costs, found in zip(masks, COST.beyond, torch.autograd.grad(loss, theta), strict=True):
             own = torch.tensor(costs, dtype=torch.float64)
             expected = slope(1.3, latency.item()) * mask * (own - (mask * own).sum()) / 1.7
             torch.testing.assert_close(found, expected.detach(), rtol=1e-10, atol=1e-12)
@@ -167,8 +185,8 @@ class TestObjective:
         def run(*theta: Tensor) -> Tensor:
             masks = draw_masks(theta, noise, 2.0)
             ce = F.cross_entropy(supernet(images, masks), classes)
-            expected = {"latency": METRIC.expected([each.softmax(-1) for each in theta])}
-            return loss(ce, {"latency": METRIC.expected(masks)}, expected, torch.tensor([0.4], dtype=torch.float64))
+            expected = {"latency": COST.expected([each.softmax(-1) for each in theta])}
+            return loss(ce, {"latency": COST.expected(masks)}, expected, torch.tensor([0.4], dtype=torch.float64))
 
         theta = [each.double().requires_grad_() for each in THETA]
         assert torch.autograd.gradcheck(run, theta, eps=1e-6, atol=1e-6)
@@ -200,7 +218,7 @@ class TestObjective:
         assert float(loss(torch.tensor(1.5), costs, costs, torch.zeros(1))) > 1.5
 
     def test_unreachable_limit_ends_at_once(self) -> None:
-        with pytest.raises(InputError, match=r"keeps its latency at 1\.9 ms: the least is 2 ms; raise the limit"):
+        with pytest.raises(InputError, match=r"keeps its latency within 1\.9 ms: the least is 2 ms; raise the limit"):
             objective(None, {"latency": 1.9})
         objective(None, {"latency": 2.0})
 
@@ -240,9 +258,7 @@ class TestSampling:
                 assert log_probability(self.LOGS, other) <= log_probability(self.LOGS, found)
 
     def test_limits_that_no_network_keeps_together(self) -> None:
-        other = CostMetric(
-            name="params", unit="parameters", base=1.0, candidates=((9.0, 0.0, 9.0), (0.0,) * 3, (0.0,) * 2)
-        )
+        other = additive("params", "parameters", 1.0, (9.0, 0.0, 9.0), (0.0,) * 3, (0.0,) * 2)
         metrics, limits = {"latency": METRIC, "params": other}, {"latency": 2.2, "params": 5.0}
         assert all(excess(positions, metrics, limits) for positions in POINTS)
         assert project(self.LOGS, (0, 0, 0), metrics, limits) is None

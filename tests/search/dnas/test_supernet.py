@@ -10,10 +10,12 @@ from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.search.dnas import mixing
-from fbnet_zoo.search.dnas.points import candidates, choices_at, definition_at, positions_of
-from fbnet_zoo.search.dnas.supernet import Supernet, one_hot
+from fbnet_zoo.search.dnas.encoding import CandidateEncoding
+from fbnet_zoo.search.dnas.supernet import Supernet
+from fbnet_zoo.search.gradient.networks import one_hot
 from fbnet_zoo.space import load_space
-from tests.helpers.search_spaces import POINTS, nano_space, nano_supernet, random_masks, twins_supernet
+from fbnet_zoo.space.files import parse
+from tests.helpers.search_spaces import NANO, POINTS, nano_space, nano_supernet, random_masks, twins_supernet
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -53,9 +55,9 @@ def test_one_hot_is_the_network(positions: tuple[int, ...], training: bool) -> N
 def test_one_hot_is_the_network_of_shipped_spaces(name: str) -> None:
     space = load_space(name)
     supernet = Supernet(space, input_size=32, num_classes=5, in_channels=1).eval()
-    positions = positions_of(space, space.sample(1))
+    positions = supernet.encoding.positions(space.sample(1))
     images = torch.randn(2, 1, 32, 32)
-    network = supernet.extract(space.sample(1), name="mine")
+    network = supernet.extract(positions, name="mine")
     assert (network.spec.name, network.spec.input_size) == ("mine", 32)
     torch.testing.assert_close(supernet(images, one_hot(supernet, positions)), network(images), rtol=0, atol=1e-6)
 
@@ -169,8 +171,8 @@ def test_drawn_runs_one_candidate(positions: tuple[int, ...]) -> None:
         torch.testing.assert_close(found[f"mask {index}"][position], expected[f"mask {index}"][position])
         assert found[f"mask {index}"].count_nonzero() == 1
     ran = {
-        f"stages.{place}.candidates.{options[position]}"
-        for place, options, position in zip(("2.0", "4.0", "4.1"), candidates(nano_space()), positions, strict=True)
+        f"stages.{place}.candidates.{decision.options[position]}"
+        for place, decision, position in zip(("2.0", "4.0", "4.1"), supernet.encoding.decisions, positions, strict=True)
     }
     for name, gradient in found.items():
         if name.startswith("gradient of stages."):
@@ -198,16 +200,27 @@ def test_weights_and_theta_are_all_parameters() -> None:
     assert [len(theta) for theta in supernet.theta] == [3, 3, 2]
 
 
-def test_points() -> None:
-    space = nano_space()
-    assert all(positions_of(space, choices_at(space, positions)) == positions for positions in POINTS)
-    assert len({definition_at(space, positions).name for positions in POINTS}) == len(POINTS)
-    assert definition_at(space, POINTS[0], 24).input_size == 24
+def test_encoding() -> None:
+    encoding = nano_supernet().encoding
+    assert all(encoding.positions(encoding.choices(positions)) == positions for positions in POINTS)
+    assert len({encoding.definition(positions).name for positions in POINTS}) == len(POINTS)
+    assert CandidateEncoding(nano_space(), 24).definition(POINTS[0]).input_size == 24
+
+
+def test_layers_of_one_block_are_decisions_too() -> None:
+    """Each takes part in every draw, so that a seed gives the same masks as ever."""
+    encoding = CandidateEncoding(load_space("fbnet"))
+    assert len(encoding.decisions) == len(encoding.space.layers)
+    single = CandidateEncoding(parse(NANO.replace("[k5_e2_se, skip]", "[k5_e2_se]"), "nano.yaml"))
+    assert single.counts == (3, 3, 1)
+    assert single.decisions[2].options == ("k5_e2_se",)
+    assert single.skips == (2, 2, None)
+    assert single.positions(single.choices((1, 2, 0))) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(
     ("positions", "told"),
-    [((0, 0), "has 3 layers; 2 positions"), ((0, 3, 0), "stages.4.0 has 3 candidates; there is none at position 3")],
+    [((0, 0), "has 3 decisions, but 2 positions"), ((0, 3, 0), "stages.4.0 has 3 options, and none at position 3")],
 )
 def test_wrong_positions(positions: tuple[int, ...], told: str) -> None:
     with pytest.raises(InputError, match=told):
@@ -215,7 +228,7 @@ def test_wrong_positions(positions: tuple[int, ...], told: str) -> None:
 
 
 def test_one_hot_refuses_wrong_positions() -> None:
-    with pytest.raises(InputError, match="has 3 decisions; 2 positions"):
+    with pytest.raises(InputError, match="has 3 decisions, but 2 positions"):
         one_hot(nano_supernet(), (0, 0))
 
 

@@ -12,26 +12,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from fbnet_zoo.batch_norm import recalibrate
 from fbnet_zoo.errors import InputError, TrainingError
-from fbnet_zoo.search.dnas.cost import CostMetric
+from fbnet_zoo.search.dnas.cost import CandidateCost
 from fbnet_zoo.search.gradient.batches import Part, SearchData
-from fbnet_zoo.search.gradient.compare import recalibrate, top1
-from fbnet_zoo.search.gradient.config import SearchConfig
+from fbnet_zoo.search.gradient.config import DnasConfig, SumPenalty
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
-from fbnet_zoo.search.gradient.loop import SearchResult, search
-from fbnet_zoo.search.gradient.objective import SumPenalty
+from fbnet_zoo.search.gradient.loop import GradientResult, search
+from fbnet_zoo.train.evaluate import evaluate_batches
 from fbnet_zoo.train.run_folder import RunFolder
-from tests.helpers.search_run import CONFIG, THETA, data, metric, run, squares
+from tests.helpers import search_run
+from tests.helpers.paths import ROOT
+from tests.helpers.search_run import CONFIG, THETA, data, expected_cost, metric, run, squares
 from tests.helpers.search_spaces import nano_space, nano_supernet
 
 
 @pytest.fixture(scope="module")
-def found() -> SearchResult:
+def found() -> GradientResult:
     return run()
 
 
-def changed(**fields: object) -> SearchConfig:
-    return SearchConfig.model_validate(CONFIG.model_dump() | fields)
+def changed(**fields: object) -> DnasConfig:
+    return DnasConfig.model_validate(CONFIG.model_dump() | fields)
 
 
 def without_times(records: Sequence[SearchEpoch]) -> list[SearchEpoch]:
@@ -39,7 +41,7 @@ def without_times(records: Sequence[SearchEpoch]) -> list[SearchEpoch]:
 
 
 class TestResult:
-    def test_networks_keep_the_limit(self, found: SearchResult) -> None:
+    def test_networks_keep_the_limit(self, found: GradientResult) -> None:
         assert found.met
         for network in found.networks:
             assert network.within_limits == (network.costs["macs"] <= 45_000)
@@ -47,30 +49,30 @@ class TestResult:
         assert found.best.top1 == max(network.top1 for network in found.networks)
         assert found.best.top1 > 80
 
-    def test_networks_differ(self, found: SearchResult) -> None:
+    def test_networks_differ(self, found: GradientResult) -> None:
         assert len({network.choices for network in found.networks}) == len(found.networks) > 1
 
-    def test_comparison_tells_of_recalibration(self, found: SearchResult) -> None:
+    def test_comparison_tells_of_recalibration(self, found: GradientResult) -> None:
         assert {network.recalibrated_images for network in found.networks} == {96}
 
-    def test_theta_stays_in_the_warm_up(self, found: SearchResult) -> None:
+    def test_theta_stays_in_the_warm_up(self, found: GradientResult) -> None:
         warm, *learning = found.epochs
         assert warm.theta_loss is None
         assert warm.sampled == {}
         assert warm.entropy == pytest.approx([math.log(3), math.log(3), math.log(2)])
         assert all(record.theta_loss is not None for record in learning)
 
-    def test_records(self, found: SearchResult) -> None:
+    def test_records(self, found: GradientResult) -> None:
         last, shares = found.epochs[-1], [torch.tensor(each).double().softmax(0) for each in found.theta]
         assert [record.epoch for record in found.epochs] == [1, 2, 3, 4, 5, 6]
         assert [record.step for record in found.epochs] == [8, 18, 28, 38, 48, 58]
         assert last.entropy == pytest.approx([-float((share * share.log()).sum()) for share in shares], abs=1e-6)
         assert last.skip == pytest.approx([float(share[-1]) for share in shares], abs=1e-6)
-        assert last.expected["macs"] == pytest.approx(float(metric().expected(shares)), rel=1e-6)
-        assert last.sampled["macs"] > metric().base
+        assert last.expected["macs"] == pytest.approx(float(expected_cost().expected(shares)), rel=1e-6)
+        assert last.sampled["macs"] > metric().least
         assert last.weight_loss < found.epochs[0].weight_loss / 2
 
-    def test_equal_seeds_give_equal_searches(self, found: SearchResult) -> None:
+    def test_equal_seeds_give_equal_searches(self, found: GradientResult) -> None:
         state = torch.get_rng_state()
         again = run()
         assert torch.equal(torch.get_rng_state(), state)
@@ -83,18 +85,18 @@ class TestResult:
         [{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "macs"}}],
         ids=str,
     )
-    def test_other_ways(self, found: SearchResult, fields: dict[str, object]) -> None:
+    def test_other_ways(self, found: GradientResult, fields: dict[str, object]) -> None:
         other = run(changed(**fields))
         assert other.theta != found.theta
         assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
 
-    def test_saving_memory_changes_rounding_only(self, found: SearchResult) -> None:
+    def test_saving_memory_changes_rounding_only(self, found: GradientResult) -> None:
         saving = run(changed(save_memory=True))
         for own, expected in zip(saving.theta, found.theta, strict=True):
             assert own == pytest.approx(expected, abs=1e-4)
 
-    def test_harder_limit_is_cheaper(self, found: SearchResult) -> None:
-        tight = run(changed(limits={"macs": metric().base * 1.02}))
+    def test_harder_limit_is_cheaper(self, found: GradientResult) -> None:
+        tight = run(changed(limits={"macs": metric().least * 1.02}))
         assert tight.met
         assert tight.best.costs["macs"] < found.best.costs["macs"]
         assert tight.epochs[-1].multipliers > found.epochs[-1].multipliers
@@ -105,14 +107,14 @@ class TestMasks:
         """The very tensors that the supernet mixes with are those whose cost is punished."""
         mixed, weighed = [], []
 
-        class Spy(CostMetric):
+        class Spy(CandidateCost):
             def expected(self, masks: Sequence[Tensor]) -> Tensor:
                 weighed.append(tuple(masks))
-                return CostMetric.expected(self, masks)
+                return CandidateCost.expected(self, masks)
 
-        supernet, own = nano_supernet(), metric()
+        supernet = nano_supernet()
         supernet.register_forward_pre_hook(lambda _, inputs: mixed.append(tuple(inputs[1])))
-        spy = Spy(name=own.name, unit=own.unit, base=own.base, candidates=own.candidates)
+        spy = Spy(metric=metric())
         penalty = SumPenalty(metric="macs", unit=1e5)
         search(supernet, data(), [spy], changed(epochs=1, warmup_epochs=0, samples=0, penalty=penalty, limits={}))
         of_theta = [masks for masks in mixed if masks[0].requires_grad]
@@ -125,12 +127,12 @@ class TestMasks:
 
 class TestRefusals:
     def test_infeasible_limit_ends_at_once(self) -> None:
-        with pytest.raises(InputError, match="no network of the space keeps its macs at 10 MACs: the least is"):
+        with pytest.raises(InputError, match="no network of the space keeps its macs within 10 MACs: the least is"):
             run(changed(limits={"macs": 10.0}))
 
     def test_two_metrics_of_one_name(self) -> None:
         with pytest.raises(InputError, match="different names, but are macs, macs"):
-            search(nano_supernet(), data(), [metric(), metric()], CONFIG)
+            search(nano_supernet(), data(), [expected_cost(), expected_cost()], CONFIG)
 
     def test_sampled_masks_are_for_the_batch(self) -> None:
         with pytest.raises(ValueError, match="say mask_per 'batch'"):
@@ -157,7 +159,7 @@ class TestRefusals:
                 supernet.get_parameter(name).data[0] = torch.inf
 
         with pytest.raises(TrainingError, match=rf"stopped after 18 steps: {name} became infinite or no number"):
-            search(supernet, data(), [metric()], CONFIG, folder=folder, progress=spoil)
+            search(supernet, data(), [expected_cost()], CONFIG, folder=folder, progress=spoil)
         saved = folder.load()
         assert saved is not None
         assert saved["step"] == 18
@@ -175,7 +177,7 @@ class TestRefusals:
 
         supernet.register_forward_hook(spoil)
         with pytest.raises(TrainingError, match=r"after 17 steps: stages\.4\.0\.theta became"):
-            search(supernet, data(), [metric()], CONFIG, folder=folder)
+            search(supernet, data(), [expected_cost()], CONFIG, folder=folder)
         assert [record["step"] for record in folder.records()] == [8]
         assert (folder.load() or {})["step"] == 8
 
@@ -184,14 +186,15 @@ class TestRefusals:
         with torch.no_grad():
             for theta in supernet.theta[:2]:
                 theta[-1] = 9.0
-        search(supernet, data(), [metric()], changed(epochs=1, samples=0))
+        search(supernet, data(), [expected_cost()], changed(epochs=1, samples=0))
         assert "epoch 1: 2 of the 3 layers that may skip do so" in caplog.text
         assert "raise the limits" in caplog.text
 
 
 class TestRecalibration:
     def test_statistics_are_those_of_the_images(self) -> None:
-        network, batches = nano_supernet().extract((0, 0, 0)), list(data().weights.batches(0, 0))
+        network = nano_supernet().extract((0, 0, 0))
+        batches = [images for images, _ in data().weights.batches(0, 0)]
         with torch.no_grad():
             network.stem.bn.running_mean.fill_(7)
         momentum = network.stem.bn.momentum
@@ -199,12 +202,12 @@ class TestRecalibration:
         assert not network.training
         assert network.stem.bn.momentum == momentum
         with torch.no_grad():
-            means = torch.stack([network.stem.conv(images).mean((0, 2, 3)) for images, _ in batches])
+            means = torch.stack([network.stem.conv(images).mean((0, 2, 3)) for images in batches])
         torch.testing.assert_close(network.stem.bn.running_mean, means.mean(0), rtol=1e-4, atol=1e-5)
 
     def test_accuracy_counts_images(self) -> None:
         batches = [(torch.eye(3), torch.tensor([0, 1, 0])), (torch.eye(3)[:1], torch.tensor([0]))]
-        assert top1(torch.nn.Identity().eval(), batches) == 75
+        assert evaluate_batches(torch.nn.Identity().eval(), batches).top1 == 75
 
 
 class TestBatches:
@@ -241,7 +244,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 
 class TestResume:
     @pytest.mark.parametrize("after", [1, 8, 13, 17, 18, 30])
-    def test_stopped_search_goes_on(self, found: SearchResult, tmp_path: Path, after: int) -> None:
+    def test_stopped_search_goes_on(self, found: GradientResult, tmp_path: Path, after: int) -> None:
         """In a step of the weights, of theta, at the end of an epoch and of the warm-up."""
         config, folder, steps = changed(checkpoint_steps=2), RunFolder(tmp_path), 0
 
@@ -254,13 +257,13 @@ class TestResume:
         supernet = nano_supernet()
         supernet.register_forward_pre_hook(stop)
         with pytest.raises(Stopped):
-            search(supernet, data(), [metric()], config, folder=folder)
+            search(supernet, data(), [expected_cost()], config, folder=folder)
         resumed = run(config, folder=folder)
         assert resumed.theta == found.theta
         assert resumed.networks == found.networks
         assert without_times(resumed.epochs) == without_times(found.epochs)
 
-    def test_finished_search_is_told_again(self, found: SearchResult, tmp_path: Path) -> None:
+    def test_finished_search_is_told_again(self, found: GradientResult, tmp_path: Path) -> None:
         run(folder=RunFolder(tmp_path))
         again = run(folder=RunFolder(tmp_path), progress=lambda _: pytest.fail("it searched again"))
         assert again.networks == found.networks
@@ -270,13 +273,11 @@ class TestResume:
         with pytest.raises(InputError, match=r"search with another configuration .* start again in a new folder"):
             run(changed(epochs=2), folder=RunFolder(tmp_path))
 
-    def test_killed_process_goes_on(self, found: SearchResult, tmp_path: Path) -> None:
+    def test_killed_process_goes_on(self, found: GradientResult, tmp_path: Path) -> None:
         """SIGKILL at any moment, again and again; theta is that of the search that nobody disturbed, to the bit."""
-        script = Path(__file__).with_name("search_run.py")
-        ground = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
-        done = subprocess.run(
-            [sys.executable, str(script), str(tmp_path), "0"], env=ground, check=True, capture_output=True, text=True
-        )
+        ground = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        line = [sys.executable, search_run.__file__, str(tmp_path), "0"]
+        done = subprocess.run(line, env=ground, check=True, capture_output=True, text=True)
         assert int(done.stdout) > 1
         theta = torch.load(tmp_path / THETA, weights_only=True)
         assert [tuple(each.tolist()) for each in theta] == list(found.theta)
