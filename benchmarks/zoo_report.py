@@ -27,7 +27,7 @@ from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.benchmarks.zoo_results import FORMATS, LEFT_OUT, RESULTS, TIMED, Latency, ZooResult
 from fbnet_zoo.converters import manifest
 from fbnet_zoo.converters.artifact import Artifact, Precision
-from fbnet_zoo.converters.convert import convert_each
+from fbnet_zoo.converters.conversion import convert_each
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.stats import summarize

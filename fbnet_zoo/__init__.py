@@ -5,12 +5,13 @@
 224
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fbnet_zoo._lazy import public_names
 
 if TYPE_CHECKING:
     from fbnet_zoo.complexity import Cost, cost
-    from fbnet_zoo.converters.convert import convert
+    from fbnet_zoo.converters.conversion import convert
     from fbnet_zoo.errors import FbnetZooError
     from fbnet_zoo.registry import get_spec, list_models, register
     from fbnet_zoo.spec import ArchSpec
@@ -32,29 +33,12 @@ __all__ = [
     "transforms",
 ]
 
-_HOMES = {
-    "ArchSpec": "spec",
-    "Cost": "complexity",
-    "FbnetZooError": "errors",
-    "convert": "converters.convert",
-    "cost": "complexity",
-    "create": "zoo",
-    "get_spec": "registry",
-    "install": "zoo",
-    "list_models": "registry",
-    "register": "registry",
-    "transforms": "zoo",
-}
-"""Public name to its module, which is imported at first use, so that `import fbnet_zoo` takes no time."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = public_names(
+    __name__,
+    complexity=("Cost", "cost"),
+    converters=("convert",),
+    errors=("FbnetZooError",),
+    registry=("get_spec", "list_models", "register"),
+    spec=("ArchSpec",),
+    zoo=("create", "install", "transforms"),
+)

@@ -191,7 +191,7 @@ def _convert(
 def _files(
     model: "FBNet", chosen: Sequence[Target], out: Path, values: Mapping[str, Any], progress: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    from fbnet_zoo.converters.convert import convert_each
+    from fbnet_zoo.converters.conversion import convert_each
 
     names, started = [target.name for target in chosen], time.perf_counter()
     if _is_auto(values):

@@ -12,7 +12,7 @@ from rich.text import Text
 from fbnet_zoo.cli import options, screen
 
 if TYPE_CHECKING:
-    from fbnet_zoo.deploy.verify import FileCheck
+    from fbnet_zoo.deploy.verification import FileCheck
 
 EPILOG = options.examples("verify build/fbnet_b", "verify build/fbnet_b --json")
 
@@ -21,7 +21,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder that deploy 
 
 def command(folder: Folder, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
     """Check the digests of a bundle, and that its networks compute what the PyTorch model computes."""
-    from fbnet_zoo.deploy.verify import count_steps, verify
+    from fbnet_zoo.deploy.verification import count_steps, verify
 
     with screen.steps(folder.name, count_steps(folder)) as progress:
         bundle, findings = verify(folder, progress=progress)

@@ -17,7 +17,7 @@ from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters import manifest as manifests
 from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, Progress
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.publish import replace_path, workplace
 from fbnet_zoo.deploy import card, labels, record, timing
 from fbnet_zoo.deploy.card import Facts
@@ -30,7 +30,7 @@ from fbnet_zoo.deploy.reference import ReferenceImages, compare_file
 from fbnet_zoo.deploy.snippets import render
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.report import deployment
+from fbnet_zoo.report import deployment_page
 
 LABELS, PREPROCESSING, DEFINITION = "labels.txt", "preprocessing.json", "definition.yaml"
 REPORT, MEASUREMENTS = "report.html", "measurements.jsonl"
@@ -214,7 +214,7 @@ class _Deployment:
 
     def describe(self, facts: Facts, profiles: list[Profile]) -> None:
         """Write the texts for people and apps."""
-        page = deployment.page(
+        page = deployment_page(
             facts.spec,
             [each.manifest for each in facts.deployed],
             facts.measurements,

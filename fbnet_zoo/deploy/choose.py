@@ -12,7 +12,7 @@ from fbnet_zoo.benchmarks.devices.discovery import describe
 from fbnet_zoo.benchmarks.devices.host import HostDevice
 from fbnet_zoo.benchmarks.measure import Device, Measurement
 from fbnet_zoo.converters.artifact import Artifact, Precision, Progress
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.publish import publish, workplace
 from fbnet_zoo.deploy.platforms import Platform
 from fbnet_zoo.deploy.record import Choice, Variant

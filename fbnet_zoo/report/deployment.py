@@ -16,7 +16,7 @@ from fbnet_zoo.report.text import counted, day, megabytes, milliseconds, short_c
 from fbnet_zoo.spec import ArchSpec
 
 
-def page(
+def deployment_page(
     spec: ArchSpec,
     manifests: Sequence[Manifest],
     measurements: Sequence[Measurement],

@@ -44,7 +44,7 @@ class ProfileView:
     everything: Table
 
 
-def page(profile: Profile) -> str:
+def profile_page(profile: Profile) -> str:
     """Return a self-contained HTML page about a profile."""
     return render("profile.html.jinja", name=profile.model, profile=view(profile))
 

@@ -35,7 +35,7 @@ from fbnet_zoo.deploy.labels import choose
 from fbnet_zoo.deploy.options import DeployOptions
 from fbnet_zoo.deploy.record import Bundle
 from fbnet_zoo.deploy.reference import ReferenceImages, check_again, normalize
-from fbnet_zoo.deploy.verify import verify
+from fbnet_zoo.deploy.verification import verify
 from fbnet_zoo.errors import DeviceLostError, InputError, ParityError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.zoo import transforms

@@ -5,7 +5,7 @@ import torch
 
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.program import export
 from fbnet_zoo.model import FBNet
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.manifest import FileRecord, LayerSqnr, ParityRecord, TensorRecord
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec
-from fbnet_zoo.report import deployment
-from fbnet_zoo.report import profile as profile_page
+from fbnet_zoo.report import deployment_page, profile_page
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.html_pages import Element, parse, pictures
 from tests.helpers.measurements import measurement
@@ -32,7 +31,7 @@ HOT = measurement([6.54] * 6, model="tiny", file="tiny-int8.onnx", precision="in
 
 @pytest.fixture(scope="module")
 def page(tiny_spec: ArchSpec) -> str:
-    return deployment.page(
+    return deployment_page(
         tiny_spec, [manifest(), quantized()], [FAST, HOT], [profile()], notes=("The weights are random.",)
     )
 
@@ -83,14 +82,14 @@ def test_top_of_the_page(root: Element, tiny_spec: ArchSpec) -> None:
 
 
 def test_published_accuracy_and_paper_of_known_weights() -> None:
-    shown = deployment.page(get_spec("fbnet_b"), [manifest(weights="fb_in1k", license="CC-BY-NC-4.0")], [], [])
+    shown = deployment_page(get_spec("fbnet_b"), [manifest(weights="fb_in1k", license="CC-BY-NC-4.0")], [], [])
     assert "74.5441 % ImageNet-1k top-1 as published" in shown
     assert '<a href="https://arxiv.org/abs/1812.03443">arXiv:1812.03443</a>' in shown
 
 
 def test_same_records_give_the_same_page(page: str, tiny_spec: ArchSpec) -> None:
     notes = ("The weights are random.",)
-    again = deployment.page(tiny_spec, [manifest(), quantized()], [FAST, HOT], [profile()], notes=notes)
+    again = deployment_page(tiny_spec, [manifest(), quantized()], [FAST, HOT], [profile()], notes=notes)
     assert again == page
 
 
@@ -140,7 +139,7 @@ def test_page_is_whole(page: str, root: Element) -> None:
 
 
 def test_profile_has_a_page_of_its_own() -> None:
-    page = profile_page.page(profile())
+    page = profile_page(profile())
     root = parse(page)
     check_outline(root)
     check_tables(root)
@@ -169,7 +168,7 @@ def test_hostile_names_stay_text(tiny_spec: ArchSpec) -> None:
     traced = profile(
         model=HOSTILE, file=HOSTILE, runtime=HOSTILE, device=device, operators=(operator(HOSTILE, HOSTILE, 1.0),)
     )
-    for page in (deployment.page(tiny_spec, [bad], [slow], [traced], notes=(HOSTILE,)), profile_page.page(traced)):
+    for page in (deployment_page(tiny_spec, [bad], [slow], [traced], notes=(HOSTILE,)), profile_page(traced)):
         root = parse(page)
         check_nothing_from_outside(page, root)
         check_pictures(page)
@@ -187,7 +186,7 @@ def test_hostile_names_stay_text(tiny_spec: ArchSpec) -> None:
     ],
 )
 def test_empty_section_says_what_would_fill_it(tiny_spec: ArchSpec, anchor: str, command: str) -> None:
-    page = deployment.page(tiny_spec, [], [], [])
+    page = deployment_page(tiny_spec, [], [], [])
     root = parse(page)
     check_outline(root)
     check_nothing_from_outside(page, root)
@@ -197,19 +196,19 @@ def test_empty_section_says_what_would_fill_it(tiny_spec: ArchSpec, anchor: str,
 
 def test_file_that_was_not_checked_says_why(tiny_spec: ArchSpec) -> None:
     unchecked = manifest(parity=ParityRecord(checked=False, reason="Core ML runs on Apple's systems only"))
-    root = parse(deployment.page(tiny_spec, [unchecked], [], []))
+    root = parse(deployment_page(tiny_spec, [unchecked], [], []))
     assert "not checked: Core ML runs on Apple's systems only" in section(root, "parity").text
 
 
 def test_degraded_file_is_marked(tiny_spec: ArchSpec) -> None:
-    root = parse(deployment.page(tiny_spec, [quantized(degraded=True, top1=None, fp32_top1=None)], [], []))
+    root = parse(deployment_page(tiny_spec, [quantized(degraded=True, top1=None, fp32_top1=None)], [], []))
     assert [found.text for found in section(root, "quantization").all("span", "warn")] == ["degraded"]
     assert "no labels" in section(root, "quantization").text
 
 
 def test_measurements_are_grouped_by_device(tiny_spec: ArchSpec) -> None:
     host = FAST.model_copy(update={"device": DeviceInfo(kind="host", id="feed")})
-    root = parse(deployment.page(tiny_spec, [], [FAST, host, HOT], []))
+    root = parse(deployment_page(tiny_spec, [], [FAST, host, HOT], []))
     latency = section(root, "latency")
     assert [title.text for title in latency.all("h3")] == ["Sandbox Phone 9 (android)", "host feed"]
     assert [len(picture.all("rect", "bar")) for picture in latency.all("svg", "chart")] == [2, 1]
@@ -219,7 +218,7 @@ def test_processes_of_one_file_are_one_bar(tiny_spec: ArchSpec) -> None:
     again = FAST.model_copy(
         update={"samples_ms": (20.0,) * 7, "load_ms": 97.65, "peak_rss_mb": 200.0, "throttled": True}
     )
-    root = parse(deployment.page(tiny_spec, [], [FAST, again], []))
+    root = parse(deployment_page(tiny_spec, [], [FAST, again], []))
     latency = section(root, "latency")
     assert len(latency.all("rect", "bar")) == 1
     for text in ("20.00 ms", "14 runs in 2 processes", "92.65", "200.0", "throttled in 1"):
@@ -228,12 +227,12 @@ def test_processes_of_one_file_are_one_bar(tiny_spec: ArchSpec) -> None:
 
 
 def test_throttled_run_is_no_record(tiny_spec: ArchSpec) -> None:
-    (header,) = parse(deployment.page(tiny_spec, [], [HOT], [])).all("header")
+    (header,) = parse(deployment_page(tiny_spec, [], [HOT], [])).all("header")
     assert "fastest" not in header.text
 
 
 def test_few_runs_have_no_interval(tiny_spec: ArchSpec) -> None:
-    root = parse(deployment.page(tiny_spec, [], [measurement([1.0, 2.0])], []))
+    root = parse(deployment_page(tiny_spec, [], [measurement([1.0, 2.0])], []))
     assert "fewer than 5 runs" in section(root, "latency").text
     assert root.all("line", "whisker") == []
 
@@ -246,7 +245,7 @@ def test_cost_is_that_of_the_files(tiny_spec: ArchSpec) -> None:
         outputs=(TensorRecord(name="logits", shape=("batch", 37), dtype="float32", layout="NC"),),
         preprocess=manifest().preprocess.model_copy(update={"crop": 96, "resize": 96}),
     )
-    root = parse(deployment.page(tiny_spec, [grey], [], []))
+    root = parse(deployment_page(tiny_spec, [grey], [], []))
     cells = root.all("svg", "cell")
     assert "output 37" in cells[-1].attributes["aria-label"]
     assert "96 \N{MULTIPLICATION SIGN} 96 px" in section(root, "architecture").text
@@ -255,21 +254,21 @@ def test_cost_is_that_of_the_files(tiny_spec: ArchSpec) -> None:
 
 
 def test_size_can_be_said(tiny_spec: ArchSpec) -> None:
-    assert "at 128 px" in deployment.page(tiny_spec, [manifest()], [], [], input_size=128)
+    assert "at 128 px" in deployment_page(tiny_spec, [manifest()], [], [], input_size=128)
     with pytest.raises(InputError, match="input_size"):
-        deployment.page(tiny_spec, [], [], [], input_size=0)
+        deployment_page(tiny_spec, [], [], [], input_size=0)
 
 
 def test_operators_of_unknown_modules_are_shown_by_kind() -> None:
     operators = (operator("stem.conv", "Conv", 1.0), operator("Add #1", "Add", 0.5), operator("Conv #2", "Conv", 2.0))
-    (flame,) = parse(profile_page.page(profile(operators=operators, undelegated_share=0.0))).all("svg", "strip")
+    (flame,) = parse(profile_page(profile(operators=operators, undelegated_share=0.0))).all("svg", "strip")
     titles = [title.text for title in flame.all("title")]
     assert titles[:2] == ["Conv: 3.00 ms, 85.7 %", "Add: 0.500 ms, 14.3 %"]
     assert [title.partition(" (")[0] for title in titles[2:]] == ["stem.conv", "Conv #2", "Add #1"]
 
 
 def test_operators_of_known_modules_keep_their_order() -> None:
-    (flame,) = parse(profile_page.page(profile())).all("svg", "strip")
+    (flame,) = parse(profile_page(profile())).all("svg", "strip")
     titles = [title.text.partition(":")[0] for title in flame.all("title")]
     assert titles[:6] == ["Stem", "Stage 4", "Classifier", "Stem", "4.0", "Classifier"]
     assert len(flame.all("rect", "warn")) == 1
@@ -277,13 +276,13 @@ def test_operators_of_known_modules_keep_their_order() -> None:
 
 @pytest.mark.parametrize("profiled", [(), (operator("a", "b", 0.0),)], ids=["no operators", "no time"])
 def test_profile_without_time_is_a_page(profiled: tuple[()]) -> None:
-    parse(profile_page.page(profile(operators=profiled, undelegated_share=0.0, device=None, load_ms=None)))
+    parse(profile_page(profile(operators=profiled, undelegated_share=0.0, device=None, load_ms=None)))
 
 
 @pytest.mark.onnx
 def test_page_of_a_real_conversion(tiny_model: FBNet, tiny_spec: ArchSpec, tmp_path: Path) -> None:
     artifact = convert(tiny_model, to="onnx", out=tmp_path)
-    page = deployment.page(tiny_spec, [artifact.manifest], [], [])
+    page = deployment_page(tiny_spec, [artifact.manifest], [], [])
     root = parse(page)
     check_tables(root)
     check_nothing_from_outside(page, root)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fbnet_zoo.report.search.page import page
+from fbnet_zoo.report.search.page import search_page
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
 from fbnet_zoo.search.record import DataRecord, RandomRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
@@ -28,12 +28,12 @@ NOT_MET = search_record(
 
 
 def tree(record: SearchRecord, arch: ArchSpec) -> Element:
-    return parse(page(record, course(record), arch))
+    return parse(search_page(record, course(record), arch))
 
 
 @pytest.fixture(scope="module")
 def text(tiny_spec: ArchSpec) -> str:
-    return page(MET, course(MET), tiny_spec)
+    return search_page(MET, course(MET), tiny_spec)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_page_is_whole(text: str) -> None:
 
 
 def test_same_records_give_the_same_page(text: str, tiny_spec: ArchSpec) -> None:
-    assert page(MET, course(MET), tiny_spec) == text
+    assert search_page(MET, course(MET), tiny_spec) == text
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -
     random = tuple(RandomRecord(name=f"random_{at}", costs=costs, top1=70.0 + at) for at in range(3))
     record = search_record(random=random)
     assert record.trained is not None
-    text = page(record, course(record), tiny_spec)
+    text = search_page(record, course(record), tiny_spec)
     assert "3 random networks: top-1 71.00 % on average, standard deviation 1.00." in text
     improvement = 100 * (record.trained.top1 / 71 - 1)
     assert f"Relative improvement of the network that was found: {improvement:+.2f} %." in text
     assert all(each.name in text for each in random)
-    assert 'id="random"' not in page(search_record(), course(search_record()), tiny_spec)
+    assert 'id="random"' not in search_page(search_record(), course(search_record()), tiny_spec)
 
 
 def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:
@@ -157,7 +157,7 @@ def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:
 
 
 def test_search_without_epochs_is_a_page(tiny_spec: ArchSpec) -> None:
-    root = parse(page(MET, [], tiny_spec))
+    root = parse(search_page(MET, [], tiny_spec))
     check_outline(root)
     for anchor in ("theta", "trajectory"):
         assert "No epoch was logged." in section(root, anchor).text
@@ -175,7 +175,7 @@ def test_search_without_epochs_is_a_page(tiny_spec: ArchSpec) -> None:
 )
 def test_small_searches_are_pages(tiny_spec: ArchSpec, changes: dict[str, object]) -> None:
     record = search_record(**changes)
-    check_page(page(record, course(record), tiny_spec))
+    check_page(search_page(record, course(record), tiny_spec))
 
 
 def test_costs_that_were_not_searched_for_are_those_of_the_definition(tiny_spec: ArchSpec) -> None:
@@ -203,7 +203,7 @@ def test_text_is_escaped(tiny_spec: ArchSpec) -> None:
         device=HOSTILE,
         versions={HOSTILE: HOSTILE},
     )
-    text = page(record, course(record), tiny_spec)
+    text = search_page(record, course(record), tiny_spec)
     check_page(text)
     for anchor in ("theta", "trajectory", "networks", "architecture", "settings"):
         assert HOSTILE in section(parse(text), anchor).text
@@ -216,7 +216,7 @@ def test_large_search_is_a_page_of_bounded_size(tiny_spec: ArchSpec) -> None:
         decisions=decisions(names, (options,) * 60),
         networks=(network(0, tuple(at % 15 for at in range(60))),),
     )
-    text = page(record, course(record), tiny_spec)
+    text = search_page(record, course(record), tiny_spec)
     assert len(text.encode()) < 1_500_000
     root = parse(text)
     assert "DMaskingNAS" in root.all("header")[0].text

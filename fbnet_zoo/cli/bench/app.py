@@ -148,9 +148,9 @@ def profile_(  # noqa: PLR0913 - one per option
     if out:
         write_atomically(out, found.model_dump_json(indent=2) + "\n")
     if html:
-        from fbnet_zoo.report import profile as report
+        from fbnet_zoo.report import profile_page
 
-        write_atomically(html, report.page(found))
+        write_atomically(html, profile_page(found))
     if as_json:
         screen.show_json(found.model_dump(mode="json"))
     else:

@@ -171,7 +171,7 @@ def _convert(name: str, conversion: Conversion, to: Sequence[str], folder: Path)
 def _write(
     model: "FBNet", target: str, path: Path, options: Mapping[str, Any], progress: Callable[[str], None]
 ) -> "ModelFile | Exception":
-    from fbnet_zoo.converters.convert import convert_each
+    from fbnet_zoo.converters.conversion import convert_each
 
     try:
         (outcome,) = convert_each(model, to=[target], out=path.parent, name=path.name, progress=progress, **options)

@@ -17,7 +17,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.registry import list_models
-from fbnet_zoo.report.search import page
+from fbnet_zoo.report import search_page
 from fbnet_zoo.search import baseline
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.methods import METHODS
@@ -142,7 +142,7 @@ def train_random(
 
 def write_report(run: SearchRun) -> Path:
     """Write the page of a run; return its path."""
-    text = page.page(run.record, run.history, run.definition)
+    text = search_page(run.record, run.history, run.definition)
     write_atomically(run.folder / REPORT, text)
     return run.folder / REPORT
 

@@ -26,7 +26,7 @@ _CLASSES = 1000
 """Number of classes of a search without images."""
 
 
-def page(record: SearchRecord, history: Sequence[HistoryRecord], arch: ArchSpec) -> str:
+def search_page(record: SearchRecord, history: Sequence[HistoryRecord], arch: ArchSpec) -> str:
     """Return a self-contained HTML page about a search.
 
     Equal records give an equal page: it shows their dates, not its own.

@@ -59,7 +59,7 @@ def children() -> list[int]:
     for task in Path("/proc/self/task").iterdir():
         for child in (task / "children").read_text().split():
             command = Path(f"/proc/{child}/cmdline")
-            if command.exists() and b"fbnet_zoo.benchmarks.run_" in command.read_bytes():
+            if command.exists() and b"fbnet_zoo.benchmarks.runtimes.run_" in command.read_bytes():
                 found.append(int(child))
     return found
 

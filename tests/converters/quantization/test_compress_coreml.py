@@ -17,7 +17,7 @@ from fbnet_zoo import registry
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.manifest import FileRecord
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.converters.parity import snr_db

@@ -13,7 +13,7 @@ from torch import nn
 
 from fbnet_zoo import registry
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.parity import Runner, logits, outputs, snr_db
 from fbnet_zoo.converters.program import Program, Quantization, export
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load

@@ -18,7 +18,7 @@ import torch
 import fbnet_zoo
 from fbnet_zoo.converters import to_onnx
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.converters.convert import convert, convert_each
+from fbnet_zoo.converters.conversion import convert, convert_each
 from fbnet_zoo.converters.manifest import FileRecord, Manifest
 from fbnet_zoo.converters.targets import TARGETS, find, make_options, require_libraries
 from fbnet_zoo.errors import ConversionError, InputError, MissingExtraError, ParityError, UnknownNameError
@@ -209,7 +209,7 @@ KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 from fbnet_zoo import arch_file
-from fbnet_zoo.converters.convert import convert
+from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.weights.loading import randomize
 
