@@ -8,13 +8,14 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
+from fbnet_zoo.converters.targets import runtimes_on
 from fbnet_zoo.latency.device import Count, Milliseconds
 from fbnet_zoo.latency.table import input_error
 from fbnet_zoo.spec import Record
 
 RESULTS = Path(__file__).parent / "results" / "zoo.jsonl"
 FORMATS = ("onnx", "coreml", "executorch")
-TIMED = ("onnx", "executorch")
+TIMED = tuple(target for target in FORMATS if target in runtimes_on("host"))
 """Formats with a native runtime on every host; outside macOS, Core ML files are only interpreted."""
 
 LEFT_OUT = {"fbnetv3_20g": "20 G multiply-accumulates, a reference for servers: lowering it takes over an hour"}

@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 Precision = Literal["fp32", "fp16", "int8", "mixed", "w8a16", "palette6", "palette4"]
 Backend = Literal["xnnpack", "coreml", "vulkan"]
 
-SUMMARIES: dict[Precision, str] = {
+PRECISION_SUMMARIES: dict[Precision, str] = {
     "fp32": "32-bit weights and arithmetic",
     "fp16": "16-bit weights and arithmetic",
     "int8": "8-bit weights with a scale per channel, 8-bit activations",

@@ -103,8 +103,43 @@ _TABLE = (
 TARGETS: dict[str, Target] = {target.name: target for target in _TABLE}
 """Every target by its name."""
 
-RUNTIME_TARGETS = {"executorch": "executorch", "onnxruntime": "onnx", "torch": "torch"}
-"""Target of each benchmarked runtime; `torch` runs PyTorch's own files."""
+TORCH = "torch"
+"""PyTorch as a target: a saved `torch.export` program, to measure and never to ship."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A runtime of files on devices.
+
+    Attributes:
+        name: name of the runtime.
+        target: format of its files.
+        suffix: suffix of these files.
+        devices: kinds of devices that it runs on.
+        backend: backend that the files are lowered to, where the format has a choice.
+    """
+
+    name: str
+    target: str
+    suffix: str
+    devices: tuple[str, ...]
+    backend: str | None = None
+
+
+_RUNTIMES = (
+    Runtime(name="onnxruntime", target="onnx", suffix="onnx", devices=("host",)),
+    Runtime(name="executorch", target="executorch", suffix="pte", devices=("android", "host"), backend="xnnpack"),
+    Runtime(name="torch", target=TORCH, suffix="pt2", devices=("host",)),
+    Runtime(name="coreml", target="coreml", suffix="mlpackage", devices=("ios", "mac")),
+)
+
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in _RUNTIMES}
+"""Every runtime that is measured, by its name."""
+
+
+def runtimes_on(device: str) -> dict[str, Runtime]:
+    """Return the runtimes of a kind of device, by the target of their files."""
+    return {runtime.target: runtime for runtime in _RUNTIMES if device in runtime.devices}
 
 
 def find(names: Iterable[str]) -> tuple[Target, ...]:

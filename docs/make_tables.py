@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import fbnet_zoo
-from fbnet_zoo.converters.artifact import SUMMARIES
-from fbnet_zoo.converters.targets import TARGETS, Target
+from fbnet_zoo.converters import PRECISION_SUMMARIES, TARGETS, Target
 from fbnet_zoo.registry import bundled, published_top1
 from fbnet_zoo.spec import ArchSpec, Family
 from markdown_table import table
@@ -62,7 +61,7 @@ def _precisions() -> str:
     header = ("`--precision`", "description", *(f"`{name}`" for name in TARGETS))
     rows = (
         (f"`{name}`", summary, *("yes" if name in target.precisions else "" for target in TARGETS.values()))
-        for name, summary in SUMMARIES.items()
+        for name, summary in PRECISION_SUMMARIES.items()
     )
     note = "\nInputs and outputs are always float32. [Quantization](quantization.md) explains when to use fewer bits.\n"
     return "\n## Precisions\n\n" + table(header, rows) + note

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from fbnet_zoo.benchmarks.zoo_results import FORMATS, LEFT_OUT, RESULTS, TIMED, ZooResult, read
+from fbnet_zoo.benchmarks import zoo_results
 from fbnet_zoo.registry import bundled
 from markdown_table import table
 
-Results = Mapping[tuple[str, str, str], ZooResult]
+Results = Mapping[tuple[str, str, str], zoo_results.ZooResult]
 
 INTRODUCTION = """# Every file of the zoo
 
@@ -34,7 +34,7 @@ be refused with trained weights. `int8` quantizes all layers; `mixed` keeps the 
 
 def results_page() -> str:
     """Return the tables of converted, checked and timed files."""
-    results = read(RESULTS)
+    results = zoo_results.read(zoo_results.RESULTS)
     parts = [_introduction(results), _fp32_table(results), _left_out(), _failures(results)]
     return "".join((*parts, QUANTIZED, "\n", _quantized_table(results)))
 
@@ -67,21 +67,21 @@ def _cases(results: Results) -> Iterator[str]:
 
 def _fp32_table(results: Results) -> str:
     header = ("name", "ONNX MB", "dB", "ms", "Core ML MB", "dB", "ExecuTorch MB", "dB", "ms", "outside")
-    names = [name for name in bundled() if (name, FORMATS[0], "fp32") in results]
+    names = [name for name in bundled() if (name, zoo_results.FORMATS[0], "fp32") in results]
     return "\n" + table(header, (_fp32_row(name, results) for name in names))
 
 
 def _fp32_row(name: str, results: Results) -> tuple[str, ...]:
     cells = [f"`{name}`"]
-    for target in FORMATS:
+    for target in zoo_results.FORMATS:
         result = results[name, target, "fp32"]
         cells += [_megabytes(result), _number(result.snr_db, 0)]
-        cells += [_milliseconds(result)] if target in TIMED else []
+        cells += [_milliseconds(result)] if target in zoo_results.TIMED else []
     return (*cells, str(sum(results[name, "executorch", "fp32"].left.values())))
 
 
 def _left_out() -> str:
-    return "".join(f"\nLeft out: `{name}`, {reason}.\n" for name, reason in LEFT_OUT.items())
+    return "".join(f"\nLeft out: `{name}`, {reason}.\n" for name, reason in zoo_results.LEFT_OUT.items())
 
 
 def _failures(results: Results) -> str:
@@ -95,7 +95,7 @@ def _quantized_table(results: Results) -> str:
     return table(header, (_quantized_row(result, results) for result in quantized))
 
 
-def _quantized_row(result: ZooResult, results: Results) -> tuple[str, ...]:
+def _quantized_row(result: zoo_results.ZooResult, results: Results) -> tuple[str, ...]:
     reference = results[result.model, result.target, "fp32"]
     precision = f"{result.precision} ({result.kept})" if result.kept else result.precision
     agreement = "" if result.top1_agreement is None else f"{result.top1_agreement:.0%}"
@@ -112,17 +112,17 @@ def _quantized_row(result: ZooResult, results: Results) -> tuple[str, ...]:
     )
 
 
-def _speed(result: ZooResult, reference: ZooResult) -> str:
+def _speed(result: zoo_results.ZooResult, reference: zoo_results.ZooResult) -> str:
     if result.latency is None or reference.latency is None:
         return ""
     return f"{reference.latency.median_ms / result.latency.median_ms:.2f}"
 
 
-def _megabytes(result: ZooResult) -> str:
+def _megabytes(result: zoo_results.ZooResult) -> str:
     return "" if result.size is None else f"{result.size / 1e6:.1f}"
 
 
-def _milliseconds(result: ZooResult) -> str:
+def _milliseconds(result: zoo_results.ZooResult) -> str:
     return "" if result.latency is None else f"{result.latency.median_ms:.1f}"
 
 

@@ -5,9 +5,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fbnet_zoo.latency.files import find_table
-from fbnet_zoo.latency.table import network_ms
-from fbnet_zoo.search.record import NetworkRecord, SearchRecord, load_record
+from fbnet_zoo.latency import find_table, network_ms
+from fbnet_zoo.search import NetworkRecord, SearchRecord, load_record
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
 from markdown_table import table

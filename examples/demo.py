@@ -21,11 +21,10 @@ from rich.table import Table
 
 import fbnet_zoo
 from fbnet_zoo import data
-from fbnet_zoo.converters.artifact import Artifact
-from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.converters import TARGETS, Artifact
 from fbnet_zoo.errors import FbnetZooError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.weights.loading import randomize
+from fbnet_zoo.weights import randomize
 
 NETWORKS = ("fbnet_b", "fbnetv3_a")
 OUT = Path(__file__).parent.parent / "build" / "demo"

@@ -19,22 +19,16 @@ from rich.console import Console
 from rich.table import Table
 
 import fbnet_zoo
-from fbnet_zoo.benchmarks.devices.discovery import open_device
-from fbnet_zoo.benchmarks.lut.measuring import TableJob
-from fbnet_zoo.benchmarks.lut.operator_files import Writer
-from fbnet_zoo.benchmarks.lut.rounds import Rounds
-from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.benchmarks.devices import open_device
+from fbnet_zoo.benchmarks.lut import Rounds, TableJob, Writer
+from fbnet_zoo.converters import TARGETS
 from fbnet_zoo.datasets import open_dataset
 from fbnet_zoo.errors import FbnetZooError
-from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.latency import LatencyTable
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.search.baseline import FOLDER, random_baseline
-from fbnet_zoo.search.cost import latency_cost
-from fbnet_zoo.search.gradient.config import DnasConfig
-from fbnet_zoo.search.job import SearchJob
-from fbnet_zoo.search.runs import SearchRun, run_search, train_best
-from fbnet_zoo.space import load_space
-from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.search import SearchJob, SearchRun, latency_cost, random_baseline, run_search, train_best
+from fbnet_zoo.search.gradient import DnasConfig
+from fbnet_zoo.space import Encoding, load_space
 from fbnet_zoo.train import default_recipe, evaluate, inputs_of
 
 OUT = Path(__file__).parent.parent / "build" / "demo" / "search"
@@ -53,7 +47,7 @@ def main() -> int:
     job = _job(_measure_table())
     found = _search(job)
     _report("training random networks")
-    others = random_baseline(job, OUT / FOLDER, count=RANDOM)
+    others = random_baseline(job, OUT / "random", count=RANDOM)
     network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
     _report("converting")
     artifacts = fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False)

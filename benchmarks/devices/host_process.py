@@ -16,6 +16,7 @@ from fbnet_zoo.benchmarks.devices.host_state import choose_cores
 from fbnet_zoo.benchmarks.measure import Inputs, ModelFile
 from fbnet_zoo.benchmarks.runtimes.child import LOADING, HostResult, HostRun, read_result
 from fbnet_zoo.benchmarks.runtimes.executor_runner import parse
+from fbnet_zoo.converters.targets import runtimes_on
 from fbnet_zoo.errors import (
     DeviceTimeoutError,
     MissingExtraError,
@@ -25,7 +26,7 @@ from fbnet_zoo.errors import (
     RunnerUnusableError,
 )
 
-RUNTIMES = {"onnx": "onnxruntime", "executorch": "executorch", "torch": "torch"}
+RUNTIMES = {target: runtime.name for target, runtime in runtimes_on("host").items()}
 """Target to the runtime of its files on this machine; the process is the module `run_<runtime>`."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

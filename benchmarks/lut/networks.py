@@ -9,7 +9,7 @@ from fbnet_zoo.benchmarks.lut.rounds import Rounds, Session, Steps, Subject
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.converters.targets import RUNTIME_TARGETS
+from fbnet_zoo.converters.targets import RUNTIMES
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.spec import ArchSpec
@@ -21,7 +21,7 @@ _PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
 def is_of(table: LatencyTable, device: Device) -> bool:
     """Return whether a table was measured on a device, with a runtime that is available here."""
     same = table.kind == "measured" and table.device.id == device.info().id
-    return same and table.runtime in RUNTIME_TARGETS and table.precision in _PRECISIONS
+    return same and table.runtime in RUNTIMES and table.precision in _PRECISIONS
 
 
 def network_samples(
@@ -60,7 +60,7 @@ def network_samples(
             "'fbnet-zoo lut measure'; measure a table there, or omit the measurement"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    target, precision = RUNTIME_TARGETS[table.runtime], _PRECISIONS[table.precision]
+    target, precision = RUNTIMES[table.runtime].target, _PRECISIONS[table.precision]
     writer = Writer(target=target, precision=precision, frame=networks[0], folder=folder)
     settings = Rounds(count=rounds, spread=1.0, threads=table.threads or 1)
     session = Session(device=device, rounds=settings, partial=folder / "measurements.jsonl", steps=steps)

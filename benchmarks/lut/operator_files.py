@@ -15,16 +15,14 @@ from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.converters.artifact import ConvertOptions, Precision
 from fbnet_zoo.converters.program import WRAPPERS, Program, export, export_module
 from fbnet_zoo.converters.respell import respell
-from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.converters.targets import TARGETS, TORCH, runtimes_on
 from fbnet_zoo.converters.tflite import writer
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import ConvPlan
 from fbnet_zoo.spec import ArchSpec
 
-TORCH, TFLITE = "torch", "tflite"
-_SUFFIXES = {TORCH: "pt2", TFLITE: "tflite", **{name: target.suffix for name, target in TARGETS.items()}}
-_BACKEND = {"executorch": "xnnpack"}
+TFLITE = "tflite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +96,15 @@ class Writer:
 
     def _file(self, name: str, make: Callable[[], Program]) -> ModelFile:
         """Write a file atomically, unless it exists."""
-        path = self.folder / f"{name}.{_SUFFIXES[self.target]}"
+        runtime = runtimes_on("host").get(self.target)  # none runs a file for Ethos-U
+        path = self.folder / f"{name}.{runtime.suffix if runtime else TFLITE}"
         if not path.exists():
             half = path.with_name(f"partial_{path.name}")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self._write(make(), half)
             half.replace(path)
-        backend = _BACKEND.get(self.target)
+        backend = runtime.backend if runtime else None
         return ModelFile(path=path, name=name, target=self.target, precision=self.precision, backend=backend)
 
     def _write(self, program: Program, path: Path) -> None:

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 from fbnet_zoo.benchmarks.suites.figures import Versus
+from fbnet_zoo.benchmarks.zoo_results import FORMATS
+from fbnet_zoo.converters.targets import TARGETS
 
-SUFFIXES = {"onnx": "onnx", "coreml": "mlpackage", "executorch": "pte"}
+SUFFIXES = {name: TARGETS[name].suffix for name in FORMATS}
 
 
 def bench_convert_three_formats(versus: Versus, tmp_path: Path) -> None:

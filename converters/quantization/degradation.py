@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from fbnet_zoo.converters.artifact import SUMMARIES, ConvertOptions, Written
+from fbnet_zoo.converters.artifact import PRECISION_SUMMARIES, ConvertOptions, Written
 from fbnet_zoo.converters.manifest import LayerSqnr, QuantizationRecord
 from fbnet_zoo.converters.parity import Runner, logits, snr_db
 from fbnet_zoo.converters.program import Program, Quantization
@@ -97,7 +97,7 @@ def _record(file: QuantizedFile, options: ConvertOptions, expected: np.ndarray, 
     needs_ranges = options.precision not in _OF_WEIGHTS
     layers, source = _layers(file)
     return QuantizationRecord(
-        scheme=file.written.scheme or SUMMARIES[options.precision],
+        scheme=file.written.scheme or PRECISION_SUMMARIES[options.precision],
         calibration=images.calibrate.source if needs_ranges else "none needed",
         images=len(images.calibrate.images) if needs_ranges else 0,
         kept=tuple(sorted(file.quantization.kept)),

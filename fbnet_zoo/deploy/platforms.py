@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.converters.targets import look_up
+from fbnet_zoo.converters.targets import RUNTIMES, look_up
 from fbnet_zoo.errors import InputError
 
 
@@ -19,7 +19,6 @@ class Platform:
         folder: folder of the bundle with the files for the app.
         file: file name of the network in the folder.
         snippets: files with code that runs the network, rendered from the templates `<name>.jinja`.
-        devices: kinds of devices that can run the file, as named in `fbnet_zoo.benchmarks.devices.discovery`.
         variants: precisions among which `auto` chooses, the highest first.
     """
 
@@ -29,8 +28,12 @@ class Platform:
     folder: str
     file: str
     snippets: tuple[str, ...]
-    devices: tuple[str, ...]
     variants: tuple[Precision, ...]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Kinds of devices that can run the file, as named in `fbnet_zoo.benchmarks.devices.discovery`."""
+        return next(runtime.devices for runtime in RUNTIMES.values() if runtime.target == self.target)
 
     @property
     def path(self) -> str:
@@ -46,7 +49,6 @@ _TABLE = (
         folder="ios",
         file="Model.mlpackage",
         snippets=("Classifier.swift",),
-        devices=("ios", "mac"),
         variants=("fp16", "w8a16", "int8"),  # the Neural Engine does not compute in fp32
     ),
     Platform(
@@ -56,7 +58,6 @@ _TABLE = (
         folder="android",
         file="model.pte",
         snippets=("Classifier.kt",),
-        devices=("android", "host"),
         variants=("fp32", "fp16", "mixed", "int8"),
     ),
     Platform(
@@ -66,7 +67,6 @@ _TABLE = (
         folder="onnx",
         file="model.onnx",
         snippets=("classify.py", "classify.mjs", "classify.html"),
-        devices=("host",),
         variants=("fp32", "mixed", "int8"),  # onnxruntime's CPU kernels cast fp16 to fp32
     ),
 )

@@ -15,7 +15,7 @@ from fbnet_zoo.cli import options, screen
 from fbnet_zoo.cli.bench import compare, models, profile, run
 from fbnet_zoo.cli.parameters import from_records, several
 from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.converters.targets import TARGETS, TORCH
 from fbnet_zoo.errors import InputError
 
 Words = Annotated[
@@ -51,7 +51,7 @@ def _root(context: typer.Context) -> None:
 
 @app.command(
     "run",
-    cls=several(to=[*TARGETS, models.TORCH], precision=get_args(Precision)),
+    cls=several(to=[*TARGETS, TORCH], precision=get_args(Precision)),
     epilog=options.examples(
         "bench run build/fbnet_b.onnx build/fbnet_b.pte --out results.jsonl",
         "bench run fbnet_b --weights none --to onnx executorch torch",

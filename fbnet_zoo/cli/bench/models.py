@@ -11,18 +11,16 @@ from fbnet_zoo._require import quiet
 from fbnet_zoo.cli import network, options, screen
 from fbnet_zoo.cli.parameters import split
 from fbnet_zoo.converters.artifact import ConvertOptions
-from fbnet_zoo.converters.targets import TARGETS, find
+from fbnet_zoo.converters.targets import RUNTIMES, TARGETS, TORCH, find, runtimes_on
 from fbnet_zoo.errors import FbnetZooError, InputError
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import ModelFile
     from fbnet_zoo.model import FBNet
 
-TORCH = "torch"
-"""PyTorch as a target: a saved `torch.export` program."""
-
-TARGET_OF_SUFFIX = {f".{target.suffix}": target.name for target in TARGETS.values()} | {".pt2": TORCH}
-_TO = {"host": ("onnx", "executorch"), "android": ("executorch",), "ios": ("coreml",), "mac": ("coreml",)}
+TARGET_OF_SUFFIX = {f".{each.suffix}": each.name for each in TARGETS.values()} | {
+    f".{each.suffix}": each.target for each in RUNTIMES.values()
+}
 _UNKNOWN = "unknown"
 
 
@@ -90,7 +88,7 @@ def find_models(words: Sequence[str], conversion: Conversion, *, device: str, fo
     networks = [word for word in words if not is_file(word)]
     if not networks and (conversion.to or conversion.precision or conversion.weights):
         raise InputError("--to, --precision and --weights are for networks, not for files; leave them out")
-    to = list(conversion.to or _TO[device.partition(":")[0]])
+    to = list(conversion.to or _targets(device.partition(":")[0]))
     if with_a_writer := [name for name in to if name != TORCH]:
         find(with_a_writer)
     for target in to if networks else ():
@@ -111,8 +109,8 @@ def find_models(words: Sequence[str], conversion: Conversion, *, device: str, fo
 
 def _check_target(target: str, device: str) -> None:
     kind = device.partition(":")[0]
-    if kind != "host" and target not in _TO[kind]:  # the host has its own errors
-        raise InputError(f"the device {kind} runs files for {' and '.join(_TO[kind])}, not for {target}")
+    if kind != "host" and target not in _targets(kind):  # the host has its own errors
+        raise InputError(f"the device {kind} runs files for {' and '.join(_targets(kind))}, not for {target}")
 
 
 def from_file(path: Path, device: str = "host") -> "ModelFile":
@@ -202,3 +200,8 @@ def _save(
     except (FbnetZooError, OSError) as error:
         return error
     return ModelFile(path=file, name=model.spec.name, target=target, precision="fp32")
+
+
+def _targets(device: str) -> list[str]:
+    """Return the formats that a kind of device runs, without PyTorch's own."""
+    return [target for target in runtimes_on(device) if target != TORCH]

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import options, screen
-from fbnet_zoo.cli.bench import models
-from fbnet_zoo.converters.targets import RUNTIME_TARGETS, TARGETS, require_libraries
+from fbnet_zoo.converters.targets import RUNTIMES, TARGETS, TORCH, require_libraries
 from fbnet_zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device
     from fbnet_zoo.latency.table import LatencyTable
 
-_DEVICES = {"host": tuple(RUNTIME_TARGETS), "android": ("executorch",)}
+_DEVICES = {
+    device: tuple(runtime.name for runtime in RUNTIMES.values() if device in runtime.devices)
+    for device in ("host", "android")
+}
 _ETHOSU = "ethosu"
 _MEASURING = ("runner", "runtime", "precision", "threads", "rounds", "spread")
 _ESTIMATING = ("config", "system_config", "memory_mode")
@@ -107,7 +109,7 @@ def command(  # noqa: PLR0913 - one per option
             num_classes=classes,
             networks=held_out(loaded, validate) if validate else (),
             writer=Writer(
-                target=TFLITE if estimated else RUNTIME_TARGETS[runtime],
+                target=TFLITE if estimated else RUNTIMES[runtime].target,
                 precision="int8" if estimated else precision,
                 frame=loaded.frame,
                 folder=partial,
@@ -157,12 +159,12 @@ def _check(device: str, runtime: str, precision: str, validate: int) -> None:
         raise InputError(f"there is no device {device!r}; use --device {kind} --config {device.partition(':')[2]}")
     if kind in {"ios", "mac"}:
         raise InputError(f"operators cannot be measured on {kind}; expected {' or '.join(_DEVICES)}")
-    if runtime not in _DEVICES.get(kind, RUNTIME_TARGETS):
+    if runtime not in _DEVICES.get(kind, RUNTIMES):
         raise InputError(
             f"the device {kind} runs {' and '.join(_DEVICES[kind])}, not {runtime}; choose another --runtime"
         )
-    target = RUNTIME_TARGETS[runtime]
-    if target == models.TORCH and precision != "fp32":
+    target = RUNTIMES[runtime].target
+    if target == TORCH and precision != "fp32":
         raise InputError(
             f"torch is measured in fp32 only; leave out --precision {precision}, or choose another --runtime"
         )
