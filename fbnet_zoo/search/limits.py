@@ -67,7 +67,7 @@ def require_reachable(costs: Costs, limits: Limits) -> None:
         unit, least = costs[name].unit, costs[name].least
         if not (limit > 0 and limit >= least):
             raise InputError(
-                f"no network of the space has a {name} within {limit:g} {unit}: the lowest is {least:g} {unit}; "
+                f"no network of the space satisfies {name} <= {limit:g} {unit}: the lowest is {least:g} {unit}; "
                 "raise the limit, or use a space with smaller blocks or images"
             )
 

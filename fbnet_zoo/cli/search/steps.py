@@ -73,7 +73,7 @@ def _check_name(space: Space, options: Mapping[str, Any]) -> None:
     if name is not None:
         space.decode(space.sample(0), name=name)
     if name in list_models() and options["register"] and not options["resume"]:
-        raise InputError(f"an entry named {name!r} already exists; use another --name")
+        raise InputError(f"an entry named {name!r} exists; use another --name")
 
 
 def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:

@@ -95,7 +95,7 @@ def _accuracy(record: SearchRecord) -> Fact:
         note = f"{seen}not trained from scratch yet"
         return Fact(value=f"{record.best.top1:.2f} %", title=f"top-1 {record.judged}", note=note)
     epochs = counted(record.trained.recipe.epochs, "epoch")
-    seen = f"on {counted(record.data.held_out, 'image')}, " if record.data else ""
+    seen = f"{counted(record.data.held_out, 'image')}, " if record.data else ""
     note = f"{seen}after {epochs} of training from scratch"
     return Fact(value=f"{record.trained.top1:.2f} %", title="top-1 on held-out images", note=note)
 
