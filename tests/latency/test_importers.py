@@ -161,7 +161,7 @@ def test_what_networks_do_not_have_is_left_out_and_said(tmp_path: Path, caplog: 
         table = read_mobile_vision(path, name="x", source="A test.", device="SM-1")
     assert {entry.operator.model_copy(update={"act": "relu"}) for entry in table.operators} == {stem}
     assert "skipped 3 Int8ConvRelu, 1 Int8Quantize" in caplog.text
-    with pytest.raises(InputError, match="say which device is meant; it has SM-1, SM-2"):
+    with pytest.raises(InputError, match="choose a device; the file has SM-1, SM-2"):
         read_mobile_vision(path, name="x", source="A test.")
     with pytest.raises(InputError, match="no operator of SM-1 in fp32"):
         read_mobile_vision(path, name="x", source="A test.", device="SM-1", precision="fp32")
