@@ -114,4 +114,4 @@ app.command("eval", rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.
 app.command("search", rich_help_panel=_SEARCH, epilog=search.EPILOG)(search.command)
 app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
 app.add_typer(lut, name="lut", rich_help_panel=_SEARCH)
-app.command("lint", rich_help_panel=_DEVICE, epilog=lint.EPILOG)(lint.command)
+app.command("lint", rich_help_panel="Accelerators", epilog=lint.EPILOG)(lint.command)
