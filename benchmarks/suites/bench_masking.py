@@ -19,8 +19,8 @@ from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.search.dmasking.supernet import MaskedSupernet
 from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.space import Space
-from fbnet_zoo.space.encoding import EncodedLayer
 from fbnet_zoo.space.files import parse
+from fbnet_zoo.space.slots import EncodedLayer
 
 WIDEST, LAYERS, CLASSES = 64, 4, 10
 OPTIONS = (1, 4, 16, 64)

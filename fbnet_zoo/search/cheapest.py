@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbnet_zoo.search.terms import Term
-from fbnet_zoo.space.encoding import SIZE, EncodedLayer, Encoding, Positions
+from fbnet_zoo.space.encoding import Encoding, Positions
+from fbnet_zoo.space.slots import SIZE, EncodedLayer
 
 Costs = NDArray[np.float64]
 

@@ -20,7 +20,8 @@ from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.search.cheapest import cheapest
 from fbnet_zoo.search.prices import Counts, PeakActivations, Prices, Summands, TableLatency
 from fbnet_zoo.search.terms import Term
-from fbnet_zoo.space.encoding import SIZE, STEM, EncodedLayer, EncodedRest, Encoding, Positions
+from fbnet_zoo.space.encoding import Encoding, Positions
+from fbnet_zoo.space.slots import SIZE, STEM, EncodedLayer, EncodedRest
 from fbnet_zoo.spec import ArchSpec
 
 Measure = Callable[[ArchSpec], float]

@@ -5,8 +5,7 @@ the image size; the channels of the stem; for each layer its block (with its ker
 number of blocks, and kernel and expansion of the blocks after the first; the channels of the head.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,8 +16,7 @@ from fbnet_zoo import planner
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.plans import ConvPlan, PoolHeadPlan
 from fbnet_zoo.space.choices import Choices, LayerChoice
-from fbnet_zoo.space.layers import OpenLayer
-from fbnet_zoo.space.places import Place, PlacedBlock
+from fbnet_zoo.space.slots import SIZE, STEM, EncodedLayer, Slot, encoded_layer, layer_slots, placed_layers
 from fbnet_zoo.space.space import Space
 from fbnet_zoo.spec import ArchSpec, BlockSpec, Record
 
@@ -29,9 +27,6 @@ Positions = tuple[int, ...]
 
 Population = NDArray[np.int64]
 """Several networks, (networks, decisions)."""
-
-SIZE, STEM = 0, 1
-"""Slots of the image size and of the stem channels."""
 
 
 class Decision(Record):
@@ -44,100 +39,6 @@ class Decision(Record):
 
     name: str
     options: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """A value that every network has; a decision if there are several options.
-
-    Attributes:
-        name: name of the slot, such as `stages.4.0 e`.
-        values: options: names of blocks, or numbers.
-    """
-
-    name: str
-    values: tuple[Any, ...]
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Names of the values."""
-        return tuple(value if isinstance(value, str) else f"{value:g}" for value in self.values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
-    """A block that a layer can have, with any of its channels and expansions.
-
-    Attributes:
-        candidate: name in the space; `None` if the row is a single block.
-        kernel_size: kernel size, if open.
-        block: the widest block.
-        widens: whether the expansion is open.
-    """
-
-    candidate: str | None
-    kernel_size: int | None
-    block: PlacedBlock
-    widens: bool
-
-    def having(self, before: int, expansion: float | None, after: int) -> PlacedBlock:
-        """Return the block with given input channels, expansion (if it has one) and output channels."""
-        row = self.block.row
-        own = expansion if expansion is not None and row.expansion else row.expansion
-        return self.block.having(before, out_channels=after, expansion=own)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedRest:
-    """The blocks of a layer after the first.
-
-    Attributes:
-        repeats: number of these blocks, for each option.
-        branches: possible blocks; one without its own kernel shares the positions of the first block.
-        axes: slots of the number of blocks, the channels, the kernel and the expansion.
-        expansions: values of the expansion slot.
-    """
-
-    repeats: tuple[int, ...]
-    branches: tuple[Branch, ...]
-    axes: tuple[int, int, int, int]
-    expansions: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedLayer:
-    """A layer of the space: the possible first blocks, and the slots that decide.
-
-    Attributes:
-        name: `stages.<output stride>.<number in the stage>`.
-        stride: stride of the first block.
-        branches: possible first blocks, by name.
-        before: input channels.
-        expansions: open expansions; only `None` if the blocks have fixed ones.
-        after: output channels.
-        axes: slots of the input channels, the block, the expansion and the output channels.
-        rest: blocks after the first; `None` if there are none.
-    """
-
-    name: str
-    stride: int
-    branches: dict[str, Branch]
-    before: tuple[int, ...]
-    expansions: tuple[float | None, ...]
-    after: tuple[int, ...]
-    axes: tuple[int, int, int, int]
-    rest: EncodedRest | None
-
-    @property
-    def skip(self) -> int | None:
-        """Position of the block that skips the layer; `None` if there is none."""
-        ops = [branch.block.row.op for branch in self.branches.values()]
-        return ops.index("skip") if "skip" in ops else None
-
-    def branch_of(self, choice: LayerChoice) -> str:
-        """Return the name of a chosen block."""
-        taken = (choice.candidate, choice.kernel_size)
-        return next(name for name, each in self.branches.items() if (each.candidate, each.kernel_size) == taken)
 
 
 class Encoding:
@@ -170,9 +71,9 @@ class Encoding:
         sizes = space.spec.input_size if input_size is None else (input_size,)
         slots = [Slot(name="input_size", values=sizes), Slot(name="stem c", values=space.spec.stem.out_channels)]
         layers, before = [], STEM
-        for layer, first, rest in _placed(space, sizes[-1]):
-            layers.append(_encoded(layer, first, rest, slots[before].values, (before, len(slots))))
-            slots += _slots(layer, layers[-1])
+        for layer, first, rest in placed_layers(space, sizes[-1]):
+            layers.append(encoded_layer(layer, first, rest, slots[before].values, (before, len(slots))))
+            slots += layer_slots(layer, layers[-1])
             before = layers[-1].axes[-1]
         slots.append(Slot(name="head c", values=space.spec.head.out_channels))
         self.space, self.slots, self.layers = space, tuple(slots), tuple(layers)
@@ -294,64 +195,6 @@ class Encoding:
                 raise InputError(f"{decision.name} has {len(decision.options)} options, but none at position {at}")
 
 
-def _placed(space: Space, size: int) -> Iterator[tuple[OpenLayer, Place, Place | None]]:
-    """Yield each layer with the place of its first block and, if it may have more blocks, that of the rest."""
-    places = iter(space.places(size))
-    for layer in space.layers:
-        yield layer, next(places), next(places) if layer.row.repeats[-1] > 1 else None
-
-
-def _encoded(
-    layer: OpenLayer, place: Place, rest: Place | None, before: tuple[int, ...], slots: tuple[int, int]
-) -> EncodedLayer:
-    """Return an encoded layer; `slots` are the slot of its input channels and its own first slot."""
-    branches = dict(_branches(layer, place, "kernel_size", "expansion"))
-    widening = any(branch.block.row.expansion for branch in branches.values())
-    expansions = (place.expansions if widening else ()) or (None,)
-    into, first = slots
-    return EncodedLayer(
-        name=layer.name,
-        stride=layer.stride,
-        branches=branches,
-        before=before,
-        expansions=expansions,
-        after=layer.row.out_channels,
-        axes=(into, first, first + 1, first + 2),
-        rest=_encoded_rest(layer, rest, expansions, first) if rest else None,
-    )
-
-
-def _encoded_rest(layer: OpenLayer, place: Place, expansions: tuple[float | None, ...], first: int) -> EncodedRest:
-    own = layer.row.rest
-    kernel = own is not None and own.kernel_size is not None
-    expansion = own is not None and own.expansion is not None
-    fields = ("rest_kernel_size" if kernel else "kernel_size", "rest_expansion" if expansion else "expansion")
-    return EncodedRest(
-        repeats=tuple(count - 1 for count in layer.row.repeats),
-        branches=tuple(branch for _, branch in _branches(layer, place, *fields)),
-        axes=(first + 3, first + 2, first + 4 if kernel else first, first + 5 if expansion else first + 1),
-        expansions=(place.expansions or (None,)) if expansion else expansions,
-    )
-
-
-def _branches(layer: OpenLayer, place: Place, kernel: str, expansion: str) -> Iterator[tuple[str, Branch]]:
-    """Yield the names of the possible blocks at a place, with the choices that select them."""
-    kinds = [(candidate, size) for candidate in layer.ops for size in layer.options(candidate).get(kernel, (None,))]
-    for (name, block), (candidate, size) in zip(place.blocks.items(), kinds, strict=True):
-        widens = expansion in layer.options(candidate)
-        yield name, Branch(candidate=candidate, kernel_size=size, block=block, widens=widens)
-
-
-def _slots(layer: OpenLayer, encoded: EncodedLayer) -> Iterator[Slot]:
-    rest = layer.row.rest
-    yield Slot(name=layer.name, values=tuple(encoded.branches))
-    yield Slot(name=f"{layer.name} e", values=encoded.expansions)
-    yield Slot(name=f"{layer.name} c", values=encoded.after)
-    yield Slot(name=f"{layer.name} r", values=layer.row.repeats)
-    yield Slot(name=f"{layer.name} rest k", values=(rest and rest.kernel_size) or (None,))
-    yield Slot(name=f"{layer.name} rest e", values=(rest and rest.expansion) or (None,))
-
-
 def _choice(layer: EncodedLayer, full: Sequence[int], values: Sequence[Any]) -> LayerChoice:
     _, block, expansion, after = layer.axes
     branch = list(layer.branches.values())[full[block]]
@@ -374,5 +217,5 @@ def _head(frame: ArchSpec, row: BlockSpec, before: int) -> ConvPlan | PoolHeadPl
 
 def _sides(space: Space, size: int) -> tuple[int, ...]:
     """Return the sides of the image and of the outputs of stem and layers, px."""
-    sides = [(first.size_in, first.size_out) for _, first, _ in _placed(space, size)]
+    sides = [(first.size_in, first.size_out) for _, first, _ in placed_layers(space, size)]
     return (size, *(before for before, _ in sides), sides[-1][1])

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.gradient.networks import Masks
-from fbnet_zoo.space.encoding import SIZE, STEM, Encoding
+from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.space.slots import SIZE, STEM
 
 
 @dataclass(frozen=True, kw_only=True)

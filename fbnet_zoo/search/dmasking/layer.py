@@ -13,7 +13,7 @@ from fbnet_zoo.search.dmasking.blocks import NOTHING_INSIDE, fitted, masked_bran
 from fbnet_zoo.search.dmasking.channel_masks import InnerLadders, InnerMasks, InnerWidths, Ladder, inner_widths, widest
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.space import Space
-from fbnet_zoo.space.encoding import Branch, EncodedLayer
+from fbnet_zoo.space.slots import Branch, EncodedLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

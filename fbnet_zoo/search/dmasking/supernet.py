@@ -25,7 +25,8 @@ from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.networks import Masks
 from fbnet_zoo.search.gradient.two_parts import TwoParts
 from fbnet_zoo.space import Space
-from fbnet_zoo.space.encoding import SIZE, STEM, EncodedLayer, Encoding
+from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.space.slots import SIZE, STEM, EncodedLayer
 
 
 class MaskedSupernet(TwoParts):
