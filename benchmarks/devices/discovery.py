@@ -36,9 +36,9 @@ def open_device(name: str, *, runner: Path | None = None) -> Device:
     kind, _, which = name.partition(":")
     if kind not in NAMES or (kind == "host" and which):
         hint = did_you_mean(kind, NAMES) or f"; expected {', '.join(NAMES)}"
-        raise UnknownNameError(f"unknown device {name!r}{hint}")
+        raise UnknownNameError(f"there is no device {name!r}{hint}")
     if runner is not None and kind != "android":
-        raise InputError(f"the device {kind} uses no runner; leave it out")
+        raise InputError(f"the device {kind} needs no runner; leave it out")
     if kind == "android":
         return AndroidDevice.find(which or None, runner=runner)
     return HostDevice() if kind == "host" else _apple(kind, which or "all")

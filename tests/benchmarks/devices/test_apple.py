@@ -209,7 +209,7 @@ def test_a_phone_that_is_unplugged_is_lost(
 def test_an_app_that_cannot_be_removed_is_named(mac: Mac, tiny_package: ModelFile) -> None:
     device = IPhoneDevice.find(team=TEAM)
     device.phone_target()
-    with pytest.raises(DeviceUnavailableError, match=r"com.coremltools.modelrunnerd may stay on Ada's iPhone: delete"):
+    with pytest.raises(DeviceUnavailableError, match=r"com.coremltools.modelrunnerd may still be on Ada's iPhone: delete"):
         device.cleanup()
     device.cleanup()
 
@@ -226,7 +226,7 @@ def test_the_process_of_core_ml_says_why_it_cannot_run_here(mac: Mac, tiny_packa
     ("script", "error", "message"),
     [
         ("import sys; sys.exit('Abort trap: 6')", RunnerError, "exited with code 1: Abort trap: 6"),
-        ("import os; os.abort()", RunnerError, "ended with -6: it said nothing"),
+        ("import os; os.abort()", RunnerError, "exited with code -6: no output"),
         ("import time; time.sleep(60)", DeviceTimeoutError, "2 runs did not finish within 0.5 s; Core ML hangs"),
     ],
 )
@@ -261,7 +261,7 @@ def test_what_cannot_be_measured_is_refused(
 def test_files_that_core_ml_does_not_run_are_refused(mac: Mac, tiny_package: ModelFile, tmp_path: Path) -> None:
     other = tmp_path / "net.pte"
     other.touch()
-    with pytest.raises(InputError, match=r"net\.pte: Core ML runs an \.mlpackage folder; convert the model with --to"):
+    with pytest.raises(InputError, match=r"net\.pte: not an \.mlpackage folder, as Core ML requires; convert it with --to"):
         MacDevice.find().push(replace(tiny_package, path=other))
     MacDevice.find().push(tiny_package)
 
