@@ -208,9 +208,9 @@ class WeightsSpec(Record):
     preprocess: PreprocessSpec | None = None
 
     @property
-    def file(self) -> str:
-        """Name of the file in the folder of the definition; empty if the source is an address."""
-        return self.source.removeprefix(BESIDE) if self.source.startswith(BESIDE) else ""
+    def file(self) -> str | None:
+        """Name of the file in the folder of the definition; `None` if the source is an address."""
+        return self.source.removeprefix(BESIDE) if self.source.startswith(BESIDE) else None
 
 
 class ArchSpec(Record):

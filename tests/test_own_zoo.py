@@ -262,8 +262,8 @@ class TestFolder:
         assert fbnet_zoo.list_models() == list(registry.bundled())
         (told,) = caplog.records
         assert told.getMessage() == (
-            f"{home}/My-Net.yaml is no entry of the zoo: expected a file named like its definition, "
-            "such as my_network.yaml"
+            f"{home}/My-Net.yaml is not an entry of the zoo; expected a file with the name of its entry, "
+            "such as my_net.yaml"
         )
 
     def test_what_is_registered_for_the_process_is_beside_it(self, home: Path, spec: ArchSpec, tmp_path: Path) -> None:
@@ -292,7 +292,9 @@ class TestBeside:
         for name in (definition, str(definition)):
             assert torch.equal(logits(fbnet_zoo.create(name, pretrained=True), 32), logits(found, 32))
         network = fbnet_zoo.create(definition, num_classes=10)
-        with pytest.raises(InputError, match="weights near of digits_net are in the folder of its definition, which is not in"):
+        with pytest.raises(
+            InputError, match="weights near of digits_net are in the folder of its definition, which is not in"
+        ):
             weights.load(network, True)
         fbnet_zoo.register(definition)
         weights.load(network, "near")
@@ -331,10 +333,12 @@ class TestBeside:
     def test_another_or_no_file_is_refused(self, definition: Path, saved: Path) -> None:
         content = saved.read_bytes()
         saved.write_bytes(content[:-1] + b"\1")
-        with pytest.raises(WeightsError, match=rf"the file of {saved} has the sha256 .*, expected .*: copy the right one there"):
+        with pytest.raises(
+            WeightsError, match=rf"the file of {saved} has the sha256 .*, expected .*: copy the right one there"
+        ):
             fbnet_zoo.create(definition, pretrained=True)
         saved.unlink()
-        with pytest.raises(WeightsUnavailableError, match=rf"there is no file {saved}, which a definition names"):
+        with pytest.raises(WeightsUnavailableError, match=rf"there is no file {saved}, which a definition requires"):
             fbnet_zoo.create(definition, pretrained=True)
         saved.mkdir()
         with pytest.raises(WeightsUnavailableError, match="there is no file"):

@@ -72,7 +72,9 @@ def test_mistakes_do_not_fit(right: str, wrong: str) -> None:
 
 def test_editors_can_tell_what_a_letter_means() -> None:
     row = arch_schema()["$defs"]["BlockSpec"]["properties"]
-    assert row["expansion"]["description"] == "expansion of the input channels inside the block, `e`; may be fractional."
+    assert (
+        row["expansion"]["description"] == "expansion of the input channels inside the block, `e`; may be fractional."
+    )
     assert {letter: row[letter]["$ref"].rpartition("/")[2] for letter in LETTERS} == LETTERS
 
 

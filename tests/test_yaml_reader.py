@@ -146,7 +146,9 @@ class TestHostile:
         assert f"nested deeper than {MAX_DEPTH} levels, the limit for a definition" in error_of(text[:MAX_BYTES])
 
     def test_large_text(self) -> None:
-        assert error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, the limit for a definition; check the path"
+        assert (
+            error_of("#" * (MAX_BYTES + 1)) == "file:1: larger than 256 KiB, the limit for a definition; check the path"
+        )
 
     def test_large_file(self, tmp_path: Path) -> None:
         path = tmp_path / "large.yaml"

@@ -77,7 +77,11 @@ MISTAKES = [
     ("recipe:\n", "recipe: 3\nx:\n", "20: expected a mapping of names to values in 'recipe'"),
     # what does not fit together
     (LAYERS, LAYERS.replace("c: 16", "c: 16, r: 2"), f"13: {BOTH}"),
-    (NARROW, NARROW.replace("s: 2", "s: 2, r: 2"), "15: a row that chooses among candidates cannot have 'r'; use 'layers'"),
+    (
+        NARROW,
+        NARROW.replace("s: 2", "s: 2, r: 2"),
+        "15: a row that chooses among candidates cannot have 'r'; use 'layers'",
+    ),
     (NARROW, NARROW.replace("[k3,", "[k4,"), "15: there is no candidate 'k4'; did you mean 'k3'?"),
     (
         NARROW,

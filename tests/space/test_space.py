@@ -178,9 +178,7 @@ class TestThereAndBack:
         assert [layer.repeats for layer in layers] == [None, 1, 3, 1, 3, 2, None]
 
 
-TAKES = (
-    "is not in the space; stages.4.1 offers k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; it differs from k3_e3 in "
-)
+TAKES = "is not in the space; stages.4.1 offers k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; it differs from k3_e3 in "
 
 
 class TestNotInTheSpace:
@@ -243,9 +241,7 @@ class TestNotInTheSpace:
         text = arch_file.dump(space.decode(space.sample(0), name="mine"))
         rows = text.splitlines(keepends=True)
         last = max(number for number, row in enumerate(rows) if row.startswith("    - "))
-        with pytest.raises(
-            InputError, match=r"stage 32 has no row for stages\.32\.1; expected a block with k 3, e 4"
-        ):
+        with pytest.raises(InputError, match=r"stage 32 has no row for stages\.32\.1; expected a block with k 3, e 4"):
             space.encode(arch_file.parse("".join(rows[:last] + rows[last + 1 :])))
 
 

@@ -221,7 +221,10 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
         "contains no state dict",
     ),
     "sparse": (lambda state: state | {"head.expand.bn.weight": torch.zeros(48).to_sparse()}, "contains no state dict"),
-    "nowhere": (lambda state: state | {"head.expand.bn.weight": torch.zeros(48, device="meta")}, "contains no state dict"),
+    "nowhere": (
+        lambda state: state | {"head.expand.bn.weight": torch.zeros(48, device="meta")},
+        "contains no state dict",
+    ),
     "empty": (lambda _: {}, "contains no state dict"),
     "tensor": (lambda _: torch.zeros(3), "contains no state dict"),
     "numbers": (lambda _: {1: torch.zeros(3)}, "contains no state dict"),
