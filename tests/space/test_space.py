@@ -178,7 +178,8 @@ class TestThereAndBack:
         assert [layer.repeats for layer in layers] == [None, 1, 3, 1, 3, 2, None]
 
 
-TAKES = "is not in the space; stages.4.1 offers k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; it differs from k3_e3 in "
+TAKES = "is not in the space; stages.4.1 offers k3_e1, k3_e3, k3_e6, k5_e3, k5_e6 or skip with c 24, s 1; it differs "
+TAKES += "from k3_e3 in "
 
 
 class TestNotInTheSpace:
