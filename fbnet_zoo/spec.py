@@ -284,8 +284,7 @@ class ArchSpec(Record):
         tags = [entry.tag for entry in self.weights]
         for at, tag in enumerate(tags):
             if tag in tags[:at]:
-                problem = f"two weights entries have the tag {tag!r}; give each its own tag"
-                raise InputError(problem, location=("weights", at))
+                raise InputError(f"two weights entries have the tag {tag!r}; rename one", location=("weights", at))
 
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
         """Return how to prepare an image for the weights of a tag (default: as for the definition).

@@ -115,12 +115,8 @@ class OpenLayer:
         return {field: given[field] for field in given if field in FIELDS_OF_OP[self.ops[candidate]]} | own
 
 
-def open_layers(spec: SpaceSpec) -> tuple[OpenLayer, ...]:
-    """Return the layers of a space, in order."""
-    return tuple(_open_layers(spec))
-
-
-def _open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
+def open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
+    """Yield the layers of a space, in order."""
     for position, stage in enumerate(spec.stages):
         count = 0
         for index, row in enumerate(stage.blocks):
