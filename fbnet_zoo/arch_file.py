@@ -106,11 +106,11 @@ def row_fields(row: Node, origin: str, record: type[BaseModel] = BlockSpec) -> d
 
 
 def _lines(spec: ArchSpec) -> Iterator[str]:
-    said = spec.model_fields_set
+    given = spec.model_fields_set
     for key in ("name", "aliases", "family", "summary", "reconstruction", "input_size", "bn_eps", "zero_init_residual"):
-        if key in said:
+        if key in given:
             yield f"{key}: {_value(getattr(spec, key))}\n"
-    if "defaults" in said:
+    if "defaults" in given:
         yield f"defaults: {_flow(spec.defaults)}\n"
     yield _LEGEND.lstrip()
     yield f"stem: {row_text(spec.stem)}\n"
@@ -119,10 +119,10 @@ def _lines(spec: ArchSpec) -> Iterator[str]:
         yield f"  {stage.output_stride}:{'' if stage.blocks else ' []'}\n"
         yield from (f"    - {row_text(block)}\n" for block in stage.blocks)
     yield f"head: {row_text(spec.head)}\n"
-    if "classifier" in said:
+    if "classifier" in given:
         yield f"classifier: {spec.classifier}\n"
     for key in ("counts", "paper", "source", "deviations", "preprocess", "weights", "reported"):
-        if key in said:
+        if key in given:
             yield from _entry(key, getattr(spec, key))
 
 
@@ -140,15 +140,15 @@ def row_text(row: BlockSpec) -> str:
     >>> row_text(BlockSpec(kernel_size=3, expansion=6, out_channels=24))
     '{k: 3, e: 6, c: 24}'
     """
-    said = {_SPELLED.get(key, key): getattr(row, key) for key in row.model_fields_set}
-    order = [key for key in _ROW_ORDER if key in said]
-    rest = [key for key in type(row).model_fields if key in said and key not in order]
-    return _mapping({key: said[key] for key in order + rest})
+    given = {_SPELLED.get(key, key): getattr(row, key) for key in row.model_fields_set}
+    order = [key for key in _ROW_ORDER if key in given]
+    rest = [key for key in type(row).model_fields if key in given and key not in order]
+    return _mapping({key: given[key] for key in order + rest})
 
 
 def _flow(record: BaseModel) -> str:
-    said = (key for key in type(record).model_fields if key in record.model_fields_set)
-    return _mapping({key: getattr(record, key) for key in said})
+    given = (key for key in type(record).model_fields if key in record.model_fields_set)
+    return _mapping({key: getattr(record, key) for key in given})
 
 
 def _mapping(values: dict[str, Any]) -> str:

@@ -30,25 +30,23 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution whose values are set by `init_weights` or a checkpoint, not on construction."""
+class _Uninitialized:
+    """A layer whose values are set by `init_weights` or a checkpoint, not on construction."""
 
     def reset_parameters(self) -> None:
         """Keep the values."""
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """A batch norm whose gamma and beta are set in the same way; running statistics start at 0 and 1."""
-
-    def reset_parameters(self) -> None:
-        """Keep the values."""
+class Conv2d(_Uninitialized, nn.Conv2d):
+    """A convolution."""
 
 
-class LinearClassifier(nn.Linear):
+class BatchNorm2d(_Uninitialized, nn.BatchNorm2d):
+    """A batch norm; running statistics start at 0 and 1."""
+
+
+class LinearClassifier(_Uninitialized, nn.Linear):
     """Pooled features `(N, C, 1, 1)` to logits `(N, classes)`."""
-
-    def reset_parameters(self) -> None:
-        """Keep the values."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(1))

@@ -93,7 +93,7 @@ def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None
 
 def files_of(spec: "ArchSpec") -> set[str]:
     """Return the names of the weights files in the folder of a definition."""
-    return {entry.file for entry in spec.weights} - {""}
+    return {entry.file for entry in spec.weights if entry.file is not None}
 
 
 def _previous_files(path: Path) -> set[str]:

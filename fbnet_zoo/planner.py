@@ -138,8 +138,6 @@ def plan_block(spec: ArchSpec, row: BlockSpec | ResolvedBlock, in_channels: int)
         InputError: the block cannot be built on this number of channels.
     """
     block = row if isinstance(row, ResolvedBlock) else resolve(spec, row)
-    if block.op == "ir_pool":
-        return _pool_head(block, in_channels)
     return _block(block, in_channels, _Strides(), zero_init=spec.zero_init_residual)
 
 
@@ -167,6 +165,8 @@ def _block(block: ResolvedBlock, channels: int, strides: _Strides, *, zero_init:
             return IdentityPlan(out_channels=channels)
         case "skip" | "conv":
             return _conv(block, channels, strides)
+        case "ir_pool":
+            return _pool_head(block, channels)
         case _:
             return _inverted_residual(block, channels, strides, zero_init=zero_init)
 

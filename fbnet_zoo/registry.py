@@ -94,7 +94,9 @@ def resolve(name: str | Path) -> tuple[ArchSpec, str | None]:
     if not isinstance(name, str | Path):
         raise InputError(f"expected the name or path of a definition; got {type(name).__name__}")
     if isinstance(name, Path) or _is_path(name):
-        return _load(Path(name)), None
+        from fbnet_zoo import arch_file
+
+        return arch_file.load(Path(name)), None
     if "/" in name or "\\" in name:
         raise InputError(f"{name!r} is not the path of a definition; expected a .yaml or .yml file")
     base, dot, tag = name.partition(".")
@@ -275,9 +277,3 @@ def _load_own(path: Path) -> ArchSpec:
         yaml_reader.fail(origin, line, f"'name' is {spec.name!r}, unlike the name of the file; rename one of them")
     _check_free(spec, text, origin, _taken() | own_zoo.files().keys() - {spec.name})
     return spec
-
-
-def _load(path: Path) -> ArchSpec:
-    from fbnet_zoo import arch_file
-
-    return arch_file.load(path)

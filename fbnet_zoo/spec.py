@@ -208,9 +208,9 @@ class WeightsSpec(Record):
     preprocess: PreprocessSpec | None = None
 
     @property
-    def file(self) -> str:
-        """Name of the file in the folder of the definition; empty if the source is an address."""
-        return self.source.removeprefix(BESIDE) if self.source.startswith(BESIDE) else ""
+    def file(self) -> str | None:
+        """Name of the file in the folder of the definition; `None` if the source is an address."""
+        return self.source.removeprefix(BESIDE) if self.source.startswith(BESIDE) else None
 
 
 class ArchSpec(Record):
@@ -284,8 +284,7 @@ class ArchSpec(Record):
         tags = [entry.tag for entry in self.weights]
         for at, tag in enumerate(tags):
             if tag in tags[:at]:
-                problem = f"two weights entries have the tag {tag!r}; give each its own tag"
-                raise InputError(problem, location=("weights", at))
+                raise InputError(f"two weights entries have the tag {tag!r}; rename one", location=("weights", at))
 
     def eval_preprocess(self, tag: str | None = None) -> PreprocessSpec:
         """Return how to prepare an image for the weights of a tag (default: as for the definition).

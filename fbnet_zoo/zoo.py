@@ -152,18 +152,18 @@ def install(
         WeightsError: the weights are damaged or do not fit.
     """
     spec = definition if isinstance(definition, ArchSpec) else registry.get_spec(definition)
-    others = [entry for entry in spec.weights if entry.tag != tag and not entry.file]
+    others = [entry for entry in spec.weights if entry.tag != tag and entry.file is None]
     entries, contents = tuple(others), {}
     if weights is not None:
-        entry, content = _entry(spec, Path(weights), tag, licence)
-        entries, contents = (entry, *others), {entry.file: content}
+        entry, name, content = _entry(spec, Path(weights), tag, licence)
+        entries, contents = (entry, *others), {name: content}
     if entries != spec.weights:
         spec = spec.model_copy(update={"weights": entries})
     return registry.store(spec, contents, replace=replace)
 
 
-def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[WeightsSpec, bytes]:
-    """Return the entry of a definition for the weights in a file of ours, and the content of the file.
+def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[WeightsSpec, str, bytes]:
+    """Return the entry of a definition for the weights in a file of ours, and the file's new name and content.
 
     The tag is validated later, with the whole definition, before anything is written.
     """
@@ -175,9 +175,10 @@ def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[W
         raise InputError(f"{path} has no license; give one, such as licence='Apache-2.0'")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
+    name = f"{spec.name}.{tag}-{digest[:8]}{path.suffix}"
     fields: dict[str, Any] = {
         "tag": tag,
-        "source": f"{BESIDE}{spec.name}.{tag}-{digest[:8]}{path.suffix}",
+        "source": f"{BESIDE}{name}",
         "layout": "fbnet_zoo",
         "license": licence,
         "size": len(content),
@@ -185,7 +186,8 @@ def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[W
         "bn_eps": found.spec.bn_eps if found.spec.bn_eps != spec.bn_eps else None,
         "preprocess": found.spec.preprocess if found.spec.preprocess != spec.preprocess else None,
     }
-    return WeightsSpec.model_construct(**{key: value for key, value in fields.items() if value is not None}), content
+    given = {key: value for key, value in fields.items() if value is not None}
+    return WeightsSpec.model_construct(**given), name, content
 
 
 def _classes(given: int | None, checkpoint: Checkpoint | None) -> int:

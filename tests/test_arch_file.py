@@ -126,7 +126,7 @@ MISTAKES = [
         LAST.replace("k: 3", "k: 3, kernel_size: 5"),
         "14: a row has both 'k' and 'kernel_size', which are the same; keep one",
     ),
-    ("tag: two", "tag: one", "19: two weights entries have the tag 'one'; give each its own tag"),
+    ("tag: two", "tag: one", "19: two weights entries have the tag 'one'; rename one"),
     # what does not fit together
     (LAST, LAST.replace(", s: 2", ""), f"13: stage 8 ends at output stride 4; {STRIDES}"),
     ("{op: skip, c: 24}", "{op: skip, c: 24, s: 2}", f"13: stage 8 ends at output stride 16; {STRIDES}"),

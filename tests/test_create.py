@@ -89,7 +89,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         InputError, match=r"fbnet_c\.fb_in1k already names weights, but pretrained is 'a.pth'; give only one"
     ):
         fbnet_zoo.create("fbnet_c.fb_in1k", "a.pth")
-    with pytest.raises(InputError, match="out_indices means something only with features_only=True"):
+    with pytest.raises(InputError, match="out_indices requires features_only=True"):
         fbnet_zoo.create(TINY, out_indices=(0,))
     with pytest.raises(InputError, match="output_stride cannot be 4"):
         fbnet_zoo.create(TINY, output_stride=4)

@@ -62,7 +62,7 @@ class TestRules:
         }
         advice = [finding.advice for finding in kernels.values()]
         for text, kernel in zip(advice, ("5 and 3", "5 and 5", "5 or less"), strict=True):
-            assert text.startswith(f"use kernels of {kernel} one after the other")
+            assert text.startswith(f"use kernels of {kernel} in sequence")
 
     def test_of_kernels_weighs_them_by_their_work(self, report: Report, odd: Path) -> None:
         counted = cost(arch_file.load(odd))

@@ -262,8 +262,8 @@ class TestFolder:
         assert fbnet_zoo.list_models() == list(registry.bundled())
         (told,) = caplog.records
         assert told.getMessage() == (
-            f"{home}/My-Net.yaml is no entry of the zoo: expected a file named like its definition, "
-            "such as my_network.yaml"
+            f"{home}/My-Net.yaml is not an entry of the zoo; expected a file with the name of its entry, "
+            "such as my_net.yaml"
         )
 
     def test_what_is_registered_for_the_process_is_beside_it(self, home: Path, spec: ArchSpec, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ class TestBeside:
         ):
             fbnet_zoo.create(definition, pretrained=True)
         saved.unlink()
-        with pytest.raises(WeightsUnavailableError, match=rf"there is no file {saved}, which a definition names"):
+        with pytest.raises(WeightsUnavailableError, match=rf"there is no file {saved}, which a definition requires"):
             fbnet_zoo.create(definition, pretrained=True)
         saved.mkdir()
         with pytest.raises(WeightsUnavailableError, match="there is no file"):

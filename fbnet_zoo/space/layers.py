@@ -49,8 +49,8 @@ class OpenLayer:
 
         Without `candidate`, those that are open with any candidate.
         """
-        takes = FIELDS_OF_OP[self.ops[candidate]] if candidate in self.ops else set(_OWN)
-        fields = {field: getattr(self.row, field) for field in _OWN if field in {*takes, "out_channels", "repeats"}}
+        known = FIELDS_OF_OP[self.ops[candidate]] if candidate in self.ops else set(_OWN)
+        fields = {field: getattr(self.row, field) for field in _OWN if field in {*known, "out_channels", "repeats"}}
         fields |= {field: getattr(self.row.rest, own, None) for field, own in _REST.items()}
         return {field: values for field, values in fields.items() if values is not None and len(values) > 1}
 
@@ -102,8 +102,8 @@ class OpenLayer:
 
     def _values(self, choice: LayerChoice) -> dict[str, Any]:
         """Return the values of the first block, from the choice or the row."""
-        takes = {*FIELDS_OF_OP[self.ops[choice.candidate]], "out_channels"}
-        values = {field: self._value(choice, field) for field in _OWN if field in takes and field != "repeats"}
+        known = {*FIELDS_OF_OP[self.ops[choice.candidate]], "out_channels"}
+        values = {field: self._value(choice, field) for field in _OWN if field in known and field != "repeats"}
         return {field: value for field, value in values.items() if value is not None}
 
     def _fixed(self, candidate: str | None) -> dict[str, Any]:
@@ -115,12 +115,8 @@ class OpenLayer:
         return {field: given[field] for field in given if field in FIELDS_OF_OP[self.ops[candidate]]} | own
 
 
-def open_layers(spec: SpaceSpec) -> tuple[OpenLayer, ...]:
-    """Return the layers of a space, in order."""
-    return tuple(_open_layers(spec))
-
-
-def _open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
+def open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
+    """Yield the layers of a space, in order."""
     for position, stage in enumerate(spec.stages):
         count = 0
         for index, row in enumerate(stage.blocks):
@@ -152,6 +148,6 @@ def words(values: tuple[Any, ...]) -> str:
     >>> words((3, 5)), words((0.75,)), words(tuple(range(100)))
     ('3 or 5', '0.75', '0, 1, 2, … or 99')
     """
-    said = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    said = said if len(said) <= _MANY else [*said[:3], "…", said[-1]]
-    return " or ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    texts = texts if len(texts) <= _MANY else [*texts[:3], "…", texts[-1]]
+    return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))

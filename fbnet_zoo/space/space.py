@@ -50,7 +50,7 @@ class Space:
     @cached_property
     def layers(self) -> tuple[OpenLayer, ...]:
         """The layers that choose, in order."""
-        return open_layers(self.spec)
+        return tuple(open_layers(self.spec))
 
     @cached_property
     def frame(self) -> ArchSpec:

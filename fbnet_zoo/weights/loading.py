@@ -178,7 +178,7 @@ def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool, folder: Path |
 
 def _published(spec: ArchSpec, entry: WeightsSpec, folder: Path | None) -> Checkpoint:
     suited = spec.model_copy(update={"bn_eps": entry.bn_eps}) if entry.bn_eps else spec
-    if entry.file:
+    if entry.file is not None:
         path = download.beside(entry.file, folder or _folder(spec, entry), size=entry.size, sha256=entry.sha256)
         found = checkpoints.read(path, (suited,), (entry.layout,))
     else:

@@ -132,9 +132,9 @@ def test_names_that_are_no_data_set(tmp_path: Path) -> None:
         open_dataset("digit")
     with pytest.raises(InputError, match="omit them for digits"):
         open_dataset("digits", root=tmp_path)
-    with pytest.raises(InputError, match="cifar10 is read from a folder of this machine"):
+    with pytest.raises(InputError, match="cifar10 requires its folder"):
         open_dataset("cifar10")
-    with pytest.raises(InputError, match=r"cifar10 is not there whole .*give the folder of cifar-10-batches-py"):
+    with pytest.raises(InputError, match=r"cifar10 is incomplete .*give the folder of cifar-10-batches-py"):
         open_dataset("cifar10", root=tmp_path)
 
 

@@ -116,9 +116,9 @@ def test_what_the_hub_does_not_give(hub: HubServer, content: bytes) -> None:
     hub.add_repo("someone/gated", {"model.safetensors": content}, gated=True)
     hub.add_repo("someone/else", {"weights.onnx": content})
     assert_unavailable("hf://someone/missing", "does not exist or is private; check the name, or log in")
-    assert_unavailable("hf://someone/gated", "wants its terms to be accepted first; do so on its page")
-    assert_unavailable("hf://someone/else", r"has no model\.safetensors and no pytorch_model\.bin; name the file")
-    assert_unavailable("hf://someone/else/a.bin", r"has no a\.bin; name the file")
+    assert_unavailable("hf://someone/gated", "requires accepting its terms; do so on its page")
+    assert_unavailable("hf://someone/else", r"has no model\.safetensors or pytorch_model\.bin; give the file")
+    assert_unavailable("hf://someone/else/a.bin", r"has no a\.bin; give the file")
 
 
 @pytest.mark.parametrize(
