@@ -38,7 +38,7 @@ class ShortTraining:
     @property
     def about(self) -> str:
         """How networks are judged, in words."""
-        return f"after {self.epochs} epochs of training"
+        return f"after {self.epochs} epoch{'s' if self.epochs > 1 else ''} of training"
 
     def top1(self, networks: Sequence[Positions]) -> list[float]:
         """Train each network, and return its accuracy, percent."""
