@@ -189,7 +189,7 @@ def check_method(said: Mapping[str, Any]) -> None:
         if issubclass(METHODS[name].config, kind):
             continue
         for parameter, option in options.items():
-            if said.get(parameter) not in (None, False):
+            if said.get(parameter) is not None and said[parameter] is not False:  # 0 is a value
                 takers = [other for other, entry in METHODS.items() if issubclass(entry.config, kind)]
                 raise InputError(f"{option} is not an option of the method {name}, but of {' and '.join(takers)}")
     if not said["data"] and not said["oracle"]:
