@@ -10,7 +10,7 @@ from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
 from fbnet_zoo.search.random_search import RandomConfig
-from fbnet_zoo.search.record import DataRecord, RandomRecord, SearchRecord
+from fbnet_zoo.search.record import DataRecord, MetricRecord, RandomRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.html_pages import Element, parse
 from tests.helpers.search_records import (
@@ -284,6 +284,18 @@ def test_networks_that_were_evaluated_are_shown_in_order(tiny_spec: ArchSpec, co
     assert "All networks that were evaluated, each once: top-1 in the table known.csv." in networks
     assert "log-probability" not in networks
     assert "projected" not in networks
+
+
+def test_costs_without_a_unit(tiny_spec: ArchSpec) -> None:
+    """Those of a table have none."""
+    energy = MetricRecord(name="energy", unit="", base=1.0)
+    networks = (network(0, log_probability=None, costs={"energy": 4.25}, within_limits=False),)
+    config = RandomConfig(limits={"energy": 4.0})
+    record = evaluating(config, metrics=(energy,), networks=networks, met=False)
+    root = parse(page(record, evaluated(record), tiny_spec))
+    assert "energy 4.25, 0.25 (6.2 %) above 4" in root.all("p", "note")[0].text
+    assert "energy limit 4 NOT met, 6.2 % above" in root.all("header")[0].text
+    assert "energy" in [text.text for text in section(root, "networks").all("text", "axis")]
 
 
 @EVALUATING
