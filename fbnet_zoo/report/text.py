@@ -34,7 +34,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "ms":
         return f"{value:.3g} ms" if 0 < value < _FINE else milliseconds(value)
     counted_ = value >= _MANY or value == round(value)
-    return f"{short_count(round(value)) if counted_ else f'{value:.4g}'} {unit}"
+    return f"{short_count(round(value)) if counted_ else f'{value:.4g}'} {unit}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -66,8 +66,9 @@ def require_reachable(costs: Costs, limits: Limits) -> None:
         require_known(costs, name, "a limit is")
         unit, least = costs[name].unit, costs[name].least
         if not (limit > 0 and limit >= least):
+            most, found = (f"{value:g} {unit}".rstrip() for value in (limit, least))
             raise InputError(
-                f"no network of the space satisfies {name} <= {limit:g} {unit}: the lowest is {least:g} {unit}; "
+                f"no network of the space satisfies {name} <= {most}: the lowest is {found}; "
                 "raise the limit, or use a space with smaller blocks or images"
             )
 

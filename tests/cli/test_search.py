@@ -1,6 +1,8 @@
 """`fbnet-zoo search` as its user meets it."""
 
 import json
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from fbnet_zoo.cli.search.arguments import config
 from fbnet_zoo.own_zoo import HOME_VARIABLE
 from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.record import load_record
-from tests.helpers.search_spaces import NANO
+from fbnet_zoo.space.encoding import Encoding
+from tests.helpers.search_oracles import accuracy, energy, table
+from tests.helpers.search_spaces import NANO, nano_space
 
 
 def run(*words: object) -> Result:
@@ -125,3 +129,147 @@ def test_lut_and_limits_choose_the_objective() -> None:
     counted = asked(False, penalty="sum")
     assert counted.penalty is not None
     assert (counted.penalty.form, counted.penalty.metric, counted.penalty.unit) == ("sum", "macs", 1e6)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> tuple[object, ...]:
+    """A search without images, in a table of all networks of the nano space."""
+    (tmp_path / "nano.yaml").write_text(NANO)
+    encoding = Encoding(nano_space())
+    rows = product(*map(range, encoding.counts))
+    (tmp_path / "known.csv").write_text(table(encoding, rows, energy=energy))
+    return ("search", "--space", tmp_path / "nano.yaml", "--oracle", tmp_path / "known.csv", "--device", "cpu")
+
+
+EVALUATING = pytest.mark.parametrize(
+    ("method", "title"), [("random", "random search"), ("evolution", "regularized evolution")]
+)
+
+
+@EVALUATING
+def test_a_search_in_a_table(known: tuple[object, ...], tmp_path: Path, method: str, title: str) -> None:
+    (tmp_path / "search.yaml").write_text("population: 4\nsample: 2\n" if method == "evolution" else "budget: 3\n")
+    words = (*known, "--method", method, "--config", tmp_path / "search.yaml", "--budget", 7, "--seed", 2)
+    result = run(*words, "--limit", "energy=5.5", "--limit", "macs=60k", "--out", tmp_path / "run", "--json")
+    told = read_json(result)
+    assert "search nano, seed 2: network 7 of 7: top-1 " in result.stderr
+    assert told["met"]
+    assert told["limits"] == {"energy": 5.5, "macs": 60_000.0}
+    assert told["costs"]["energy"] <= 5.5
+    assert told["costs"]["macs"] <= 60_000
+    assert (told["judged"], told["weights"], told["top1"], told["random"]) == ("in the table known.csv", None, None, [])
+    assert told["supernet_top1"] is None
+    record = load_record(tmp_path / "run" / "search.json")
+    assert record.config.method == method
+    assert len(record.networks) == record.config.total == 7
+    assert told["judged_top1"] == record.best.top1 == accuracy(record.best.positions)
+    page = Path(told["report"]).read_text()
+    assert title in page
+    assert "7 networks, top-1 in the table known.csv" in page
+    assert not (tmp_path / "run" / "training").exists()
+
+
+@EVALUATING
+def test_what_was_found_is_told(known: tuple[object, ...], tmp_path: Path, method: str, title: str) -> None:
+    words = (*known, "--method", method, "--budget", 15, "--out", tmp_path / "run")
+    if method == "evolution":
+        (tmp_path / "search.yaml").write_text("population: 4\nsample: 2\n")
+        words = (*words, "--config", tmp_path / "search.yaml")
+    first = run(*words)
+    assert first.exit_code == 0, first.stderr
+    shown = " ".join(first.stdout.split())
+    assert "top-1 in the table known.csv" in shown
+    assert "and 3 more networks in search.json" in shown
+    assert re.search(r"found: macs [\d,]+ MACs, params [\d,.]+ parameters, energy [\d.]+$", first.stdout, re.MULTILINE)
+    again = run(*words, "--resume")
+    assert again.exit_code == 0, again.stderr
+    assert " ".join(again.stdout.split()) == shown
+    told = run(*words[:-1], tmp_path / "more", "--seeds", 2) if method == "random" else None
+    if told is not None:
+        assert "2 seeds: 2 within the limits" in " ".join(told.stdout.split())
+
+
+def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_path: Path) -> None:
+    """The accuracy of a network that both compared is the same; the best one is trained."""
+    before = read_json(
+        run(*asked, "--limit", "macs=45k", "--no-train", "--out", tmp_path / "dnas", "--device", "cpu", "--json")
+    )
+    (tmp_path / "search.yaml").write_text("population: 4\nsample: 2\n")
+    words = [word for word in asked if word not in {"--epochs", 2}]
+    what = ("--method", "evolution", "--supernet", tmp_path / "dnas", "--budget", 9, "--train-epochs", 1)
+    told = read_json(run(*words, *what, "--limit", "macs=45k", "--out", tmp_path / "run", "--device", "cpu", "--json"))
+    assert told["judged"] == "with the weights of the supernet in dnas"
+    record, compared = (load_record(tmp_path / name / "search.json") for name in ("run", "dnas"))
+    tops = {network.name: network.top1 for network in record.networks}
+    assert len(tops) == 9
+    known = {network.name: network.top1 for network in compared.networks if network.name in tops}
+    assert known == {name: tops[name] for name in known}
+    assert told["top1"] is not None
+    assert before["supernet_top1"] == compared.best.top1
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "told"),
+    [
+        ("random", ("--epochs", 3), "--epochs is not an option of the method random, but of dnas and dmasking"),
+        ("random", ("--alpha", 3), "--alpha is not an option of the method random, but of dnas and dmasking"),
+        ("evolution", ("--warmup-epochs", 0), "--warmup-epochs is not an option of the method evolution"),
+        ("evolution", ("--save-memory",), "--save-memory is not an option of the method evolution, but of dnas and"),
+        ("evolution", ("--samples", 2), "--samples is not an option of the method evolution, but of dnas and"),
+        ("evolution", ("--mode", "soft"), "--mode is not an option of the method evolution, but of dnas and dmasking"),
+        ("dnas", (), "--oracle is not an option of the method dnas, but of random and evolution"),
+        ("dmasking", (), "--oracle is not an option of the method dmasking, but of random and evolution"),
+        ("annealing", (), "--method cannot be 'annealing'; expected dnas, dmasking, random, evolution"),
+        ("evolutoin", (), "--method cannot be 'evolutoin'; did you mean 'evolution'?"),
+        ("random", ("--limit", "joules=3"), "--limit cannot be 'joules=3'; expected macs=N or params=N or memory=N or"),
+        ("random", ("--limit", "energy"), "--limit cannot be 'energy'"),
+        ("random", ("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one with"),
+        ("random", ("--limit", "energy=0.5"), "no network of the space keeps its energy within 0.5"),
+        ("random", ("--budget", 19), "18 of 18 networks of nano keep the limits, but 19 are needed"),
+    ],
+)
+def test_errors_of_searches_in_a_table(
+    known: tuple[object, ...], tmp_path: Path, method: str, words: tuple[object, ...], told: str
+) -> None:
+    result = run(*known, "--method", method, *words, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert told in result.stderr
+    if "--budget" not in words:
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--budget", "--candidate-epochs", "--supernet"])
+@pytest.mark.parametrize("method", ["dnas", "dmasking"])
+def test_options_of_methods_that_evaluate(tmp_path: Path, method: str, option: str) -> None:
+    words = ("search", "--space", "digits_tiny", "--data", "digits", "--method", method, "--limit", "macs=400k")
+    result = run(*words, option, 3, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert f"{option} is not an option of the method {method}, but of random and evolution" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["dnas", "dmasking", "random", "evolution"])
+def test_images_are_missing(tmp_path: Path, method: str) -> None:
+    result = run("search", "--space", "digits_tiny", "--method", method, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "--data is missing: a search needs images, or a table of known accuracies (--oracle)" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_table(known: tuple[object, ...], tmp_path: Path) -> None:
+    """Refused with its line before there is a folder."""
+    path = tmp_path / "known.csv"
+    path.write_text(path.read_text().replace("fused", "fussed", 1))
+    result = run(*known, "--method", "random", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "stages.4.0 cannot be 'fussed'; did you mean 'fused'?" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_that_are_trained_one_by_one(asked: tuple[object, ...], tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text("budget: 2\n")
+    words = [word for word in asked if word not in {"--epochs", 2}]
+    what = ("--method", "random", "--candidate-epochs", 1, "--no-train", "--limit", "macs=60k")
+    told = read_json(run(*words, *what, "--out", tmp_path / "run", "--device", "cpu", "--json"))
+    assert told["judged"] == "after 1 epoch of training"
+    assert len(list((tmp_path / "run" / "candidates").iterdir())) == 2
+    assert load_record(tmp_path / "run" / "search.json").best.top1 == told["judged_top1"]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from fbnet_zoo import arch_file, create
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.space import Choices, list_spaces, load_space
+from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.files import parse
 from fbnet_zoo.space.records import CandidateSpec, RestSpec, SpaceRow, SpaceSpec
 from fbnet_zoo.spec import LETTERS, RowOptions
@@ -57,6 +58,13 @@ class TestCommand:
             "name": "stages.4.0",
             "options": ["k3_e1", "k3_e3", "k3_e6", "k5_e3", "k5_e6", "skip"],
         }
+
+    @pytest.mark.parametrize("name", ["digits_tiny", "digits_masking", "fbnetv3"])
+    def test_show_as_json_lists_the_decisions(self, name: str) -> None:
+        """In the order of a network's positions: the columns of a table of accuracies."""
+        encoding = Encoding(load_space(name))
+        expected = [{"name": each.name, "options": list(each.options)} for each in encoding.decisions]
+        assert read_json("show", name)["decisions"] == expected
 
     def test_sample_prints_a_definition(self) -> None:
         space = load_space("fbnet")

@@ -7,6 +7,7 @@ from typing import Any
 
 from fbnet_zoo.search.gradient.config import DnasConfig, GradientConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
+from fbnet_zoo.search.history import EvaluatedNetwork
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.search.record import DataRecord, MeasuredRecord, MetricRecord, SearchRecord, TrainedRecord
 from fbnet_zoo.space import Choices, LayerChoice
@@ -84,6 +85,21 @@ def course(record: SearchRecord) -> tuple[SearchEpoch, ...]:
     """Return epochs in which the probability of what was chosen rises after the warm-up."""
     assert isinstance(record.config, GradientConfig)
     return tuple(_epoch(record, record.config, at) for at in range(record.config.epochs))
+
+
+def evaluated(record: SearchRecord) -> tuple[EvaluatedNetwork, ...]:
+    """Return the networks of a record as a search that evaluates one after the other wrote them down."""
+    return tuple(
+        EvaluatedNetwork(
+            step=at,
+            seconds=7.5 * at,
+            positions=each.positions,
+            top1=each.top1,
+            best=max(other.top1 for other in record.networks[:at]),
+            costs=each.costs,
+        )
+        for at, each in enumerate(record.networks, start=1)
+    )
 
 
 def _epoch(record: SearchRecord, config: GradientConfig, at: int) -> SearchEpoch:

@@ -166,7 +166,7 @@ class TestShortTraining:
         """The networks are judged on the others, and the held-out images are never used."""
         evaluator = ShortTraining(job=job, encoding=NANO, folder=tmp_path / "candidates", epochs=1)
         found = evaluator.top1(POINTS[:2])
-        assert (evaluator.about, evaluator.candidates) == ("after 1 epochs of training", None)
+        assert (evaluator.about, evaluator.candidates) == ("after 1 epoch of training", None)
         own, others = split(few_digits, job.loading)
         assert (len(own), len(others)) == (109, 27)
         assert not set(own.tolist()) & set(others.tolist())
@@ -190,7 +190,7 @@ class TestShortTraining:
     def test_a_search_with_it(self, job: SearchJob, tmp_path: Path) -> None:
         config = EvolutionConfig(budget=3, population=2, sample=1, train_epochs=1, limits={"params": 1e9})
         run = run_search(replace(job, config=config), tmp_path)
-        assert run.record.judged == "after 1 epochs of training"
+        assert run.record.judged == "after 1 epoch of training"
         assert {path.name for path in (tmp_path / "candidates").iterdir()} == {
             network.name for network in run.record.networks
         }

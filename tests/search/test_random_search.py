@@ -167,7 +167,7 @@ class TestRun:
 
     def test_limit_that_no_network_keeps(self, known: Oracle, tmp_path: Path, config: EvaluatingConfig) -> None:
         for limits, told in (
-            ({"energy": 0.5}, "no network of the space keeps its energy within 0.5 : the least is 1"),
+            ({"energy": 0.5}, "no network of the space keeps its energy within 0.5: the least is 1;"),
             ({"joules": 1.0}, "a limit is on 'joules', which is not measured; expected macs or params or energy"),
         ):
             job = oracle_job(config.model_copy(update={"limits": limits}), known)

@@ -189,7 +189,7 @@ def check_method(options: Mapping[str, Any]) -> None:
         if issubclass(METHODS[name].config, kind):
             continue
         for parameter, flag in flags.items():
-            if options.get(parameter) not in (None, False):
+            if options.get(parameter) is not None and options[parameter] is not False:  # 0 is a value
                 owners = [other for other, entry in METHODS.items() if issubclass(entry.config, kind)]
                 raise InputError(f"{flag} is not an option of the method {name}, only of {' and '.join(owners)}")
     if not options["data"] and not options["oracle"]:

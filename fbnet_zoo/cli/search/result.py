@@ -134,10 +134,10 @@ def _figure(value: float) -> str:
 def _verdict(record: "SearchRecord") -> Text:
     limits: Mapping[str, float] = record.config.limits
     units = {metric.name: metric.unit for metric in record.metrics}
-    costs = ", ".join(f"{name} {_figure(value)} {units[name]}" for name, value in record.best.costs.items())
+    costs = ", ".join(f"{name} {_figure(value)} {units[name]}".rstrip() for name, value in record.best.costs.items())
     if not limits:
         return Text(f"found: {costs}")
-    requested = " and ".join(f"{name} {_figure(value)} {units[name]}" for name, value in limits.items())
+    requested = " and ".join(f"{name} {_figure(value)} {units[name]}".rstrip() for name, value in limits.items())
     if record.met:
         return Text(f"found: {costs}; the limit of {requested} is met")
     return Text(f"found: {costs}; the limit of {requested} is NOT MET", style="yellow")

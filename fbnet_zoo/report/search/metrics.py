@@ -25,7 +25,7 @@ def axis_title(metric: MetricRecord) -> str:
     'latency, ms'
     """
     title = metric_title(metric.name)
-    return title if title == metric.unit else f"{title}, {metric.unit}"
+    return title if metric.unit in {title, ""} else f"{title}, {metric.unit}"
 
 
 def verdict(metric: MetricRecord, cost: float, limit: float) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from fbnet_zoo.report.charts.lines import Line, lines
 from fbnet_zoo.report.html import Table, columns
 from fbnet_zoo.report.search.metrics import metric_title
-from fbnet_zoo.report.text import amount, duration
+from fbnet_zoo.report.text import amount, counted, duration
 from fbnet_zoo.search.history import EvaluatedNetwork
 from fbnet_zoo.search.record import SearchRecord
 
@@ -34,7 +34,7 @@ def view(record: SearchRecord, networks: Sequence[EvaluatedNetwork]) -> SamplesV
         return None
     best = networks[-1].best
     first = next(each.number for each in networks if each.best == best)
-    about = f"{len(networks)} networks, top-1 {record.judged}; the best, {best:.2f} %, was number {first}."
+    about = f"{counted(len(networks), 'network')}, top-1 {record.judged}; the best, {best:.2f} %, was number {first}."
     chart = lines(
         [
             Line(label="each", values=[each.top1 for each in networks], tone="plain"),
