@@ -82,7 +82,7 @@ def test_unusable_paths_are_explained(tmp_path: Path) -> None:
     text.write_text("no image")
     (tmp_path / "empty.jpg").touch()
     for path, message in [
-        (tmp_path / "missing.jpg", "there is no such file"),
+        (tmp_path / "missing.jpg", "no such file"),
         (tmp_path, "cannot be read"),
         (text, "not an image"),
         (tmp_path / "empty.jpg", "not an image"),

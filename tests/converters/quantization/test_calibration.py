@@ -99,8 +99,8 @@ class TestFolder:
         [
             ("digts", 3, r"^calibration cannot be 'digts'; did you mean 'digits'\?$"),
             ("/no/such", 3, "^calibration cannot be '/no/such'; expected a folder of images, or digits$"),
-            (".", 4, "^image files have 1 or 3 channels, but the network expects 4; leave out calibration$"),
-            ("digits", 4, "^digits have 1 or 3 channels, but the network expects 4; give it other images$"),
+            (".", 4, "^image files have 1 or 3 channels, the network takes 4; leave out calibration$"),
+            ("digits", 4, "^images have 1 or 3 channels, but the network expects 4; use other images$"),
         ],
     )
     def test_mistakes(self, source: str, channels: int, message: str) -> None:
