@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +30,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be written ({reason}); use a path in a writable folder") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder is none, there is nothing to remove
+            partial.unlink()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
