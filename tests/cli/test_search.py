@@ -73,7 +73,7 @@ def test_a_search_is_not_begun_twice_but_gone_on_with(asked: tuple[object, ...],
     shown = " ".join(first.stdout.split())
     assert "the limit of macs 45,000 MACs is met" in shown
     assert "report.html" in shown
-    assert "holds a run already" in run(*words).stderr
+    assert "already holds a run" in run(*words).stderr
     again = run(*words, "--resume")
     assert again.exit_code == 0
     assert " ".join(again.stdout.split()) == shown
@@ -92,11 +92,11 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "nothing bounds what a network may cost; give --target-latency with --lut"),
-        (("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one with --lut"),
+        ((), "nothing bounds the cost of a network; give --target-latency with --lut"),
+        (("--target-latency", "5ms"), "--target-latency requires the latency table of a device; give one with --lut"),
         (("--limit", "mac=3M"), "--limit cannot be 'mac=3M'; did you mean 'macs'?"),
         (("--limit", "macs=-3"), "'-3' is not a positive quantity; expected a number, such as 300M"),
-        (("--limit", "macs=1k"), "no network of the space keeps its macs within 1000 MACs: the least is"),
+        (("--limit", "macs=1k"), "no network of the space satisfies macs <= 1000 MACs: the lowest is"),
         (("--penalty", "none", "--alpha", 2), "--penalty none has no alpha; leave it out"),
         (("--penalty-metric", "joules"), "the penalty is on 'joules', which is not measured; expected macs or params"),
         (("--limit", "macs=45k", "--name", "fbnet_b", "--register"), "an entry named 'fbnet_b' exists; give another"),
@@ -223,9 +223,13 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
         ("evolutoin", (), "--method cannot be 'evolutoin'; did you mean 'evolution'?"),
         ("random", ("--limit", "joules=3"), "--limit cannot be 'joules=3'; expected macs=N or params=N or memory=N or"),
         ("random", ("--limit", "energy"), "--limit cannot be 'energy'"),
-        ("random", ("--target-latency", "5ms"), "--target-latency needs the latency table of a device; name one with"),
-        ("random", ("--limit", "energy=0.5"), "no network of the space keeps its energy within 0.5"),
-        ("random", ("--budget", 19), "18 of 18 networks of nano keep the limits, but 19 are needed"),
+        (
+            "random",
+            ("--target-latency", "5ms"),
+            "--target-latency requires the latency table of a device; give one with",
+        ),
+        ("random", ("--limit", "energy=0.5"), "no network of the space satisfies energy <= 0.5"),
+        ("random", ("--budget", 19), "18 of 18 networks of nano are within the limits, but 19 are needed"),
     ],
 )
 def test_errors_of_searches_in_a_table(

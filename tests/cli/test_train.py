@@ -50,7 +50,7 @@ def test_trained_weights_evaluate_to_what_training_said(tiny: Path, tmp_path: Pa
     assert evaluated["top1"] == pytest.approx(100 * evaluated["correct"] / 360)
     assert evaluated["images"] == 360
     assert evaluated["split"] == "the last 360 of scikit-learn's order"
-    assert "holds a run already" in run(*asked, tmp_path / "run").stderr
+    assert "already holds a run" in run(*asked, tmp_path / "run").stderr
     again = run(*asked, tmp_path / "run", "--resume")
     assert again.exit_code == 0
     assert f"top-1 {trained['top1']:.2f} % of 360 held-out images" in " ".join(again.stdout.split())

@@ -77,7 +77,7 @@ def test_same_records_give_the_same_page(text: str, tiny_spec: ArchSpec) -> None
         "97.78 %", "361 images, after 33 epochs", "4.31 ms", "limit 5.50 ms met", "51.3 k", "12 min 34 s",
         "2 processes on cpu, seed 17", "18", "3 decisions among 8 options", "2026-03-04 05:06 UTC",
         "DNAS, the stochastic supernet of FBNet", "nano, at 64 px", "host_xnnpack_nano, a test host, XNNPACK, 1 thread",
-        "1,152 images for the weights, 288 others to choose networks by, 361 held out (the last 361 of them)",
+        "1,152 images for the weights, 288 others to select networks, 361 held out (the last 361 of them)",
         "torch 2.13.0",
     ],
 )  # fmt: skip
@@ -158,7 +158,7 @@ def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -
     text = search_page(record, course(record), tiny_spec)
     assert "3 random networks: top-1 71.00 % on average, standard deviation 1.00." in text
     improvement = 100 * (record.trained.top1 / 71 - 1)
-    assert f"Relative improvement of the network that was found: {improvement:+.2f} %." in text
+    assert f"Relative improvement of the network found: {improvement:+.2f} %." in text
     assert all(each.name in text for each in random)
     assert 'id="random"' not in search_page(search_record(), course(search_record()), tiny_spec)
 
@@ -281,7 +281,7 @@ def test_networks_that_were_evaluated_are_shown_in_order(tiny_spec: ArchSpec, co
     for absent in ("theta", "trajectory"):
         assert f'id="{absent}"' not in text
     networks = section(root, "networks").text
-    assert "All networks that were evaluated, each once: top-1 in the table known.csv." in networks
+    assert "All evaluated networks, without duplicates: top-1 in the table known.csv." in networks
     assert "log-probability" not in networks
     assert "projected" not in networks
 
@@ -316,7 +316,7 @@ def test_evaluations_with_images(tiny_spec: ArchSpec, config: MethodConfig, titl
     check_page(text)
     root = parse(text)
     assert "97.78 %" in root.all("header")[0].text
-    assert "of 288 images that no weights learn from" in " ".join(section(root, "networks").text.split())
+    assert "on 288 images that do not train any weights" in " ".join(section(root, "networks").text.split())
     assert judged in section(root, "samples").text
 
 

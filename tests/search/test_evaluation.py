@@ -86,7 +86,7 @@ class TestOracle:
         assert encoding.decisions[skip + 1].name == "stages.2.0 e"
         oracle = read(tmp_path, table(encoding, [other, (0,) * len(first)]), encoding)
         assert oracle.top1([first]) == oracle.top1([other]) == [accuracy(other)]
-        with pytest.raises(InputError, match=r"known\.csv:4: the network of line 2 again"):
+        with pytest.raises(InputError, match=r"known\.csv:4: duplicate network, first on line 2"):
             read(tmp_path, table(encoding, [first, (0,) * len(first), other]), encoding)
 
     @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ class TestOracle:
             (line(5, str(accuracy(ROWS[3])), "-1"), r"known\.csv:5: top1 cannot be '-1'; expected percent"),
             (line(5, str(accuracy(ROWS[3])), "70 %"), r"known\.csv:5: top1 cannot be '70 %'; expected percent"),
             (line(2, f",{energy(ROWS[0])}", ",inf"), r"known\.csv:2: energy cannot be 'inf'; expected a number"),
-            (TEXT + TEXT.splitlines()[2], r"known\.csv:6: the network of line 3 again; keep one of the two"),
-            (b"\xff\xfe\x00", r"known\.csv is not a CSV file: it is not text in UTF-8"),
+            (TEXT + TEXT.splitlines()[2], r"known\.csv:6: duplicate network, first on line 3; keep one"),
+            (b"\xff\xfe\x00", r"known\.csv is not a CSV file: it is not UTF-8 text"),
         ],
     )
     def test_mistakes_are_told_with_their_place(self, tmp_path: Path, text: str | bytes, told: str) -> None:
@@ -205,7 +205,7 @@ class TestShortTraining:
         assert run.record.judged == "after 2 epochs of training"
 
     def test_it_needs_images(self, job: SearchJob, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="the method random needs images; name a data set"):
+        with pytest.raises(InputError, match="the method random needs images; give a data set"):
             run_search(replace(job, dataset=None), tmp_path / "run")
 
 
@@ -233,7 +233,7 @@ class TestTrainedSupernet:
     @pytest.mark.parametrize("config", [*CONFIGS.values()], ids=CONFIGS)
     def test_searches_by_gradients_take_none(self, job: SearchJob, tmp_path: Path, config: GradientConfig) -> None:
         wrong = replace(gradient_job(job, config), supernet=tmp_path)
-        with pytest.raises(InputError, match=f"the method {config.method} learns from images"):
+        with pytest.raises(InputError, match=f"the method {config.method} requires a data set"):
             run_search(wrong, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
@@ -250,11 +250,11 @@ class TestSupernetErrors:
 
     def test_search_without_a_supernet(self, job: SearchJob, tmp_path: Path) -> None:
         run_search(replace(job, config=RandomConfig(budget=1, train_epochs=1)), tmp_path)
-        self.refused(tmp_path, job, "is of the method random, which has no supernet")
+        self.refused(tmp_path, job, "is a run of random, which has no supernet")
 
     def test_another_space(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, space=parse(TWINS, "twins.yaml"))
-        self.refused(dnas, other, "searched nano, with other decisions than twins")
+        self.refused(dnas, other, "searched nano, whose decisions are not those of twins")
 
     def test_other_images(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, dataset=replace(job.required_dataset, name="others"))
@@ -262,7 +262,7 @@ class TestSupernetErrors:
 
     def test_no_checkpoint(self, dnas: Path, job: SearchJob, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes((dnas / "config.json").read_bytes())
-        self.refused(tmp_path, job, r"has no checkpoint\.pt: expected the folder of a search by gradients")
+        self.refused(tmp_path, job, r"has no checkpoint\.pt; expected the folder of a dnas or dmasking search")
 
     def test_damaged_checkpoint(self, dnas: Path, job: SearchJob, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes((dnas / "config.json").read_bytes())

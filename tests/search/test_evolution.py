@@ -96,7 +96,9 @@ def test_all_networks_of_a_small_space(tmp_path: Path, population: int) -> None:
     asked = evaluations(Known(), tmp_path, Encoding(nano_space()))
     evolve(asked, EvolutionConfig(budget=1000, population=population, sample=2))
     assert sorted(each.positions for each in asked.done) == list(product(range(3), range(3), range(2)))
-    with pytest.raises(InputError, match="18 of 100,000 random networks of nano keep the limits, but 19 are needed"):
+    with pytest.raises(
+        InputError, match="18 of 100,000 random networks of nano are within the limits, but 19 are needed"
+    ):
         evolve(
             evaluations(Known(), tmp_path / "more", Encoding(nano_space())), EvolutionConfig(population=19, sample=1)
         )
@@ -168,7 +170,7 @@ class TestChange:
 
 
 def test_sample_larger_than_the_population() -> None:
-    with pytest.raises(ValueError, match="a sample of 5 is larger than the population of 4; lower it"):
+    with pytest.raises(ValueError, match="a sample of 5 exceeds the population of 4; lower 'sample'"):
         EvolutionConfig(population=4, sample=5)
 
 

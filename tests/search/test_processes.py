@@ -124,10 +124,13 @@ class TestTwo:
     @pytest.mark.parametrize(
         ("name", "error"),
         [
-            ("bad_images", "TrainingError: the search stopped after 5 steps: the images became infinite or no number"),
-            ("bad_loss", "TrainingError: the search stopped after 14 steps: the loss became infinite or no number"),
+            ("bad_images", "TrainingError: the search stopped after 5 steps: NaN or infinite values in the images"),
+            ("bad_loss", "TrainingError: the search stopped after 14 steps: NaN or infinite values in the loss"),
             ("damaged", "InputError: {}/damaged/checkpoint.pt is damaged"),
-            ("odd_batch", "InputError: a batch of 15 images does not divide among 2 processes; take a batch_size that"),
+            (
+                "odd_batch",
+                "InputError: a batch of 15 images cannot be divided among 2 processes; use a batch_size that",
+            ),
         ],
     )
     def test_what_stops_one_stops_both(self, two: Outcomes, folder: Path, name: str, error: str) -> None:
@@ -218,11 +221,11 @@ class TestLaunched:
 
     def test_precision_that_is_none_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
-        with pytest.raises(InputError, match="the precision is 'fp8'; expected no, fp16, bf16"):
+        with pytest.raises(InputError, match="the precision cannot be 'fp8'; expected no, fp16, bf16"):
             Processes.launched()
 
     def test_device_that_is_not_there(self) -> None:
-        with pytest.raises(InputError, match="cuda is not to be had here; accelerate found cpu"):
+        with pytest.raises(InputError, match="cuda is not available; accelerate found cpu"):
             Processes.launched("cuda")
 
     def test_device_that_is_none(self) -> None:

@@ -158,7 +158,7 @@ class TestRun:
         with pytest.raises(Stopped):
             run_search(job, tmp_path, progress=stop)
         assert len(lines(tmp_path)) == 5
-        with pytest.raises(InputError, match=r"holds a run already; .*--resume"):
+        with pytest.raises(InputError, match=r"already holds a run; .*--resume"):
             run_search(job, tmp_path)
         smaller = replace(job, oracle=replace(known, name="other.csv"))
         with pytest.raises(InputError, match="holds a run with another oracle"):
@@ -167,7 +167,7 @@ class TestRun:
 
     def test_limit_that_no_network_keeps(self, known: Oracle, tmp_path: Path, config: EvaluatingConfig) -> None:
         for limits, told in (
-            ({"energy": 0.5}, "no network of the space keeps its energy within 0.5: the least is 1;"),
+            ({"energy": 0.5}, "no network of the space satisfies energy <= 0.5: the lowest is 1;"),
             ({"joules": 1.0}, "a limit is on 'joules', which is not measured; expected macs or params or energy"),
         ):
             job = oracle_job(config.model_copy(update={"limits": limits}), known)
@@ -183,7 +183,7 @@ class TestRun:
             processes=Processes(count=2),
             progress=lambda _: None,
         )
-        with pytest.raises(InputError, match=f"the method {config.method} searches in one process"):
+        with pytest.raises(InputError, match=f"the method {config.method} runs in a single process"):
             METHODS[config.method].load().run(oracle_job(config, known), context)
 
 
@@ -220,10 +220,14 @@ class TestDraws:
         assert sorted(self.positions(encoding, 18)) == list(product(*map(range, encoding.counts)))
 
     def test_too_few_networks(self, known: Oracle) -> None:
-        with pytest.raises(InputError, match=r"18 of 100,000 random networks of nano keep the limits, but 19 are need"):
+        with pytest.raises(
+            InputError, match=r"18 of 100,000 random networks of nano are within the limits, but 19 are need"
+        ):
             self.positions(Encoding(nano_space()), 19)
         rows = known.candidates[:5]
-        with pytest.raises(InputError, match="5 of 5 networks of twins keep the limits, but 6 are needed; raise the"):
+        with pytest.raises(
+            InputError, match="5 of 5 networks of twins are within the limits, but 6 are needed; raise the"
+        ):
             list(draw_networks(known.encoding, {}, {}, count=6, seed=0, among=rows))
 
     def test_among_known_ones(self, known: Oracle) -> None:

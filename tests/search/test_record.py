@@ -142,7 +142,7 @@ def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset
         recipe=RECIPE,
         batch_size=12,
     )
-    with pytest.raises(InputError, match="the checkpoint is of a search with another configuration"):
+    with pytest.raises(InputError, match="the checkpoint is from a search with another configuration"):
         run_search(other, folder, resume=True)
 
 

@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on(run: SearchRun, job: SearchJob, tmp_path: Pa
 
     with pytest.raises(Stopped):
         run_search(job, tmp_path, progress=stop)
-    with pytest.raises(InputError, match=r"holds a run already; .*--resume"):
+    with pytest.raises(InputError, match=r"already holds a run; .*--resume"):
         run_search(job, tmp_path)
     other = dataclasses.replace(job, config=CONFIG.model_copy(update={"theta_lr": 0.1}))
     with pytest.raises(InputError, match=r"holds a run with another search \(theta_lr: 0.2, now 0.1\)"):
@@ -157,7 +157,7 @@ def test_random_networks_keep_the_limits_and_are_trained_alike(run: SearchRun, j
 
 def test_random_networks_must_exist(job: SearchJob, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="random networks of nano keep the limits, but 99 are needed; raise the limits"
+        InputError, match="random networks of nano are within the limits, but 99 are needed; raise the limits"
     ):
         random_baseline(job, tmp_path, count=99)
 

@@ -216,8 +216,8 @@ class TestErrors:
             ((0, 0), r"^nano has 3 decisions, but 2 positions are given$"),
             ((), r"^nano has 3 decisions, but 0 positions are given$"),
             ((0,) * 4, r"^nano has 3 decisions, but 4 positions are given$"),
-            ((0, 0, 2), r"^stages\.4\.1 has 2 options, and none at position 2$"),
-            ((-1, 0, 0), r"^stages\.2\.0 has 3 options, and none at position -1$"),
+            ((0, 0, 2), r"^stages\.4\.1 has 2 options, but none at position 2$"),
+            ((-1, 0, 0), r"^stages\.2\.0 has 3 options, but none at position -1$"),
         ],
     )
     def test_positions(self, call: str, positions: Positions, told: str) -> None:

@@ -165,7 +165,7 @@ def test_stopped_search_goes_on_to_the_bit(found: GradientResult, tmp_path: Path
 
 
 def test_infeasible_limit_ends_at_once() -> None:
-    with pytest.raises(InputError, match="no network of the space keeps its macs within 10 MACs: the least is"):
+    with pytest.raises(InputError, match="no network of the space satisfies macs <= 10 MACs: the lowest is"):
         run(changed(limits={"macs": 10.0}))
 
 

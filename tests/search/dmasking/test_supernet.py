@@ -326,7 +326,7 @@ class TestRefusals:
         ("positions", "told"),
         [
             ((0, 0), "nano_masked has 12 decisions, but 2 positions"),
-            ((2, *[0] * 11), "input_size has 2 options, and none at position 2"),
+            ((2, *[0] * 11), "input_size has 2 options, but none at position 2"),
         ],
     )
     def test_wrong_positions(self, positions: tuple[int, ...], told: str) -> None:

@@ -220,7 +220,7 @@ def test_layers_of_one_block_are_decisions_too() -> None:
 
 @pytest.mark.parametrize(
     ("positions", "told"),
-    [((0, 0), "has 3 decisions, but 2 positions"), ((0, 3, 0), "stages.4.0 has 3 options, and none at position 3")],
+    [((0, 0), "has 3 decisions, but 2 positions"), ((0, 3, 0), "stages.4.0 has 3 options, but none at position 3")],
 )
 def test_wrong_positions(positions: tuple[int, ...], told: str) -> None:
     with pytest.raises(InputError, match=told):
