@@ -95,7 +95,7 @@ class Tensor(NamedTuple):
     dtype: str
 
 
-class Runtime(ABC):
+class RuntimeAdapter(ABC):
     """A runtime for models of one format."""
 
     @abstractmethod
@@ -127,7 +127,7 @@ class _FailedError(Exception):
     pass
 
 
-def serve(runtime: Runtime) -> None:
+def serve(runtime: RuntimeAdapter) -> None:
     """Execute the run read from stdin, and write the result to stdout."""
     results = _take_stdout()
     logging.getLogger("fbnet_zoo").setLevel(logging.DEBUG)  # show everything: it may explain a crash
@@ -151,7 +151,7 @@ def _take_stdout() -> IO[str]:
     return results
 
 
-def _measure(runtime: Runtime, run: HostRun) -> HostResult:
+def _measure(runtime: RuntimeAdapter, run: HostRun) -> HostResult:
     versions = _stage("extra", lambda: runtime.start(run))
     baseline_mb = peak_rss_mb()
     sys.stderr.write(f"{LOADING}\n")
@@ -177,12 +177,12 @@ def _measure(runtime: Runtime, run: HostRun) -> HostResult:
 class _Loaded(NamedTuple):
     """A model that is ready to run."""
 
-    runtime: Runtime
+    runtime: RuntimeAdapter
     run: Callable[[], object]
     load_ms: float
 
 
-def _load(runtime: Runtime, host_run: HostRun, position: int) -> _Loaded:
+def _load(runtime: RuntimeAdapter, host_run: HostRun, position: int) -> _Loaded:
     path = Path((host_run.model, *host_run.others)[position])
     started = perf_counter_ns()
     _stage("load", lambda: runtime.load(path), position)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbnet_zoo._require import require
-from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, RuntimeAdapter, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ _DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float1
 """Data types by number, which ExecuTorch shares with PyTorch's `ScalarType`."""
 
 
-class ExecuTorch(Runtime):
+class ExecuTorch(RuntimeAdapter):
     """The runtime in ExecuTorch's Python package."""
 
     def start(self, run: HostRun) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbnet_zoo._require import require
-from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, RuntimeAdapter, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +14,7 @@ _ERRORS = 3
 _TYPES = {"float": "float32", "double": "float64"}
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime(RuntimeAdapter):
     """onnxruntime with its CPU provider."""
 
     def start(self, run: HostRun) -> dict[str, str]:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fbnet_zoo.benchmarks.runtimes.child import HostRun, Runtime, Tensor, serve
+from fbnet_zoo.benchmarks.runtimes.child import HostRun, RuntimeAdapter, Tensor, serve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Torch(Runtime):
+class Torch(RuntimeAdapter):
     """PyTorch in eager mode, without compilation."""
 
     def start(self, run: HostRun) -> dict[str, str]:

@@ -46,7 +46,7 @@ def _only(name: str, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ConvertRequest:
     """What to convert, and where to.
 
     Attributes:
@@ -128,7 +128,7 @@ class Options(options.FileOptions):
 
 @from_records
 def command(
-    request: Request,
+    request: ConvertRequest,
     chosen: Options,
     labels: options.Labels = None,
     as_json: options.Json = False,
@@ -144,7 +144,7 @@ def command(
     raise typer.Exit(exit_code(records))
 
 
-def run(request: Request, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def run(request: ConvertRequest, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Convert every network to every target.
 
     Args:
@@ -166,7 +166,7 @@ def run(request: Request, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [record for name in request.names for record in _convert(request, values, name, chosen)]
 
 
-def _check_names(request: Request) -> None:
+def _check_names(request: ConvertRequest) -> None:
     by_spec: dict[str, str] = {}
     for name in request.names:
         spec, _ = network.resolve(name, weights=request.weights, seed=request.seed)
@@ -177,7 +177,7 @@ def _check_names(request: Request) -> None:
 
 
 def _convert(
-    request: Request, values: Mapping[str, Any], name: str, chosen: Sequence[Target]
+    request: ConvertRequest, values: Mapping[str, Any], name: str, chosen: Sequence[Target]
 ) -> Iterator[dict[str, Any]]:
     """Yield the record of each file of one network; an error that all of them share is printed once."""
     try:

@@ -32,7 +32,7 @@ EPILOG = options.examples(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class DeployRequest:
     """What to deploy, and where to.
 
     Attributes:
@@ -77,7 +77,7 @@ class Request:
 
 @from_records
 def command(
-    request: Request, chosen: options.FileOptions, as_json: options.Json = False, verbose: options.Verbose = False
+    request: DeployRequest, chosen: options.FileOptions, as_json: options.Json = False, verbose: options.Verbose = False
 ) -> None:
     """Make a folder for apps: checked files of a network, code that runs them, a model card and a report."""
     labels: Any = request.labels and (
@@ -93,7 +93,7 @@ def command(
         screen.say("note", note, "cyan")
 
 
-def _deploy(request: Request, chosen: DeployOptions) -> "Bundle":
+def _deploy(request: DeployRequest, chosen: DeployOptions) -> "Bundle":
     from fbnet_zoo.benchmarks.devices.discovery import open_device
     from fbnet_zoo.deploy.build import check_place, deploy
 

@@ -260,9 +260,9 @@ SPELLINGS = [
 class TestTargets:
     @pytest.mark.parametrize("spelling", SPELLINGS)
     def test_spellings(self, spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[convert.Request] = []
+        asked: list[convert.ConvertRequest] = []
 
-        def run_nothing(request: convert.Request, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        def run_nothing(request: convert.ConvertRequest, values: Mapping[str, Any]) -> list[dict[str, Any]]:
             asked.append(request)
             return []
 

@@ -62,7 +62,7 @@ def _root(context: typer.Context) -> None:
 def run_(
     words: Words,
     conversion: models.Conversion,
-    settings: run.Settings,
+    settings: run.RunSettings,
     device: Device = "host",
     runner: options.Runner = None,
     minibench: Minibench = None,
@@ -169,7 +169,7 @@ def profile_(  # noqa: PLR0913 - one per option
 def compare_(
     a: Side,
     b: Side,
-    settings: compare.Settings,
+    settings: compare.CompareSettings,
     device: Device = "host",
     runner: options.Runner = None,
     as_json: options.Json = False,

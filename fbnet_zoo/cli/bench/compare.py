@@ -35,7 +35,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Timing):
+class CompareSettings(Timing):
     """How to measure two files, in `pairs` processes each, in turn."""
 
     pairs: Annotated[int, typer.Option(metavar="N", help="number of processes for each of two files, in turn")] = 10
@@ -122,7 +122,7 @@ def _of_last_content(chosen: "list[Measurement]", selection: str) -> "list[Measu
     return kept
 
 
-def of_files(a: "ModelFile", b: "ModelFile", device: "Device", settings: Settings) -> dict[str, Any]:
+def of_files(a: "ModelFile", b: "ModelFile", device: "Device", settings: CompareSettings) -> dict[str, Any]:
     """Measure two files in turn, each time in a new process, and compare them pair by pair.
 
     Raises:

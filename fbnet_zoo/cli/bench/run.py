@@ -23,7 +23,7 @@ SEVERAL = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(compare.Timing):
+class RunSettings(compare.Timing):
     """How to measure.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outcome:
     failures: "tuple[Failure, ...]"
 
 
-def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", settings: Settings) -> Outcome:
+def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", settings: RunSettings) -> Outcome:
     """Measure every file on every device, in rounds.
 
     Raises:
@@ -79,7 +79,7 @@ def measure(devices: "Mapping[str, Device]", models: "Sequence[ModelFile]", sett
     return Outcome(measurements=tuple(measured), failures=failures)
 
 
-def in_rounds(models: "Sequence[ModelFile]", settings: Settings) -> "list[ModelRun]":
+def in_rounds(models: "Sequence[ModelFile]", settings: RunSettings) -> "list[ModelRun]":
     """Return the tasks of all rounds, every other round backwards, so that drift affects all files alike."""
     from fbnet_zoo.benchmarks.fleet import ModelRun
 

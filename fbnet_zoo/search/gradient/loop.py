@@ -24,7 +24,7 @@ from fbnet_zoo.search.gradient.diagnostics import SearchEpoch, epoch_record, war
 from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.search.gradient.networks import ExpectedCost, SearchNetwork
 from fbnet_zoo.search.gradient.objective import Objective
-from fbnet_zoo.search.gradient.state import SearchState, Tally
+from fbnet_zoo.search.gradient.state import SearchState, SearchTally
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.train.batches import Batch, seed_of
 from fbnet_zoo.train.processes import Processes
@@ -221,7 +221,7 @@ class _Search(RunLoop[SearchEpoch]):
             raise self.error(broken)
 
     def begin_epoch(self) -> None:
-        self.state.tally = Tally()
+        self.state.tally = SearchTally()
 
     def summarize(self, epoch: int, seconds: float) -> SearchEpoch:
         record = epoch_record(self.state, epoch, self.costs, seconds)

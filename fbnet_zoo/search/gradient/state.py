@@ -19,7 +19,7 @@ from fbnet_zoo.train.processes import Processes
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class SearchTally:
     """Sums over the steps of the current epoch.
 
     Attributes:
@@ -79,7 +79,7 @@ class SearchState:
             supernet.theta, lr=config.theta_lr, betas=config.theta_betas, weight_decay=config.theta_decay
         )
         self.multipliers = torch.zeros(len(config.limits), device=supernet.theta[0].device)
-        self.step, self.tally = 0, Tally()
+        self.step, self.tally = 0, SearchTally()
 
     @property
     def total(self) -> int:
@@ -164,7 +164,7 @@ class SearchState:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.multipliers = state["multipliers"].to(self.multipliers)
-        self.step, self.tally = state["step"], Tally(**state["tally"])
+        self.step, self.tally = state["step"], SearchTally(**state["tally"])
 
     def _parts(self) -> dict[str, SearchNetwork | torch.optim.Optimizer | torch.amp.GradScaler]:
         return {"supernet": self.supernet, "weights": self.weights, "theta": self.theta, "scaler": self.scaler}
