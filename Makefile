@@ -64,7 +64,7 @@ fmt: install ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 
 bench: install ## benchmark the library against reference implementations
-	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/bench_*.py
+	$(BIN)/python -m pytest --benchmark-only fbnet_zoo/benchmarks/suites/bench_*.py
 
 zoo-report: install ## convert, check and time every network in every format (an hour or more; resumes)
 	$(BIN)/python -m fbnet_zoo.benchmarks.zoo_report --jobs 2
