@@ -14,15 +14,16 @@ from fbnet_zoo.train import Recipe
 def command(record: SearchRecord) -> str:
     """Return the command line of a search, without further settings."""
     table = next((metric.table for metric in record.metrics if metric.table), None)
-    latency = record.config.limits.get("latency")
     words = ["fbnet-zoo", "search", "--space", record.space, "--method", record.config.method]
     words += ["--data", record.data.name] if record.data else []
     words += ["--lut", table] if table else []
-    words += [] if latency is None else ["--target-latency", f"{latency:g}ms"]
+    for name, limit in record.config.limits.items():
+        of_table = table and name == "latency"
+        words += ["--target-latency", f"{limit:.15g}ms"] if of_table else ["--limit", f"{name}={limit:.15g}"]
     return shlex.join([*words, "--out", "RUN"])
 
 
-def asked(record: SearchRecord) -> Table:
+def changed(record: SearchRecord) -> Table:
     """Return a table of the settings that differ from the defaults."""
     defaults = _flat(type(record.config)())
     rows = [(name, text, _default(defaults, name)) for name, text in _flat(record.config).items()]
