@@ -160,7 +160,7 @@ def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -
 
 def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:
     shown = section(tree(search_record(measured=MET.measured[:2]), tiny_spec), "measured")
-    assert "2 networks measured whole, too few" in shown.text
+    assert "2 networks measured as a whole: too few" in shown.text
     assert "MAPE" not in shown.text
     assert len(shown.all("circle", "dot")) == 2
 

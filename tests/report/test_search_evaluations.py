@@ -46,7 +46,7 @@ def test_networks_that_were_evaluated_are_shown_in_order(tiny_spec: ArchSpec, co
     check_page(text)
     root = parse(text)
     (header,) = root.all("header")
-    for shown in (title, "71.25 % top-1 in the table known.csv", "Judged by", "limit 5.50 ms met"):
+    for shown in (title, "71.25 % top-1 in the table known.csv", "Accuracy", "limit 5.50 ms met"):
         assert shown in header.text
     samples = section(root, "samples")
     assert "3 networks, top-1 in the table known.csv; the best, 76.25 %, was number 2." in samples.text
