@@ -49,3 +49,8 @@ class EvaluatingConfig(MethodConfig):
     def total(self) -> int:
         """Number of networks to evaluate."""
         return self.budget
+
+    @property
+    def initial(self) -> int:
+        """Number of random networks evaluated first."""
+        return self.budget

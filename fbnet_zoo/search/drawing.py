@@ -14,8 +14,8 @@ DRAWS, _AT_ONCE = 100_000, 256
 
 def draw_networks(
     encoding: Encoding, costs: Costs, limits: Limits, *, count: int, seed: int, among: Population | None = None
-) -> Iterator[Positions]:
-    """Yield different random networks within the limits; every option of a decision is equally likely.
+) -> list[Positions]:
+    """Return different random networks within the limits; every option of a decision is equally likely.
 
     Args:
         encoding: encoding of the space.
@@ -28,19 +28,17 @@ def draw_networks(
     Raises:
         InputError: too few networks were found within the limits.
     """
-    seen: set[bytes] = set()
+    found: dict[bytes, Positions] = {}
     for rows in _drawn(encoding, random.Random(seed), among):  # noqa: S311 - not for cryptography
         kept = rows[population_excess(rows, costs, limits) == 0]
         for positions, network in zip(kept.tolist(), encoding.canonical(kept), strict=True):
-            if network.tobytes() not in seen:
-                seen.add(network.tobytes())
-                yield tuple(positions)
-                if len(seen) == count:
-                    return
+            found.setdefault(network.tobytes(), tuple(positions))
+            if len(found) == count:
+                return list(found.values())
     total = f"{DRAWS:,} random" if among is None else f"{len(among):,}"
     raise InputError(
-        f"only {len(seen)} of {total} networks of {encoding.space.name} are within the limits, but {count} are needed; "
-        "raise the limits, or request fewer"
+        f"only {len(found)} of {total} networks of {encoding.space.name} are within the limits, "
+        f"but {count} are needed; raise the limits, or request fewer"
     )
 
 

@@ -12,23 +12,24 @@ from fbnet_zoo.search.short_training import CANDIDATES, ShortTraining
 
 
 def evaluations(job: SearchJob, context: Context) -> Evaluations:
-    """Return the evaluations of a job, including those already in its run folder.
-
-    Raises:
-        InputError: the job has no data set to evaluate networks with, or several processes were started.
-    """
-    if context.processes.count > 1:
-        raise InputError(f"the method {job.config.method} runs in a single process; start it without a launcher")
+    """Return the evaluations of a job, including those already in its run folder."""
     return Evaluations(
         encoding=context.encoding,
         costs=context.costs,
-        evaluator=_evaluator(job, context),
+        evaluator=evaluator(job, context),
         folder=context.folder,
         progress=context.progress,
     )
 
 
-def _evaluator(job: SearchJob, context: Context) -> Evaluator:
+def evaluator(job: SearchJob, context: Context) -> Evaluator:
+    """Return the evaluator of a job.
+
+    Raises:
+        InputError: there is nothing to evaluate networks with, or several processes were started.
+    """
+    if context.processes.count > 1:
+        raise InputError(f"the method {job.config.method} runs in a single process; start it without a launcher")
     if job.oracle is not None:
         return job.oracle
     if job.supernet is not None:
@@ -36,6 +37,7 @@ def _evaluator(job: SearchJob, context: Context) -> Evaluator:
     assert isinstance(job.config, EvaluatingConfig)  # noqa: S101 - the config of every evaluating method
     return ShortTraining(
         job=job,
+        dataset=job.required_dataset,
         encoding=context.encoding,
         folder=context.path / CANDIDATES,
         epochs=job.config.train_epochs or job.recipe.epochs,

@@ -34,6 +34,11 @@ class EvolutionConfig(EvaluatingConfig):
             raise InputError(f"a sample of {self.sample} exceeds the population of {self.population}; lower 'sample'")
         return self
 
+    @property
+    def initial(self) -> int:
+        """Number of random networks evaluated first."""
+        return min(self.population, self.budget)
+
     @classmethod
     def usual(cls, kind: str) -> Self:
         """Return the defaults for a kind of images; for `digits`, a search that takes minutes."""

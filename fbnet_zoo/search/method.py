@@ -75,7 +75,7 @@ class Method(Protocol):
             InputError: the method cannot search this space.
         """
 
-    def check(self, job: SearchJob, costs: Costs) -> None:
+    def check(self, job: SearchJob, context: Context) -> None:
         """Refuse a job that cannot be run, before its folder is created.
 
         Raises:

@@ -31,8 +31,10 @@ def evolve(trials: Evaluations, config: EvolutionConfig) -> None:
     """
     among, generator = trials.evaluator.candidates, random.Random(config.seed)  # noqa: S311 - not for cryptography
     population: deque[tuple[float, Positions]] = deque(maxlen=config.population)
-    first = min(config.population, config.budget)
-    for each in draw_networks(trials.encoding, trials.costs, config.limits, count=first, seed=config.seed, among=among):
+    first = draw_networks(
+        trials.encoding, trials.costs, config.limits, count=config.initial, seed=config.seed, among=among
+    )
+    for each in first:
         population.append((trials.top1(each), trials.canonical(each)))
     mutation: Mutation = (
         Change(trials, config.limits, generator)

@@ -10,7 +10,6 @@ from fbnet_zoo.search.config import EvaluatingConfig
 if TYPE_CHECKING:
     from fbnet_zoo.search.evaluator import Evaluations
     from fbnet_zoo.search.job import SearchJob
-    from fbnet_zoo.search.limits import Costs
     from fbnet_zoo.search.method import Context, SearchResult
     from fbnet_zoo.space.encoding import Encoding
 
@@ -35,11 +34,19 @@ class RandomSearch:
 
         return Encoding(job.space, job.input_size)
 
-    def check(self, job: "SearchJob", costs: "Costs") -> None:
-        """Refuse limits that no network satisfies."""
+    def check(self, job: "SearchJob", context: "Context") -> None:
+        """Refuse limits that too few networks satisfy, and a job whose networks cannot be evaluated."""
+        from fbnet_zoo.search.drawing import draw_networks
+        from fbnet_zoo.search.evaluation import evaluator
         from fbnet_zoo.search.limits import require_reachable
 
-        require_reachable(costs, job.config.limits)
+        config = job.config
+        assert isinstance(config, EvaluatingConfig)  # noqa: S101 - `METHODS` pairs method and config
+        require_reachable(context.costs, config.limits)
+        among = evaluator(job, context).candidates
+        draw_networks(
+            context.encoding, context.costs, config.limits, count=config.initial, seed=config.seed, among=among
+        )
 
     def run(self, job: "SearchJob", context: "Context") -> "SearchResult":
         """Search the space."""
@@ -57,7 +64,7 @@ class RandomSearch:
         assert isinstance(config, RandomConfig)  # noqa: S101 - `METHODS` pairs method and config
         among = evaluations.evaluator.candidates
         drawn = draw_networks(
-            evaluations.encoding, evaluations.costs, config.limits, count=config.budget, seed=config.seed, among=among
+            evaluations.encoding, evaluations.costs, config.limits, count=config.initial, seed=config.seed, among=among
         )
         for positions in drawn:
             evaluations.top1(positions)

@@ -189,8 +189,8 @@ def load_record(path: Path) -> SearchRecord:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {place}: {first['msg']}; expected the record of a search") from error
+        place = ": ".join([str(path), *filter(None, [".".join(map(str, first["loc"]))])])
+        raise InputError(f"{place}: {first['msg']}; expected the record of a search") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); expected the record of a search") from error
 

@@ -85,18 +85,17 @@ def run_search(
     method = METHODS[job.config.method].load()
     encoding = method.encoding(job)
     costs = job.costs(encoding)
-    method.check(job, costs)  # before the folder is created
     folder, together = RunFolder(out), processes or Processes()
+    context = Context(encoding=encoding, costs=costs, folder=folder, processes=together, progress=progress or _ignore)
+    method.check(job, context)  # before the folder is created
     together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
     with _board(out, encoding, folder, together) as note:
 
         def progressed(record: HistoryRecord) -> None:
             note(record)
-            if progress:
-                progress(record)
+            context.progress(record)
 
-        context = Context(encoding=encoding, costs=costs, folder=folder, processes=together, progress=progressed)
-        result = method.run(job, context)
+        result = method.run(job, replace(context, progress=progressed))
     best = encoding.definition(result.best.positions)
     definition = finished(job, best, name=job.name, summary=_summary(job))
     record = together.on_main(lambda: _record(job, context, result))
@@ -155,6 +154,10 @@ def update_record(run: SearchRun, record: SearchRecord) -> SearchRun:
     """Replace the record in the folder of a run; return the run with it."""
     save_record(record, run.folder / RECORD)
     return replace(run, record=record)
+
+
+def _ignore(_: HistoryRecord) -> None:
+    """Ignore a record."""
 
 
 def _summary(job: SearchJob) -> str:

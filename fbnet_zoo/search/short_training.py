@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fbnet_zoo import arch_file
+from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.search.images import Chosen, split
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.space.encoding import Encoding, Positions
@@ -20,6 +21,7 @@ class ShortTraining:
 
     Attributes:
         job: the search.
+        dataset: its data set.
         encoding: encoding of the space.
         folder: parent folder of the trainings, where interrupted ones are resumed.
         epochs: epochs of each training.
@@ -28,6 +30,7 @@ class ShortTraining:
     """
 
     job: SearchJob
+    dataset: ImageDataset
     encoding: Encoding
     folder: Path
     epochs: int
@@ -49,9 +52,9 @@ class ShortTraining:
         folder = self.folder / definition.name
         folder.mkdir(parents=True, exist_ok=True)
         arch_file.save(definition, folder / DEFINITION)
-        dataset = self.job.required_dataset
-        own, others = split(dataset, self.job.loading)
-        parts = replace(dataset, train=Chosen(dataset.train, own), held_out=Chosen(dataset.train, others))
+        own, others = split(self.dataset, self.job.loading)
+        train_images = self.dataset.train
+        parts = replace(self.dataset, train=Chosen(train_images, own), held_out=Chosen(train_images, others))
         trained = train(
             folder / DEFINITION,
             parts,

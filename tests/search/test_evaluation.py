@@ -25,6 +25,7 @@ from fbnet_zoo.space.files import parse
 from fbnet_zoo.train import RunFolder, train
 from tests.helpers.masked_spaces import masked_space
 from tests.helpers.search_oracles import accuracy, energy, table
+from tests.helpers.search_spaces import NANO as NANO_TEXT
 from tests.helpers.search_spaces import POINTS, TWINS, nano_space
 from tests.helpers.training import RECIPE
 
@@ -92,9 +93,9 @@ class TestOracle:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("", r"known\.csv:1: there is no column 'stages\.2\.0'; it has nothing"),
-            (line(1, "stages.4.0", "stages.4.9"), r"known\.csv:1: there is no column 'stages\.4\.0'; did you mean"),
-            (line(1, "top1", "accuracy"), r"known\.csv:1: there is no column 'top1'; it has .*accuracy, energy"),
+            ("", r"known\.csv:1: missing column 'stages\.2\.0'; it has nothing"),
+            (line(1, "stages.4.0", "stages.4.9"), r"known\.csv:1: missing column 'stages\.4\.0'; did you mean"),
+            (line(1, "top1", "accuracy"), r"known\.csv:1: missing column 'top1'; it has .*accuracy, energy"),
             (line(1, "energy", "top1"), r"known\.csv:1: duplicate column 'top1'; keep one"),
             (line(1, "energy", "stages.4.1"), r"known\.csv:1: duplicate column 'stages\.4\.1'; keep one"),
             (HEADER, r"known\.csv has 0 networks; expected 2 or more"),
@@ -164,7 +165,7 @@ class TestShortTraining:
         self, job: SearchJob, few_digits: ImageDataset, tmp_path: Path
     ) -> None:
         """The networks are judged on the others, and the held-out images are never used."""
-        evaluator = ShortTraining(job=job, encoding=NANO, folder=tmp_path / "candidates", epochs=1)
+        evaluator = ShortTraining(job=job, dataset=few_digits, encoding=NANO, folder=tmp_path / "candidates", epochs=1)
         found = evaluator.top1(POINTS[:2])
         assert (evaluator.about, evaluator.candidates) == ("after 1 epoch of training", None)
         own, others = split(few_digits, job.loading)
@@ -182,7 +183,12 @@ class TestShortTraining:
     def test_trained_networks_are_not_trained_again(self, job: SearchJob, tmp_path: Path) -> None:
         seen: list[int] = []
         evaluator = ShortTraining(
-            job=job, encoding=NANO, folder=tmp_path, epochs=1, progress=lambda epoch: seen.append(epoch.epoch)
+            job=job,
+            dataset=job.required_dataset,
+            encoding=NANO,
+            folder=tmp_path,
+            epochs=1,
+            progress=lambda epoch: seen.append(epoch.epoch),
         )
         assert evaluator.top1(POINTS[:1]) == evaluator.top1(POINTS[:1])
         assert seen == [1]
@@ -218,7 +224,7 @@ class TestTrainedSupernet:
         networks = supernet.record.networks
         assert evaluator.about == f"with the weights of the supernet in {supernet.folder.name}"
         assert evaluator.top1([each.positions for each in networks]) == [each.top1 for each in networks]
-        assert evaluator.recalibration_images == networks[0].recalibrated_images
+        assert evaluator.evaluator.recalibration_images == networks[0].recalibrated_images
 
     def test_a_search_with_it(self, supernet: SearchRun, job: SearchJob, tmp_path: Path) -> None:
         config = RandomConfig(budget=5, limits=supernet.record.config.limits)
@@ -229,6 +235,16 @@ class TestTrainedSupernet:
         assert all(each.top1 == known.get(each.name, each.top1) for each in run.record.networks)
         assert run.record.judged == f"with the weights of the supernet in {supernet.folder.name}"
         assert not (tmp_path / "candidates").exists()
+
+    def test_layers_with_one_block(self, job: SearchJob, tmp_path: Path) -> None:
+        """DNAS counts them as decisions, the methods that evaluate networks do not."""
+        text = NANO_TEXT.replace("[k5_e2_se, skip]", "[k5_e2_se]")
+        other = replace(job, space=parse(text, "nano.yaml"), config=CONFIGS["dnas"])
+        dnas = run_search(other, tmp_path / "dnas")
+        evaluating = replace(other, config=RandomConfig(budget=2), supernet=dnas.folder)
+        run = run_search(evaluating, tmp_path / "random")
+        assert {len(each.positions) for each in dnas.record.networks} == {3}
+        assert {len(each.positions) for each in run.record.networks} == {2}
 
     @pytest.mark.parametrize("config", [*CONFIGS.values()], ids=CONFIGS)
     def test_searches_by_gradients_take_none(self, job: SearchJob, tmp_path: Path, config: GradientConfig) -> None:
@@ -248,13 +264,23 @@ class TestSupernetErrors:
         (tmp_path / "config.json").write_text("[")
         self.refused(tmp_path, job, "is not the folder of a search: its config.json cannot be read")
 
+    def test_search_that_was_refused_leaves_no_folder(self, job: SearchJob, tmp_path: Path) -> None:
+        for wrong in (replace(job, supernet=tmp_path), replace(job, dataset=None)):
+            with pytest.raises(InputError):
+                run_search(replace(wrong, config=RandomConfig(budget=1)), tmp_path / "run")
+            assert not (tmp_path / "run").exists()
+
     def test_search_without_a_supernet(self, job: SearchJob, tmp_path: Path) -> None:
         run_search(replace(job, config=RandomConfig(budget=1, train_epochs=1)), tmp_path)
         self.refused(tmp_path, job, "is a run of random, which has no supernet")
 
     def test_another_space(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, space=parse(TWINS, "twins.yaml"))
-        self.refused(dnas, other, "searched nano, whose decisions are not those of twins")
+        self.refused(dnas, other, "searched nano, whose definition is not that of twins")
+
+    def test_another_definition_of_the_space(self, dnas: Path, job: SearchJob) -> None:
+        other = replace(job, space=parse(NANO_TEXT.replace("c: 16}", "c: 24}"), "nano.yaml"))
+        self.refused(dnas, other, "searched nano, whose definition is not that of nano here")
 
     def test_other_images(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, dataset=replace(job.required_dataset, name="others"))

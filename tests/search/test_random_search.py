@@ -168,7 +168,7 @@ class TestRun:
     def test_limit_that_no_network_keeps(self, known: Oracle, tmp_path: Path, config: EvaluatingConfig) -> None:
         for limits, told in (
             ({"energy": 0.5}, "no network of the space satisfies energy <= 0.5: the lowest is 1;"),
-            ({"joules": 1.0}, "a limit is on 'joules', which is not measured; expected macs or params or energy"),
+            ({"joules": 1.0}, "a limit is on 'joules', which is not a known cost; expected macs or params or energy"),
         ):
             job = oracle_job(config.model_copy(update={"limits": limits}), known)
             with pytest.raises(InputError, match=told):

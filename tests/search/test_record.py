@@ -11,7 +11,7 @@ import torch
 from fbnet_zoo import arch_file
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.report.search.page import page
+from fbnet_zoo.report.search.page import search_page
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
@@ -95,7 +95,7 @@ def test_a_folder_of_an_earlier_version_gives_a_page(tmp_path: Path, tiny_spec: 
     found = load_record(tmp_path / "search.json")
     assert found == record
     arch = arch_file.load(tmp_path / "result.yaml")
-    assert page(found, epochs, arch) == page(record, course(record), tiny_spec)
+    assert search_page(found, epochs, arch) == search_page(record, course(record), tiny_spec)
 
 
 class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a test

@@ -194,6 +194,8 @@ def check_method(options: Mapping[str, Any]) -> None:
                 raise InputError(f"{flag} is not an option of the method {name}, only of {' and '.join(owners)}")
     if not options["data"] and not options["oracle"]:
         raise InputError("--data is missing: a search needs images, or a table of known accuracies (--oracle)")
+    if options.get("random") and not options["data"]:
+        raise InputError("--random trains networks, which requires images; give --data, or omit --random")
 
 
 def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:

@@ -32,12 +32,12 @@ class GradientMethod(ABC):
     def expected_cost(self, metric: CostMetric) -> ExpectedCost:
         """Return the differentiable form of a cost."""
 
-    def check(self, job: SearchJob, costs: Costs) -> None:
+    def check(self, job: SearchJob, context: Context) -> None:
         """Refuse a job that cannot be run."""
         config = self._config(job)
         if job.dataset is None or job.oracle is not None or job.supernet is not None:
             raise InputError(f"the method {config.method} requires a data set, and accepts no oracle and no supernet")
-        check_objective(_metrics(costs), config.penalty, config.limits)
+        check_objective(_metrics(context.costs), config.penalty, config.limits)
         search_data(job.dataset, job.loading)  # a batch may be larger than a part of the images
 
     def run(self, job: SearchJob, context: Context) -> SearchResult:

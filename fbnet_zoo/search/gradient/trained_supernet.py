@@ -1,10 +1,12 @@
 """The supernet of a completed search as an evaluator of networks."""
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
@@ -12,12 +14,34 @@ from fbnet_zoo.search.gradient.images import search_data
 from fbnet_zoo.search.gradient.method import GradientMethod
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.space.encoding import Decision, Encoding, Positions
+from fbnet_zoo.train import Augmentation
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.run_folder import RunFolder
 
 
-def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: str = "cpu") -> SupernetEvaluator:
+@dataclass(frozen=True, kw_only=True)
+class TrainedSupernet:
+    """An evaluator with the weights of the supernet of a completed search.
+
+    Attributes:
+        evaluator: evaluator with the encoding of that search.
+        encoding: encoding of the networks to evaluate, which may omit decisions with one option.
+        about: how accuracy is determined, in words.
+    """
+
+    evaluator: SupernetEvaluator
+    encoding: Encoding
+    about: str
+    candidates: None = None
+
+    def top1(self, networks: Sequence[Positions]) -> list[float]:
+        """Return the accuracy of each network, percent."""
+        own = self.evaluator.supernet.encoding
+        return self.evaluator.top1([own.positions(self.encoding.choices(each)) for each in networks])
+
+
+def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: str = "cpu") -> TrainedSupernet:
     """Return an evaluator with the weights of the supernet in a run folder.
 
     Batch norm is recalibrated, and accuracy measured, on the two parts of the images of that search: none of the second
@@ -37,7 +61,14 @@ def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: s
     config = METHODS[before["method"]].config.model_validate_json(content)
     if not isinstance(config, GradientConfig):
         raise InputError(f"{run} is a run of {config.method}, which has no supernet; expected one of dnas or dmasking")
-    own = replace(job, config=config, input_size=before["input_size"], batch_size=before["batch_size"])
+    augmentation = Augmentation.model_validate(before["augmentation"])
+    own = replace(
+        job,
+        config=config,
+        input_size=before["input_size"],
+        batch_size=before["batch_size"],
+        recipe=job.recipe.model_copy(update={"augmentation": augmentation}),
+    )
     method = METHODS[before["method"]].load()
     assert isinstance(method, GradientMethod)  # noqa: S101 - `METHODS` pairs method and config
     _check(run, before, own, encoding, method.encoding(own))
@@ -46,13 +77,18 @@ def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: s
         raise InputError(f"{run} has no checkpoint.pt; expected the folder of a dnas or dmasking search")
     supernet.load_state_dict(saved["supernet"])
     supernet.to(device=device)
-    return SupernetEvaluator(
+    evaluator = SupernetEvaluator(
         supernet=supernet,
         data=search_data(own.required_dataset, own.loading),
         recalibration_batches=config.recalibration_batches,
         processes=Processes(device=device),
-        about=f"with the weights of the supernet in {run.name}",
     )
+    about = f"with the weights of the supernet in {run.name}"
+    return TrainedSupernet(evaluator=evaluator, encoding=encoding, about=about)
+
+
+def _open(encoding: Encoding) -> list[Decision]:
+    return [decision for decision in encoding.decisions if len(decision.options) > 1]
 
 
 def _config(run: Path) -> dict[str, Any]:
@@ -64,7 +100,7 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding, own: Encoding) -> None:
     classes = job.num_classes
-    if before["space"] != job.space.name or own.decisions != encoding.decisions:
-        raise InputError(f"{run} searched {before['space']}, whose decisions are not those of {job.space.name} here")
+    if before["definition"] != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
+        raise InputError(f"{run} searched {before['space']}, whose definition is not that of {job.space.name} here")
     if before["data"]["classes"] != classes or before["data"]["name"] != job.required_dataset.name:
         raise InputError(f"{run} was searched with {before['data']['name']}; use the same --data")
