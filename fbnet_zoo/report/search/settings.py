@@ -38,6 +38,7 @@ def _subject(record: SearchRecord) -> Iterator[tuple[str, str, str]]:
     yield "space", record.space, NOTHING
     if record.data:
         yield "data", record.data.name, NOTHING
+    yield "accuracy", f"top-1 {record.judged}", NOTHING
     yield from (("table", metric.table, NOTHING) for metric in record.metrics if metric.table)
     yield "input_size", f"{record.input_size} px", NOTHING
 
