@@ -9,7 +9,9 @@ import pytest
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.complexity import cost
-from fbnet_zoo.spec import FALLBACK, LETTERS, ArchSpec, Op, RowOptions
+from fbnet_zoo.planner import resolve
+from fbnet_zoo.registry import get_spec
+from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, Op, RowOptions
 from tests.helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -86,16 +88,19 @@ class TestDefinitions:
 
     def test_values_in_brackets_are_those_that_hold(self) -> None:
         said = dict(re.findall(r"`(\w+)`\s\(`?(\w+)`?\)", DEFINITIONS))
-        for field, value in FALLBACK.model_dump(exclude_none=True).items():
-            assert said[field] == str(value).lower()
+        spec = get_spec("fbnet_b").model_copy(update={"defaults": RowOptions()})
+        block = resolve(spec, BlockSpec(out_channels=8))
+        for field in ("op", "act", "bias", "divisor", "se_of", "se_gate"):
+            assert said[field] == str(getattr(block, field)).lower()
 
 
 def test_configuration_of_a_search_is_the_default(tmp_path: Path) -> None:
-    from fbnet_zoo.search.gradient.config import SearchConfig, load_config
+    from fbnet_zoo.search.gradient.config import DnasConfig
+    from fbnet_zoo.train.recipe import load_over
 
     (text,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "search.md").read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "search.yaml").write_text(text)
-    other = SearchConfig(epochs=1, weight_lr=1.0, theta_lr=1.0, samples=1, checkpoint_steps=1)
-    read = load_config(tmp_path / "search.yaml", other)
-    assert read.model_copy(update={"temperature": SearchConfig().temperature}) == SearchConfig()
-    assert read.temperature.decay == pytest.approx(SearchConfig().temperature.decay)
+    other = DnasConfig(epochs=1, weight_lr=1.0, theta_lr=1.0, samples=1, checkpoint_steps=1)
+    read = load_over(tmp_path / "search.yaml", other)
+    assert read.model_copy(update={"temperature": DnasConfig().temperature}) == DnasConfig()
+    assert read.temperature.decay == pytest.approx(DnasConfig().temperature.decay)

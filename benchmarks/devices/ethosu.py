@@ -104,8 +104,8 @@ def _prefix(family: str) -> str:
 
 def _check(what: str, name: str, known: list[str]) -> None:
     if name not in known:
-        hint = did_you_mean(name, known) or ""
-        raise UnknownNameError(f"Vela has no {what} {name!r}{hint}; expected one of {', '.join(known)}")
+        hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+        raise UnknownNameError(f"Vela has no {what} {name!r}{hint}")
 
 
 class EthosUDevice(Device):

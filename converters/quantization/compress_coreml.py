@@ -20,6 +20,7 @@ import torch
 from fbnet_zoo._require import require
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.mil import interpreter
+from fbnet_zoo.converters.mil.passes import origin
 from fbnet_zoo.converters.program import MODULE_PREFIX, Program, Quantization
 from fbnet_zoo.converters.quantization.calibration import PreparedImages
 
@@ -112,12 +113,12 @@ def _linear(mode: str, kept: Iterable[str]) -> Any:
 
 
 def _apply(mil: Any, name: str, **options: Any) -> None:
-    passes = require("coremltools.converters.mil.mil.passes.pass_registry", extra="coreml").PASS_REGISTRY
+    registry = require("coremltools.converters.mil.mil.passes.pass_registry", extra="coreml").PASS_REGISTRY
     option = require("coremltools.converters.mil.mil.passes.graph_pass", extra="coreml").PassOption
     builder = require("coremltools.converters.mil", extra="coreml").Builder
-    each = passes[name]
+    each = registry[name]
     each.set_options([option(key, value) for key, value in options.items()])
-    with builder.scope(*passes.origin()):
+    with builder.scope(*origin()):
         each.apply(mil)
 
 

@@ -219,7 +219,7 @@ class TestProfile:
         ("name", "text"),
         [
             ("none.json", "none.json: cannot be read: No such file"),
-            ("none.etdp", "none.etdp: there is no such trace"),
+            ("none.etdp", "none.etdp: no such file"),
             ("wrong.json", "not a profile of onnxruntime"),
             ("wrong.txt", "not a converted file; expected .onnx, .mlpackage"),
         ],

@@ -115,7 +115,7 @@ def test_predictor() -> None:
         (("--column", "pixel3", "--space", "fbnet_96"), "no search space is named"),
         (("--column", "pixel3", "--space", "digits_tiny"), "does not match digits_tiny; expected"),
         (("--column", "pixel3", "--space", "fbnetv2_f"), "so digits cannot express them"),
-        (("--column", "pixl3"), "there is no column 'pixl3'; did you mean 'pixel3'?"),
+        (("--column", "pixl3"), "no column 'pixl3'; did you mean 'pixel3'?"),
     ],
 )
 def test_networks_that_are_not_understood(words: tuple[str, ...], problem: str) -> None:

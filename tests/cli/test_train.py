@@ -95,7 +95,7 @@ def test_weights_of_other_classes_are_refused(tiny: Path, tmp_path: Path) -> Non
         (("eval", "--data", "digits"), "tiny has no published weights; give a checkpoint"),
         (("train", "--data", "digits", "--weights", "auto"), "tiny has no published weights; give the path"),
         (("train", "--data", "digit"), "no data set is named 'digit'; did you mean 'digits'?"),
-        (("train", "--data", "cifar10"), "is read from a folder of this machine; say which: `root`, or --data-root"),
+        (("train", "--data", "cifar10"), "requires its folder; pass `root`, or --data-root"),
         (("train", "--data", "digits", "--recipe", "none.yaml"), "cannot read none.yaml: No such file"),
     ],
 )

@@ -163,7 +163,7 @@ def test_what_networks_do_not_have_is_left_out_and_said(tmp_path: Path, caplog: 
     assert "skipped 3 Int8ConvRelu, 1 Int8Quantize" in caplog.text
     with pytest.raises(InputError, match="choose a device; the file has SM-1, SM-2"):
         read_mobile_vision(path, name="x", source="A test.")
-    with pytest.raises(InputError, match="no operator of SM-1 in fp32"):
+    with pytest.raises(InputError, match="no operator for SM-1 in fp32"):
         read_mobile_vision(path, name="x", source="A test.", device="SM-1", precision="fp32")
 
 

@@ -227,7 +227,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("update", "told"),
         [
-            ({"space": "other"}, "these are choices of the space other, not of nano"),
+            ({"space": "other"}, "the choices are for the space other, not for nano"),
             ({"input_size": 17}, "nano cannot choose input_size 17"),
             ({"head_channels": 8}, "nano cannot choose head_channels 8"),
             ({"layers": ()}, "nano has 3 layers"),

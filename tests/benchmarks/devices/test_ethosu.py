@@ -154,7 +154,7 @@ class TestDevice:
         graph.layer("COS", ("x",), "y")
         path = tmp_path / "wave.tflite"
         path.write_bytes(file_content(graph))
-        with pytest.raises(MissingKernelError, match=r"^wave\.tflite: COS would run on the processor beside Ethos-U"):
+        with pytest.raises(MissingKernelError, match=r"^wave\.tflite: COS would run on the CPU beside Ethos-U"):
             device().run(ModelFile(path=path, name="wave", target="tflite", precision="int8"))
 
 
@@ -167,10 +167,10 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (("ethos-u55-129",), "Vela knows no accelerator 'ethos-u55-129'; did you mean"),
-            (("tpu",), r"Vela knows no accelerator 'tpu'; there are ethos-u55-32, .*ethos-u85-2048"),
+            (("ethos-u55-129",), "Vela has no accelerator 'ethos-u55-129'; did you mean"),
+            (("tpu",), r"Vela has no accelerator 'tpu'; expected one of ethos-u55-32, .*ethos-u85-2048"),
             (("ethos-u55-128", "Ethos_U85_SYS_DRAM_Mid"), r"no system configuration .*Ethos_U55_Deep_Embedded"),
-            (("ethos-u55-128", None, "Sram"), r"no memory mode 'Sram'.*; there are Sram_Only, Shared_Sram"),
+            (("ethos-u55-128", None, "Sram"), "no memory mode 'Sram'; did you mean 'Sram_Only'"),
         ],
     )
     def test_unknown_names(self, names: tuple[str | None, ...], message: str) -> None:
@@ -200,7 +200,7 @@ class TestTable:
         kept = (tmp_path / "u55.partial" / "measurements.jsonl").read_text().splitlines()
         assert len(kept) == 4
         other = run(*words, "--resume", "--config", "ethos-u55-256")
-        assert "threads 1 on ethos-u55-128/Ethos_U55_High_End_Embedded/Shared_Sram; measure the same" in other.stderr
+        assert "threads 1 on device ethos-u55-128/Ethos_U55_High_End_Embedded/Shared_Sram; use the same" in other.stderr
         result = run(*words, "--resume", "--json")
         assert result.exit_code == 0, result.stderr
         told, table = json.loads(result.stdout), load_table(out)
@@ -251,7 +251,7 @@ class TestTable:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--device", "ethosu", "--config", "ethos-u56"], "Vela knows no accelerator 'ethos-u56'"),
+        (["--device", "ethosu", "--config", "ethos-u56"], "Vela has no accelerator 'ethos-u56'"),
         (["--device", "ethosu", "--threads", "1"], "--threads has no effect on the device ethosu; leave it out"),
         (["--device", "ethosu", "--runtime", "torch"], "--runtime has no effect on the device ethosu"),
         (["--device", "ethosu", "--rounds", "3"], "--rounds has no effect on the device ethosu"),

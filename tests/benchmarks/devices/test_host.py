@@ -148,8 +148,8 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("inputs", "text"),
         [
-            ([np.zeros((1, 3, 32, 32), np.float32)], r"input 0 is float32 \(1, 3, 32, 32\), the model takes float32"),
-            ([np.zeros((1, 3, 64, 64))], r"input 0 is float64 \(1, 3, 64, 64\), the model takes float32 \(1, 3, 64"),
+            ([np.zeros((1, 3, 32, 32), np.float32)], r"input 0 is float32 \(1, 3, 32, 32\), the model expects float32"),
+            ([np.zeros((1, 3, 64, 64))], r"input 0 is float64 \(1, 3, 64, 64\), the model expects float32 \(1, 3, 64"),
             ([np.zeros(1, np.float32)] * 2, "got 2 inputs, the model expects 1"),
         ],
         ids=["shape", "type", "number"],
@@ -178,7 +178,7 @@ class TestFailures:
     def test_executorch_file_of_another_version(self, host: HostDevice, tiny_files: Files, tmp_path: Path) -> None:
         content = tiny_files["executorch"].path.read_bytes()
         other = damaged(tiny_files["executorch"], tmp_path, content[:4] + b"ET99" + content[8:])
-        with pytest.raises(ModelFileError, match="starts with 'ET99' where 'ET12' is expected"):
+        with pytest.raises(ModelFileError, match="starts with 'ET99', expected 'ET12'"):
             host.run(other)
 
     @pytest.mark.parametrize("action", ["push", "run"])
@@ -188,11 +188,11 @@ class TestFailures:
             getattr(host, action)(gone)
 
     def test_core_ml_needs_another_device(self, host: HostDevice, tiny_files: Files) -> None:
-        with pytest.raises(RunnerUnusableError, match="on a Mac take the device mac, for a connected iPhone the dev"):
+        with pytest.raises(RunnerUnusableError, match="use the device mac on a Mac, or ios for a connected iPhone"):
             host.run(replace(tiny_files["onnx"], target="coreml"))
 
     def test_unknown_target(self, host: HostDevice, tiny_files: Files) -> None:
-        with pytest.raises(RunnerUnusableError, match="nothing here runs files for 'onyx'; did you mean 'onnx'"):
+        with pytest.raises(RunnerUnusableError, match="no runtime here for the target 'onyx'; did you mean 'onnx'"):
             host.run(replace(tiny_files["onnx"], target="onyx"))
 
     @pytest.mark.parametrize("number", ["runs", "warmup", "threads"])
@@ -264,7 +264,7 @@ class TestProfile:
         assert from_onnxruntime(tmp_path / "trace.json", TraceContext(model="tiny", warmup=3)).runs == 2
 
     def test_trace_that_cannot_be_written(self, host: HostDevice, tiny_files: Files, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="the profile cannot be written: No such file"):
+        with pytest.raises(InputError, match=r"trace\.json cannot be written \(No such file"):
             host.profile(tiny_files["onnx"], tmp_path / "none" / "trace.json", runs=1)
 
     @pytest.mark.parametrize("target", ["executorch", "torch"])

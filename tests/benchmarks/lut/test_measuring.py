@@ -164,7 +164,7 @@ class TestRounds:
         with caplog.at_level(logging.WARNING):
             session(device, tmp_path, count=2).measure([subject("a")])
         assert len(device.ran) == 6
-        assert "rounds of operator a differ by over 5 %: the device is not quiet" in caplog.text
+        assert "rounds of operator a differ by more than 5 %: the device is not idle" in caplog.text
 
     def test_going_on_where_it_ended(self, tmp_path: Path) -> None:
         def act(name: str) -> float:
@@ -249,7 +249,7 @@ class TestTable:
         job.measure(Pretender(lambda name: 1.0), tmp_path / "store.jsonl", no_steps)
         other = replace(job, rounds=Rounds(count=1, threads=2))
         with pytest.raises(
-            InputError, match=r"store\.jsonl is of target torch, precision fp32, threads 1 on 0a1b2c3d;"
+            InputError, match=r"store\.jsonl has target torch, precision fp32, threads 1 on device 0a1b2c3d;"
         ):
             other.measure(Pretender(lambda name: 1.0), tmp_path / "store.jsonl", no_steps)
 

@@ -286,15 +286,19 @@ class TestParts:
 class TestRefusals:
     def test_open_depth(self) -> None:
         with pytest.raises(
-            InputError, match=r"chamnet has stages\.4\.0 of several blocks \('r'\), which channel masks"
+            InputError, match=r"chamnet has several blocks \('r'\) in stages\.4\.0, which channel masks"
         ):
             MaskedSupernet(load_space("chamnet"))
 
     @pytest.mark.parametrize(
         ("right", "wrong", "told"),
         [
-            ("k3: {k: 3}", "k3: {k: 3, g: 2}", r"stages\.2\.0 has convolutions of several groups whose channels are"),
-            ("e: [0.75, 2], c: [8, 12]", "e: [1, 2], c: [8, 12]", r"stages\.4\.0 has fused blocks of which some have"),
+            ("k3: {k: 3}", "k3: {k: 3, g: 2}", r"stages\.2\.0 has grouped convolutions with open channels"),
+            (
+                "e: [0.75, 2], c: [8, 12]",
+                "e: [1, 2], c: [8, 12]",
+                r"stages\.4\.0 has fused blocks with and without a",
+            ),
             (
                 "fused: {op: fused_ir, k: 3}",
                 "fused: {op: fused_ir, k: 3, se: 0.25}",
@@ -303,7 +307,7 @@ class TestRefusals:
             (
                 "head: {op: ir_pool, e: 2, c: [12, 16], act: hard_swish, se: 0.25}",
                 "head: {op: conv, k: 1, c: 12, g: 4}",
-                r"head has convolutions of several groups",
+                r"head has grouped convolutions with open channels",
             ),
         ],
     )
@@ -318,7 +322,7 @@ class TestRefusals:
     def test_other_images(self) -> None:
         supernet = masked_supernet()
         with pytest.raises(
-            InputError, match=r"its images must have the largest, 16 px wide and high; these are 12 x 16"
+            InputError, match=r"so images must have the largest size, 16 px wide and high; these are 12 x 16"
         ):
             supernet(torch.randn(1, 3, 16, 12), [theta.softmax(0) for theta in supernet.theta])
 

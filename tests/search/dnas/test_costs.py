@@ -218,16 +218,16 @@ class TestObjective:
         assert float(loss(torch.tensor(1.5), costs, costs, torch.zeros(1))) > 1.5
 
     def test_unreachable_limit_ends_at_once(self) -> None:
-        with pytest.raises(InputError, match=r"keeps its latency within 1\.9 ms: the least is 2 ms; raise the limit"):
+        with pytest.raises(InputError, match=r"satisfies latency <= 1\.9 ms: the lowest is 2 ms; raise the limit"):
             objective(None, {"latency": 1.9})
         objective(None, {"latency": 2.0})
 
     def test_limit_on_something_else(self) -> None:
-        with pytest.raises(InputError, match="a limit is on 'macs', which is not measured; expected latency"):
+        with pytest.raises(InputError, match="a limit is on 'macs', which is not a known cost; expected latency"):
             objective(None, {"macs": 5.0})
 
     def test_unit_that_is_too_large(self) -> None:
-        with pytest.raises(InputError, match="cheapest network is 2 ms, not above the penalty's unit of 3 ms"):
+        with pytest.raises(InputError, match="of any network is 2 ms, not above the penalty's unit of 3 ms"):
             objective(ProductPenalty(unit=3.0))
 
 

@@ -237,5 +237,5 @@ def test_one_hot_refuses_wrong_positions() -> None:
     [("fbnetv3", "fbnetv3 leaves the channels of its stem open"), ("fbnetv2_f", "fbnetv2_f leaves .* open")],
 )
 def test_spaces_of_ranges_are_refused(name: str, told: str) -> None:
-    with pytest.raises(InputError, match=f"{told}; search among candidates needs .* such as fbnet or digits_tiny"):
+    with pytest.raises(InputError, match=f"{told}; dnas requires .* such as fbnet or digits_tiny"):
         Supernet(load_space(name))
