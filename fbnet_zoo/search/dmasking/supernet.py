@@ -4,7 +4,7 @@ Beside the block of each layer, its expansion and channels are decisions, and so
 arXiv:2004.05565). Each block runs once per image size, regardless of the number of widths.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -15,21 +15,20 @@ from torch import Tensor, nn
 from fbnet_zoo import blocks, planner
 from fbnet_zoo.blocks import PoolHead
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import ConvPlan, PoolHeadPlan
 from fbnet_zoo.search.dmasking.blocks import NOTHING_INSIDE, masked_branch, masked_pool_head, per_channel
 from fbnet_zoo.search.dmasking.channel_masks import InnerLadders, InnerMasks, Ladder, inner_widths, widest
 from fbnet_zoo.search.dmasking.layer import LayerMasks, LayerScales, MaskedLayer
 from fbnet_zoo.search.dmasking.resolution import SizedRun, at_sizes, read
+from fbnet_zoo.search.gradient.base_supernet import BaseSupernet
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.networks import Masks
-from fbnet_zoo.search.gradient.two_parts import TwoParts
 from fbnet_zoo.space import Space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.slots import SIZE, STEM, EncodedLayer
 
 
-class MaskedSupernet(TwoParts):
+class MaskedSupernet(BaseSupernet):
     """All networks of a space with open blocks, kernels, expansions, channels and image sizes.
 
     Parameters are named as in `FBNet`, with `candidates.<name>` inside each layer, and have the largest width. With
@@ -149,31 +148,6 @@ class MaskedSupernet(TwoParts):
         if isinstance(self.head, PoolHead):
             return masked_pool_head(self.head, x, inner, scale)
         return self.pool(self.head(x)) * per_channel(scale)
-
-    def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
-        """Return the stand-alone network at some positions, with copies of its share of the weights and statistics.
-
-        Args:
-            positions: position of the option of each decision.
-            name: network name (default: the space's name and a digest).
-
-        Raises:
-            InputError: a decision has no such option.
-        """
-        definition = self.encoding.definition(positions, name=name)
-        network = FBNet(definition, num_classes=self.num_classes, in_chans=self.in_channels, init=False)
-        network.load_state_dict(dict(self._values(positions, network.state_dict())))
-        weight = next(self.stem.parameters())
-        return network.to(device=weight.device, dtype=weight.dtype).train(self.training)
-
-    def _values(self, positions: Sequence[int], narrow: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Yield names and values of the network at some positions, with the shapes of `narrow`."""
-        wide, chosen = self.state_dict(), self.encoding.blocks(positions)
-        for name, value in narrow.items():
-            place = ".".join(name.split(".")[:3])
-            inside = name.removeprefix(f"{place}.")
-            own = wide[f"{place}.candidates.{chosen[place]}.{inside}" if place in chosen else name]
-            yield name, own[tuple(slice(length) for length in value.shape)]
 
 
 def require_single_blocks(space: Space) -> None:

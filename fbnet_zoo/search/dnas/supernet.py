@@ -4,21 +4,20 @@ Layer l takes candidate i with probability softmax(theta_l)_i (FBNet, Wu et al.,
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks, planner
-from fbnet_zoo.model import FBNet
 from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.search.dnas import mixing
 from fbnet_zoo.search.dnas.encoding import CandidateEncoding
+from fbnet_zoo.search.gradient.base_supernet import BaseSupernet
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.convolving import computed
 from fbnet_zoo.search.gradient.networks import Masks
-from fbnet_zoo.search.gradient.two_parts import TwoParts
 from fbnet_zoo.space import Space
 
 
@@ -44,7 +43,7 @@ class MixedLayer(nn.Module):
         return mix(list(self.candidates.values()), x, mask)  # (N, C', H/s, W/s)
 
 
-class Supernet(TwoParts):
+class Supernet(BaseSupernet):
     """All networks of a space: stem, a `MixedLayer` for each layer, head and classifier.
 
     Parameters are named as in `FBNet`, with `candidates.<name>` inside each layer.
@@ -108,31 +107,6 @@ class Supernet(TwoParts):
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
         """Return logits (N, num_classes) for images (N, in_channels, H, W)."""
         return self(images, masks, mixing.FORMS[form])
-
-    def extract(self, positions: Sequence[int], *, name: str | None = None) -> FBNet:
-        """Return the stand-alone network at some positions, with copies of the supernet's weights and statistics.
-
-        Args:
-            positions: position of the candidate of each layer.
-            name: network name (default: the space's name and a digest).
-
-        Raises:
-            InputError: a layer has no such candidate.
-        """
-        definition = self.encoding.definition(positions, name=name)
-        network = FBNet(definition, num_classes=self.num_classes, in_chans=self.in_channels, init=False)
-        network.load_state_dict(self._values(positions))
-        weight = next(self.stem.parameters())
-        return network.to(device=weight.device, dtype=weight.dtype).train(self.training)
-
-    def _values(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Return the state dict of the network at some positions, with each layer's chosen candidate."""
-        values = {name: value for name, value in self.state_dict().items() if not name.startswith("stages.")}
-        chosen = self.encoding.blocks(positions)
-        for (name, block), layer in zip(chosen.items(), self.mixed, strict=True):
-            state = layer.candidates[block].state_dict()
-            values |= {f"{name}.{inside}": value for inside, value in state.items()}
-        return values
 
 
 def _mixed(stage: nn.Module) -> Iterator[MixedLayer]:
