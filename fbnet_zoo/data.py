@@ -1,6 +1,7 @@
 """Images to run networks on, and the names of ImageNet's classes."""
 
 import atexit
+import stat
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from fbnet_zoo import _require
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.preprocess import eval_transform
+from fbnet_zoo.preprocess import eval_transform, rgb
 from fbnet_zoo.spec import PreprocessSpec
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
+"""Formats of image files, by Pillow's names."""
 
 _HELD_OUT = 360
 
@@ -38,32 +42,42 @@ def photographs() -> tuple[Path, ...]:
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Return the image in a file of any format that Pillow supports, upright and in RGB.
+    """Return the image in a file, upright and in RGB with 8 bits per channel; see `preprocess.rgb` for the conversion.
+
+    This is the only place of the project that opens images. Only the formats of `FORMATS` are tried, whatever the name
+    of the file: others would start programs, such as Ghostscript. Of several frames, the first one is used.
 
     Raises:
-        InputError: there is no such file, it is not an image with 8 bits per channel, or it is damaged.
+        InputError: there is no such file, it is not an image in one of the formats, or it is damaged.
 
     >>> load_image(photographs()[0]).size
     (600, 400)
     """
-    image = _decode(path)
-    if image.mode.startswith(("I", "F")):  # Pillow would clip the values at 255
-        raise InputError(f"{path}: has more than 8 bits per channel (Pillow's mode {image.mode}); convert it to 8 bits")
-    return image.convert("RGB")
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+            raise InputError(f"{path}: cannot be read, since it is {kind}; expected the path of an image")
+        return _decode(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected the path of an image") from None
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected the path of an image") from error
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image in a supported format; expected {', '.join(FORMATS)}") from None
+    except InputError:
+        raise
+    except Exception as error:  # decoders of damaged files raise almost anything
+        raise InputError(f"{path}: the image is damaged or far too large ({error}); use another file") from error
 
 
 def _decode(path: str | Path) -> Image.Image:
+    with Image.open(path, formats=FORMATS) as image:
+        upright = ImageOps.exif_transpose(image)
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected the path of an image") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected the path of an image") from error
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image that Pillow can read; expected a JPEG, PNG or WebP file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: the image is damaged or far too large ({error}); use another file") from error
+        return rgb(upright)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_batch(paths: Iterable[str | Path], preprocess: PreprocessSpec) -> Tensor:

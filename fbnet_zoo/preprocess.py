@@ -2,20 +2,50 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from fbnet_zoo import _require
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Return an image in RGB with 8 bits per channel, which is what networks are trained on.
+
+    Transparent images are placed on white. Of 16 bits, the upper eight are used, which is also what Pillow and browsers
+    do with 16-bit colors. The code that bundles carry for apps does the same.
+
+    Raises:
+        InputError: the image has 32-bit values, which have no fixed range.
+
+    >>> rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    >>> rgb(Image.new("I;16", (1, 1), 40000)).getpixel((0, 0))  # 40000 // 256
+    (156, 156, 156)
+    """
+    if image.mode in {"I", "F"}:
+        raise InputError(f"has 32-bit values without a fixed range (Pillow's mode {image.mode}); convert it to 8 bits")
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image)
+        hidden = levels == image.info.get("transparency")
+        return Image.fromarray(np.where(hidden, 255, levels >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(layer, mask=layer)
+    return white
 
 
 def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor], Tensor]:
     """Return the transform from an image to the normalized input that `preprocess` describes.
 
-    The image is a `PIL.Image.Image`, gray or color, or a uint8 tensor of shape (..., 3, H, W) in RGB order; both are
-    scaled with antialiasing. Results differ by at most one level of 255; published accuracies were measured with
-    Pillow. The transform can be pickled, for the workers of a data loader.
+    The image is a `PIL.Image.Image` of any kind that `rgb` converts, or a uint8 tensor of shape (..., 3, H, W) in RGB
+    order; both are scaled with antialiasing. Results differ by at most one level of 255; published accuracies were
+    measured with Pillow. The transform can be pickled, for the workers of a data loader.
 
     Args:
         preprocess: sizes in pixels; mean and std in its own channel order, on the 0-1 scale.
@@ -32,6 +62,7 @@ def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor
     interpolation = preprocess.interpolation.replace("nearest", "nearest-exact")
     return v2.Compose(
         [
+            v2.Lambda(rgb, Image.Image),
             v2.RGB(),
             v2.Resize(preprocess.resize, v2.InterpolationMode(interpolation), antialias=True),
             v2.CenterCrop(preprocess.crop),

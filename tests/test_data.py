@@ -1,5 +1,8 @@
 """Shipped photographs, image files good and bad, and the names of ImageNet's classes."""
 
+import contextlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +14,15 @@ import torch
 from PIL import Image
 
 import fbnet_zoo
-from fbnet_zoo.data import imagenet_labels, load_batch, load_image, photographs
+from fbnet_zoo.data import FORMATS, imagenet_labels, load_batch, load_image, photographs
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.preprocess import eval_transform, rgb
 from fbnet_zoo.spec import PreprocessSpec
+from tests.helpers.image_files import POSTSCRIPT, image_kinds, png16
 from tests.helpers.paths import ROOT
 
 SPEC = PreprocessSpec(resize=256, crop=224)
+CODE = {".py", ".jinja", ".md", ".ipynb"}
 ROTATED_BY_EXIF = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
 
 
@@ -61,20 +67,100 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, transpose
     assert load_image(tmp_path / "a.png").tobytes() == gradient().tobytes()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
-    gradient().convert(mode).save(tmp_path / "a.png")
-    image = load_image(str(tmp_path / "a.png"))
+    gradient().convert(mode).save(tmp_path / f"a.{'tiff' if mode == 'CMYK' else 'png'}")
+    image = load_image(str(next(tmp_path.iterdir())))
     assert image.mode == "RGB"
     assert image.tobytes() == gradient().convert(mode).convert("RGB").tobytes()
 
 
-@pytest.mark.parametrize(("dtype", "suffix"), [("uint16", "png"), ("int32", "tiff"), ("float32", "tiff")])
-def test_deep_images_are_refused_rather_than_cut_off(tmp_path: Path, dtype: str, suffix: str) -> None:
-    path = tmp_path / f"a.{suffix}"
+def test_transparency_is_placed_on_white_exactly() -> None:
+    """Every level with every alpha, against the formula; what is fully transparent has no color of its own."""
+    level, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    image = Image.fromarray(np.stack([level, level, level, alpha], -1).astype(np.uint8))
+    expected = np.rint((level * alpha + 255 * (255 - alpha)) / 255)
+    assert (np.asarray(rgb(image)) == expected[..., None]).all()
+    assert (np.asarray(rgb(image.convert("LA"))) == expected[..., None]).all()
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray", "palette"])
+def test_transparent_colors_of_a_file_are_white(tmp_path: Path, kind: str) -> None:
+    image = Image.fromarray(np.array([[0, 0, 90, 90]], np.uint8))
+    image, key = {"rgb": (image.convert("RGB"), (0, 0, 0)), "gray": (image, 0), "palette": (image.convert("P"), 0)}[
+        kind
+    ]
+    image.save(tmp_path / "a.png", transparency=key)
+    assert np.asarray(load_image(tmp_path / "a.png"))[0, :, 0].tolist() == [255, 255, 90, 90]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_eight_are_used(tmp_path: Path, channels: int) -> None:
+    levels = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256, 1).repeat(channels, -1)
+    (tmp_path / "a.png").write_bytes(png16(levels))
+    assert (np.asarray(load_image(tmp_path / "a.png")) == (levels >> 8)).all()
+    for dtype in ("<u2", ">u2"):
+        Image.fromarray(levels[..., 0].astype(dtype)).save(tmp_path / "a.tiff")
+        assert (np.asarray(load_image(tmp_path / "a.tiff")) == (levels[..., :1] >> 8)).all()
+
+
+def test_transparent_level_of_16_bits_is_white(tmp_path: Path) -> None:
+    levels = np.array([[[300], [301], [0]]], np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(levels, (300,)))
+    assert np.asarray(load_image(tmp_path / "a.png"))[0, :, 0].tolist() == [255, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_values_without_a_range_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "a.tiff"
     Image.fromarray(np.full((24, 40), 1000, dtype=dtype)).save(path)
-    with pytest.raises(InputError, match="more than 8 bits"):
+    with pytest.raises(InputError, match=r"a\.tiff: has 32-bit values without a fixed range .*; convert it to 8 bits$"):
         load_image(path)
+
+
+def test_images_in_memory_and_in_files_are_treated_alike(tmp_path: Path) -> None:
+    transform = eval_transform(PreprocessSpec(resize=32, crop=32))
+    read = 0
+    for path in image_kinds(tmp_path):
+        with contextlib.suppress(InputError):
+            expected = transform(load_image(path))
+            with Image.open(path) as image:
+                assert torch.equal(transform(image), expected), path.name
+            read += 1
+    assert read == 16
+
+
+def test_no_other_format_is_tried_and_only_regular_files_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An EPS file called photo.jpg would start Ghostscript; reading a pipe would wait for ever."""
+    for name in FORMATS:
+        assert name in Image.registered_extensions().values()
+    (tmp_path / "photo.jpg").write_bytes(POSTSCRIPT)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert image.format == "EPS"
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path, message in [
+        (tmp_path / "photo.jpg", "not an image in a supported format; expected JPEG, PNG"),
+        (tmp_path / "pipe.jpg", "a pipe or a device"),
+        (Path(os.devnull), "a pipe or a device"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            load_image(path)
+
+
+def test_one_place_opens_images() -> None:
+    """Everywhere else, `load_image` is called; a bundle's snippet, which stands alone, names the formats, too."""
+    folders = [ROOT / name for name in ("fbnet_zoo", "benchmarks", "converters", "examples", "docs")]
+    files = {path.resolve() for folder in folders for path in folder.rglob("*") if path.suffix in CODE}
+    opened = {
+        path.name: re.findall(r"Image\.open\(.*|imread\(.*|read_image\(.*|default_loader.*", path.read_text("utf-8"))
+        for path in files
+    }
+    assert {name: calls for name, calls in opened.items() if calls} == {
+        "data.py": ["Image.open(path, formats=FORMATS) as image:"],
+        "classify.py.jinja": ["Image.open(path, formats=FORMATS) as image:"],
+    }
 
 
 def test_unusable_paths_are_explained(tmp_path: Path) -> None:
@@ -83,7 +169,7 @@ def test_unusable_paths_are_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     for path, message in [
         (tmp_path / "missing.jpg", "no such file"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, "cannot be read, since it is a folder"),
         (text, "not an image"),
         (tmp_path / "empty.jpg", "not an image"),
     ]:

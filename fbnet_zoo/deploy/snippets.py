@@ -9,6 +9,7 @@ import jinja2
 
 import fbnet_zoo
 from fbnet_zoo.converters.manifest import Manifest
+from fbnet_zoo.data import FORMATS
 from fbnet_zoo.errors import InputError
 
 _SUFFIX = ".jinja"
@@ -50,6 +51,7 @@ def render(snippet: str, manifest: Manifest, *, classes: int) -> str:
             "order": preprocess.order,
             "mean": preprocess.mean,
             "std": preprocess.std,
+            "formats": FORMATS,
         },
     )
 

@@ -16,13 +16,15 @@ import pytest
 import tree_sitter
 import tree_sitter_kotlin
 import tree_sitter_swift
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fbnet_zoo.converters.manifest import FileRecord, Manifest, ParityRecord, TensorRecord
+from fbnet_zoo.data import load_image
 from fbnet_zoo.deploy.snippets import render
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
+from tests.helpers.image_files import image_kinds
 from tests.helpers.paths import DATA
 
 KOTLIN = DATA / "kotlin"
@@ -73,9 +75,12 @@ def snippet(name: str, recipe: str) -> str:
 
 
 def images(seed: int = 0) -> list[np.ndarray]:
-    """Return noise images, RGB: every pixel of them matters, and none is like its neighbour."""
+    """Return noise images, RGBA: every pixel of them matters, and none is like its neighbour; every other is opaque."""
     random = np.random.default_rng(seed)
-    return [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in SIZES]
+    noise = [random.integers(0, 256, (height, width, 4), dtype=np.uint8) for width, height in SIZES]
+    for image in noise[::2]:
+        image[..., 3] = 255
+    return noise
 
 
 def expected(recipe: str) -> list[np.ndarray]:
@@ -179,8 +184,23 @@ def test_python_turns_photographs_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     Image.fromarray(sideways).save(tmp_path / "it.png", exif=exif)
-    with Image.open(tmp_path / "it.png") as image:
-        assert np.array_equal(module.prepare(image), module.prepare(Image.fromarray(np.rot90(sideways, -1).copy())))
+    image = module.open_image(str(tmp_path / "it.png"))
+    assert np.array_equal(module.prepare(image), module.prepare(Image.fromarray(np.rot90(sideways, -1).copy())))
+
+
+@pytest.mark.onnx
+def test_python_opens_what_the_library_opens(tmp_path: Path) -> None:
+    """Every kind of file that Pillow decodes differently; refused here, it is refused there."""
+    module = as_module("no_crop")
+    transform = eval_transform(RECIPES["no_crop"])
+    for path in image_kinds(tmp_path):
+        try:
+            expected = transform(load_image(path)).numpy()
+        except InputError:
+            with pytest.raises((ValueError, UnidentifiedImageError, FileNotFoundError)):
+                module.prepare(module.open_image(str(path)))
+        else:
+            assert np.abs(module.prepare(module.open_image(str(path)))[0] - expected).max() < 1e-5, path.name
 
 
 @needs_node
@@ -188,7 +208,7 @@ def test_python_turns_photographs_upright(tmp_path: Path) -> None:
 def test_javascript_prepares_like_the_transform(recipe: str, tmp_path: Path) -> None:
     (tmp_path / "classify.mjs").write_text(snippet("classify.mjs", recipe))
     for index, image in enumerate(images()):
-        np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]).tofile(tmp_path / f"{index}.rgba")
+        image.tofile(tmp_path / f"{index}.rgba")
     program = f"""
         import {{ prepare }} from "./classify.mjs";
         import {{ readFileSync, writeFileSync }} from "node:fs";
@@ -235,9 +255,9 @@ def test_kotlin_compiles_and_prepares_like_the_transform(recipe: str, tmp_path: 
     assert compiled.returncode == 0, compiled.stderr
     arguments = []
     for index, image in enumerate(images()):
-        image.tofile(tmp_path / f"{index}.rgb")
+        image.tofile(tmp_path / f"{index}.rgba")
         height, width, _ = image.shape
-        arguments += [str(width), str(height), str(tmp_path / f"{index}.rgb"), str(tmp_path / f"{index}.floats")]
+        arguments += [str(width), str(height), str(tmp_path / f"{index}.rgba"), str(tmp_path / f"{index}.floats")]
     done = run(["java", "-jar", str(tmp_path / "it.jar"), *arguments])
     assert done.returncode == 0, done.stderr
     found = [np.fromfile(tmp_path / f"{index}.floats", np.float32) for index in range(len(SIZES))]

@@ -5,11 +5,11 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-/** Prepares RGB bytes as the snippet does: width, height and the files with the bytes and for the floats, repeated. */
+/** Prepares RGBA bytes as the snippet does: width, height and the files with the bytes and for the floats, repeated. */
 fun main(arguments: Array<String>) {
     for ((width, height, from, to) in arguments.toList().chunked(4)) {
         val bytes = File(from).readBytes()
-        val pixels = IntArray(bytes.size / 3) { (0xFF shl 24) or (at(bytes, 3 * it) shl 16) or (at(bytes, 3 * it + 1) shl 8) or at(bytes, 3 * it + 2) }
+        val pixels = IntArray(bytes.size / 4) { pixel(bytes, 4 * it) }
         val bitmap = Bitmap(width.toInt(), height.toInt(), pixels)
         val prepared = Classifier.prepare(bitmap)
         val buffer = ByteBuffer.allocate(4 * prepared.size).order(ByteOrder.LITTLE_ENDIAN)
@@ -18,5 +18,8 @@ fun main(arguments: Array<String>) {
         Classifier.open(Context(File(from).parentFile)).use { println(it.classify(bitmap)) }
     }
 }
+
+fun pixel(bytes: ByteArray, from: Int): Int =
+    (at(bytes, from + 3) shl 24) or (at(bytes, from) shl 16) or (at(bytes, from + 1) shl 8) or at(bytes, from + 2)
 
 fun at(bytes: ByteArray, index: Int): Int = bytes[index].toInt() and 0xFF
