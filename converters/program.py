@@ -32,7 +32,7 @@ from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages
 from fbnet_zoo.converters.respell import respell
 from fbnet_zoo.errors import ConversionError, InputError
-from fbnet_zoo.layers import walk
+from fbnet_zoo.layers import check_batch, walk
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 
@@ -204,6 +204,7 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
         check_labels(options.labels, model.plan.num_classes)
     preprocess = _preprocess(model, options.input_size)
     deque(walk(model.plan, preprocess.crop), maxlen=0)  # rejects images that are too small
+    check_batch(model.plan, preprocess.crop, LARGEST_BATCH if options.dynamic_batch else options.batch)
     module = WRAPPERS[options.precision](deploy_form(model))
     batch = None if options.dynamic_batch else options.batch
     return Program(

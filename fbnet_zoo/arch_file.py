@@ -9,8 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from fbnet_zoo import planner, yaml_reader
+from fbnet_zoo import layers, planner, yaml_reader
 from fbnet_zoo.atomic import write_atomically
+from fbnet_zoo.errors import located
 from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
 from fbnet_zoo.yaml_reader import Node
 
@@ -40,7 +41,9 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
     root = yaml_reader.read(text, origin)
     spec = yaml_reader.validate(ArchSpec, fields(root, origin), root, origin, LETTERS)
     with yaml_reader.errors_at(root, origin, LETTERS):
-        planner.plan(spec)
+        network = planner.plan(spec)
+        with located("input_size"):
+            layers.check_batch(network, spec.input_size)
     return spec
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, require_whole
 from fbnet_zoo.plans import (
     BlockPlan,
@@ -45,15 +46,35 @@ class Layer:
     bias: bool = False
     function: str | None = None
 
+    @property
+    def outputs(self) -> int:
+        """Number of values in the output, for one image."""
+        return self.out_channels * self.size_out**2
+
+
+def check_batch(network: NetworkPlan, input_size: int, images: int = 1) -> None:
+    """Check that square images of `input_size` px can be run at once, before any memory is allocated.
+
+    Raises:
+        InputError: the batch, or the output of a layer for it, exceeds a limit of `fbnet_zoo.limits`.
+    """
+    limits.check("batch", images, "there are")
+    largest = max(_layers(network, input_size), key=lambda layer: layer.outputs)
+    subject = f"for {images} images of {input_size} px, {largest.name} outputs"
+    limits.check("activations", images * largest.outputs, subject)
+
 
 def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
     """Yield the layers in the order they run, for square images of `input_size` px.
 
     Raises:
-        InputError: the size is not valid, or too small for the network.
+        InputError: the size is not valid, too small for the network, or gives a layer an output above the limit.
     """
     require_whole("input_size", input_size, low=1, high=MAX_SIZE)
+    largest = limits.limit("activations")
     for layer in _layers(network, input_size):
+        if layer.outputs > largest:
+            limits.check("activations", layer.outputs, f"for an image of {input_size} px, {layer.name} outputs")
         if layer.size_out < 1:
             raise InputError(f"an image of {input_size} px is too small: {layer.name} has no output; use a larger one")
         yield layer

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Literal
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, located, require_whole
 from fbnet_zoo.plans import (
     BlockPlan,
@@ -111,23 +112,31 @@ def plan(
         output_stride: largest output stride; strides beyond it become dilations (default: no limit).
 
     Raises:
-        InputError: a row cannot be built (`location` gives its place), or a number of channels or classes is invalid.
+        InputError: a row cannot be built (`location` gives its place), a number of channels or classes is invalid, or
+            the network exceeds a limit of `fbnet_zoo.limits`.
     """
     require_whole("in_channels", in_channels, low=1, high=MAX_CHANNELS)
     require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
     with located("stem"):
         stem = _conv(resolve(spec, spec.stem), in_channels, _Strides())
     stages, channels, strides = [], stem.out_channels, _Strides(spec.stem.stride, limit=output_stride)
+    count, params = 0, stem.params
     for position, stage in enumerate(spec.stages):
         blocks = []
         for index, row in enumerate(stage.blocks):
             with located("stages", position, "blocks", index):
+                count += row.repeats
+                limits.check("blocks", count, "up to this row, the network has")
                 for block in resolve_all(spec, row):
                     blocks.append(_block(block, channels, strides, zero_init=spec.zero_init_residual))
                     channels, strides = block.out_channels, strides.after(block.stride)
+                    params += blocks[-1].params
+                limits.check("params", params, "up to this row, the network has")
         stages.append(StagePlan(name=str(stage.output_stride), output_stride=strides.output, blocks=tuple(blocks)))
     with located("head"):
         head = _head(resolve(spec, spec.head), channels, strides)
+    params += head.params + (head.out_channels + 1) * num_classes
+    limits.check("params", params, f"with its head and {num_classes} classes, the network has")
     return NetworkPlan(stem=stem, stages=tuple(stages), head=head, classifier=spec.classifier, num_classes=num_classes)
 
 

@@ -42,6 +42,12 @@ class ConvPlan:
                     "choose groups that divide the channels before, in and after the block"
                 )
 
+    @property
+    def params(self) -> int:
+        """Trainable parameters."""
+        weights = self.kernel_size**2 * self.in_channels * self.out_channels // self.groups
+        return weights + self.out_channels * (self.bias + 2 * self.norm)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqueezeExcitationPlan:
@@ -51,6 +57,11 @@ class SqueezeExcitationPlan:
     hidden_channels: int
     act: str
     gate: str
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters."""
+        return 2 * self.channels * self.hidden_channels + self.channels + self.hidden_channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,11 @@ class InvertedResidualPlan:
     residual: bool
     zero_init: bool
 
+    @property
+    def params(self) -> int:
+        """Trainable parameters."""
+        return sum(part.params for part in (self.expand, *self.depthwise, self.se, self.project) if part is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolHeadPlan:
@@ -83,12 +99,18 @@ class PoolHeadPlan:
         """Channels of the output."""
         return self.project.out_channels
 
+    @property
+    def params(self) -> int:
+        """Trainable parameters."""
+        return sum(part.params for part in (self.expand, self.se, self.project) if part is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityPlan:
     """A skipped block."""
 
     out_channels: int
+    params: Literal[0] = 0
 
 
 BlockPlan = ConvPlan | InvertedResidualPlan | PoolHeadPlan | IdentityPlan

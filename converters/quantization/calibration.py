@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fbnet_zoo import limits
 from fbnet_zoo.data import digits, load_image, photographs
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.preprocess import eval_transform
@@ -119,6 +120,8 @@ def _crop(image: Image.Image, generator: torch.Generator) -> Image.Image:
 
 
 def _prepare(sources: Sequence[Image.Image], preprocess: PreprocessSpec, channels: int) -> np.ndarray:
+    values = len(sources) * channels * preprocess.crop**2
+    limits.check("activations", values, f"{len(sources)} calibration images of {preprocess.crop} px have")
     transform = eval_transform(preprocess)
     images: Tensor = torch.stack([transform(image) for image in sources])
     return (images if channels == 3 else images.mean(1, keepdim=True)).numpy()

@@ -1,11 +1,13 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from a local folder."""
 
+from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from fbnet_zoo import _require
+from fbnet_zoo import _http, _require
 from fbnet_zoo.datasets.records import ImageDataset, Pixels, labels_of
 from fbnet_zoo.errors import InputError
 
@@ -40,10 +42,30 @@ def cifar(name: str, folder: Path, *, download: bool = False) -> ImageDataset:
 def _part(name: str, folder: Path, *, train: bool, download: bool) -> Any:
     reader = getattr(_require.torchvision("torchvision.datasets"), READERS[name])
     try:
-        return reader(folder, train=train, download=download)
-    except (RuntimeError, OSError) as error:
+        try:
+            return reader(folder, train=train)
+        except RuntimeError:
+            if not download:
+                raise
+        _download(reader, folder)
+        return reader(folder, train=train, download=True)  # which unpacks the archive
+    except (RuntimeError, OSError, HTTPException) as error:
         remedy = "check the network" if download else f"give the folder of {reader.base_folder}, or allow the download"
         raise InputError(f"{folder}: {name} is incomplete ({' '.join(str(error).split())}); {remedy}") from error
+
+
+def _download(reader: Any, folder: Path) -> None:
+    """Download the archive of a data set unless it is there: torchvision's own download may wait forever."""
+    intact = _require.torchvision("torchvision.datasets.utils").check_integrity
+    archive = folder / reader.filename
+    if intact(archive, reader.tgz_md5):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=f"{reader.filename}.") as partial:
+        _http.download(reader.url, Path(partial) / reader.filename)
+        if not intact(Path(partial) / reader.filename, reader.tgz_md5):
+            raise OSError(f"{reader.url} sent a damaged or another file")
+        (Path(partial) / reader.filename).replace(archive)
 
 
 def _pixels(part: Any) -> Pixels:

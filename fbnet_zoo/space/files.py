@@ -11,7 +11,7 @@ from fbnet_zoo import arch_file, planner, yaml_reader
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean, located
 from fbnet_zoo.planner import ResolvedBlock
 from fbnet_zoo.space.choices import Choices
-from fbnet_zoo.space.places import Place
+from fbnet_zoo.space.places import Place, check_places
 from fbnet_zoo.space.records import CandidateSpec, SpaceRow, SpaceSpec
 from fbnet_zoo.space.space import Space
 from fbnet_zoo.spec import LETTERS
@@ -105,6 +105,7 @@ def _check_networks(space: Space) -> None:
     Raises:
         InputError: a network cannot be built; `location` is the row of the space.
     """
+    check_places(space.layers, space.spec)
     previous = None
     for index in itertools.count():
         choices = space.draw(functools.partial(_nth, index))

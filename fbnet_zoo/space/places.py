@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from fbnet_zoo import limits
+from fbnet_zoo.errors import located
 from fbnet_zoo.layers import conv_output_size
 from fbnet_zoo.planner import ResolvedBlock, resolve
 from fbnet_zoo.space.choices import LayerChoice
@@ -76,6 +78,24 @@ def places(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, input_
         size, before = conv_output_size(size, 1, layer.stride), after
         if layer.row.repeats[-1] > 1:
             yield _place(layer, frame, size, tuple(zip(after, after, strict=True)), rest=True)
+
+
+def check_places(layers: Sequence[OpenLayer], spec: SpaceSpec) -> None:
+    """Check the number of blocks that a space's places can hold, in all their channels and expansions, by counting.
+
+    Raises:
+        InputError: there are more than the limit `candidates`; `location` is the row that exceeds it.
+    """
+    before, total = len(spec.stem.out_channels), 0
+    for layer in layers:
+        after, options = len(layer.row.out_channels), layer.options()
+        for rest in (False, True) if layer.row.repeats[-1] > 1 else (False,):
+            kernel, expansion = (_field(layer, field, rest=rest) for field in ("kernel_size", "expansion"))
+            kinds = sum(len(layer.options(candidate).get(kernel, (None,))) for candidate in layer.ops)
+            total += kinds * len(options.get(expansion, (None,))) * after * (1 if rest else before)
+        with located(*layer.location):
+            limits.check("candidates", total, "up to this row, the layers can choose among")
+        before = after
 
 
 def placed_blocks(layers: Sequence[OpenLayer], frame: ArchSpec, spec: SpaceSpec, size: int) -> Iterator[PlacedBlock]:

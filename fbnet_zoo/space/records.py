@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, did_you_mean, located
 from fbnet_zoo.spec import (
     FIELDS_OF_OP,
@@ -28,8 +29,8 @@ from fbnet_zoo.spec import (
     op_of,
 )
 
-MAX_OPTIONS, MAX_LAYERS = 1024, 256
-"""Limits: options of one value, and layers of a space."""
+_MANY = 10**12
+"""More options than any limit allows: what a range with tiny steps is taken for."""
 
 
 class Range(Record):
@@ -47,11 +48,12 @@ class Range(Record):
         """
         first, step = Decimal(str(self.first)), Decimal(str(self.step))
         # floats first: a Decimal may be too large to divide
-        few = 0 < (float(self.last) - float(self.first)) / float(self.step) < MAX_OPTIONS
-        count, rest = divmod(Decimal(str(self.last)) - first, step) if few else (Decimal(0), Decimal(0))
+        steps = (float(self.last) - float(self.first)) / float(self.step)
+        limits.check("options", round(min(max(steps, 0), _MANY)) + 1, f"from {self.first} to {self.last}, there are")
+        count, rest = divmod(Decimal(str(self.last)) - first, step) if steps > 0 else (Decimal(0), Decimal(0))
         if rest or not count:
             raise InputError(
-                f"cannot step from {self.first} to {self.last} by {self.step}; expected 1 to {MAX_OPTIONS - 1} steps"
+                f"cannot step from {self.first} to {self.last} by {self.step}; expected whole steps upwards"
             )
         whole = isinstance(self.first, int) and isinstance(self.step, int)
         numbers = (first + index * step for index in range(int(count) + 1))
@@ -62,8 +64,9 @@ def _spread(value: Any) -> Any:
     """Return the tuple of the values that a file gives as one value, a list or a range."""
     if not isinstance(value, Mapping):
         values = tuple(value) if isinstance(value, list | tuple) else (value,)
-        if not 0 < len(values) <= MAX_OPTIONS:
-            raise InputError(f"got {len(values)} values; expected 1 to {MAX_OPTIONS}")
+        limits.check("options", len(values), "a value has")
+        if not values:
+            raise InputError("got no values; expected one or more")
         return values
     try:
         return Range.model_validate(value).values()
@@ -235,8 +238,8 @@ class SpaceSpec(Record):
     def _check(self) -> Self:
         self._check_ends()
         count = sum(row.layers for stage in self.stages for row in stage.blocks)
-        if count > MAX_LAYERS:
-            raise InputError(f"the space has {count} layers; expected at most {MAX_LAYERS}", location=("stages",))
+        with located("stages"):
+            limits.check("layers", count, "the space has")
         for position, stage in enumerate(self.stages):
             for index, row in enumerate(stage.blocks):
                 with located("stages", position, "blocks", index):

@@ -16,6 +16,7 @@ from fbnet_zoo.errors import InputError, WeightsError
 from fbnet_zoo.spec import ArchSpec, Layout
 from fbnet_zoo.weights import layouts
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM, Shape
+from fbnet_zoo.weights.sources import SAFETENSORS
 
 _WRAPPERS = ("model_ema", "state_dict_ema", "state_dict")
 """Keys of the state dict in files of training programs; averaged weights, which are what is published, come first."""
@@ -23,7 +24,6 @@ _WRAPPERS = ("model_ema", "state_dict_ema", "state_dict")
 _COUNTER = ".num_batches_tracked"
 """Suffix of a batch-norm buffer that inference does not use and older files do not have."""
 
-_SAFETENSORS = ".safetensors"
 _REMEDY = "expected a checkpoint of that network"
 
 
@@ -72,7 +72,7 @@ def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYO
     state = _state_dict(path, content)
     match = _recognise(path, state, specs, among)
     values = {ours: _value(state, theirs) for ours, theirs in match.names.items()}
-    if path.suffix != _SAFETENSORS:  # in which no values share memory
+    if path.suffix != SAFETENSORS:  # in which no values share memory
         values = _unshared(values)
     _shape_classifier(match, values)
     _check_shapes(path, match, values)
@@ -92,9 +92,9 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
     Raises:
         InputError: the file cannot be written, or has another extension.
     """
-    if path.suffix != _SAFETENSORS:
+    if path.suffix != SAFETENSORS:
         raise InputError(
-            f"{path} cannot be written: a network is saved as safetensors; give a path ending in {_SAFETENSORS}"
+            f"{path} cannot be written: a network is saved as safetensors; give a path ending in {SAFETENSORS}"
         )
     from safetensors.torch import save
 
@@ -109,7 +109,7 @@ def _content(path: Path) -> tuple[Any, dict[str, str]]:
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected the path of a checkpoint, a tag or an address")
     try:
-        if path.suffix == _SAFETENSORS:
+        if path.suffix == SAFETENSORS:
             return _safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # readers of damaged files raise almost anything

@@ -1,13 +1,13 @@
 """From the source of a checkpoint to a verified file, through caches that other tools share.
 
 `hf://` addresses go through `huggingface_hub` (its cache, token, progress bar and offline mode). Files of URLs are in
-`torch.hub`'s checkpoint folder, named by a digest of the URL and the name of the file. Neither client compares sizes or
-digests, so that is done here: the announced size after a download, known sizes and digests on every use.
+`torch.hub`'s checkpoint folder, named by a digest of the URL and the name of the file. What is downloaded is verified
+before it is kept: announced and known sizes, known digests, and the form of a checkpoint; what is cached, on every use.
 """
 
 import hashlib
 import re
-import sys
+import zipfile
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import HTTPException
@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
+from fbnet_zoo import _http
 from fbnet_zoo.atomic import sync
 from fbnet_zoo.errors import WeightsError, WeightsUnavailableError
-from fbnet_zoo.weights.sources import WeightsSource
+from fbnet_zoo.weights.sources import SAFETENSORS, WeightsSource
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of a repository to look for when an address names none, in order of preference."""
@@ -28,6 +28,12 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _CARD = "README.md"
 _PROBE_SECONDS = 5
 """Timeout for describing a file; without a network, the Hub's client would try to download for 23 s."""
+
+_START = 16
+"""Number of bytes at the start of a file that an error shows."""
+
+_PICKLE = b"\x80"
+"""Start of a file of `torch.save` before PyTorch 1.6: a pickle of protocol 2 or later."""
 
 
 def fetch(source: WeightsSource, *, size: int | None = None, sha256: str | None = None) -> Path:
@@ -172,13 +178,15 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
     path = Path(hub.get_dir()) / "checkpoints" / name
     if path.exists():
         _verify(path, size, sha256, url, _delete(path))
+        _check_form(path, url, _delete(path))
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f"{name}.") as folder:
-            partial, expected = Path(folder) / name, size or _announced_size(url)
-            hub.download_url_to_file(url, str(partial), progress=sys.stderr.isatty())
-            _verify(partial, expected, sha256, url, "it is damaged or another file: try again")
+            partial = Path(folder) / name
+            announced = _http.download(url, partial)
+            _verify(partial, size or announced, sha256, url, "it is damaged or another file: try again")
+            _check_form(partial, url, "nothing was kept: check the address, and try again")
             sync(partial)
             partial.replace(path)
     except HTTPError as error:
@@ -192,12 +200,29 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
     return path
 
 
-def _announced_size(url: str) -> int | None:
-    """Return the size of a file, bytes; without a network this fails fast, while torch.hub would wait forever."""
+def _check_form(path: Path, url: str, cure: str) -> None:
+    """Check that a file has the form of a checkpoint, as far as is known without reading its values.
+
+    A proxy or a hotel's network may answer with a page; a server may announce no size and stop halfway.
+
+    Raises:
+        WeightsError: it is neither a whole safetensors file nor one that `torch.save` writes.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if path.suffix == SAFETENSORS:
+        whole = _is_safetensors(path)
+    else:
+        whole = zipfile.is_zipfile(path) or start.startswith(_PICKLE)
+    if not whole:
+        raise WeightsError(f"the file of {url} is not a checkpoint: it begins with {start!r}; {cure}")
+
+
+def _is_safetensors(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=_PROBE_SECONDS) as answer:  # noqa: S310 - http(s) only
-            length = answer.headers.get("Content-Length", "")
-    except HTTPError as error:  # not every server answers this; the download shows any real problem
-        error.close()
-        return None
-    return int(length) or None if length.isdigit() else None
+        with safe_open(path, framework="np"):  # reads the header and compares it with the size of the file
+            return True
+    except (SafetensorError, OSError):
+        return False

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from fbnet_zoo.errors import InputError
 
+SAFETENSORS = ".safetensors"
+"""Suffix of files with nothing but tensors and text."""
+
 _HUB = re.compile(r"hf://(?P<repository>[^/\s]+/[^/\s]+)(?:/(?P<file>\S+))?")
 
 

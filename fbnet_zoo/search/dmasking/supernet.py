@@ -20,7 +20,7 @@ from fbnet_zoo.search.dmasking.blocks import NOTHING_INSIDE, masked_branch, mask
 from fbnet_zoo.search.dmasking.channel_masks import InnerLadders, InnerMasks, Ladder, inner_widths, widest
 from fbnet_zoo.search.dmasking.layer import LayerMasks, LayerScales, MaskedLayer
 from fbnet_zoo.search.dmasking.resolution import SizedRun, at_sizes, read
-from fbnet_zoo.search.gradient.base_supernet import BaseSupernet
+from fbnet_zoo.search.gradient.base_supernet import BaseSupernet, check_size
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.networks import Masks
 from fbnet_zoo.space import Space
@@ -57,6 +57,7 @@ class MaskedSupernet(BaseSupernet):
         super().__init__()
         require_single_blocks(space)
         self.encoding, self.num_classes, self.in_channels = Encoding(space), num_classes, in_channels
+        check_size(self.encoding)
         bn_eps, heads = space.frame.bn_eps, self.encoding.heads()
         frame = planner.plan(space.frame, in_channels=in_channels, num_classes=num_classes)
         stem = replace(frame.stem, out_channels=space.spec.stem.out_channels[-1])

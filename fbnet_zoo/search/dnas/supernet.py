@@ -14,7 +14,7 @@ from fbnet_zoo import blocks, planner
 from fbnet_zoo.plans import BlockPlan
 from fbnet_zoo.search.dnas import mixing
 from fbnet_zoo.search.dnas.encoding import CandidateEncoding
-from fbnet_zoo.search.gradient.base_supernet import BaseSupernet
+from fbnet_zoo.search.gradient.base_supernet import BaseSupernet, check_size
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.convolving import computed
 from fbnet_zoo.search.gradient.networks import Masks
@@ -72,6 +72,7 @@ class Supernet(BaseSupernet):
     ) -> None:
         super().__init__()
         self.encoding = CandidateEncoding(space, input_size)
+        check_size(self.encoding)
         frame = planner.plan(space.frame, in_channels=in_channels, num_classes=num_classes)
         bn_eps = space.frame.bn_eps
         self.stem = blocks.block(frame.stem, bn_eps=bn_eps)

@@ -6,8 +6,20 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from fbnet_zoo import limits
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.space.encoding import Encoding
+
+
+def check_size(encoding: Encoding) -> None:
+    """Check the size of the supernet of a space, before it is built.
+
+    Raises:
+        InputError: its layers, in their largest width, have more parameters than the limit `params`.
+    """
+    chosen = (branch.block for layer in encoding.layers for branch in layer.branches.values())
+    params = sum(encoding.space.plan(block).params for block in chosen)
+    limits.check("params", params, f"all blocks of the supernet of {encoding.space.name} together have")
 
 
 class BaseSupernet(nn.Module):

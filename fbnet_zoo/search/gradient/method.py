@@ -6,6 +6,7 @@ import torch
 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.gradient.base_supernet import check_size
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.images import search_data
 from fbnet_zoo.search.gradient.loop import search
@@ -37,6 +38,7 @@ class GradientMethod(ABC):
         config = self._config(job)
         if job.dataset is None or job.oracle is not None or job.supernet is not None:
             raise InputError(f"the method {config.method} requires a data set, and accepts no oracle and no supernet")
+        check_size(self.encoding(job))
         check_objective(_metrics(context.costs), config.penalty, config.limits)
         search_data(job.dataset, job.loading)  # a batch may be larger than a part of the images
 
