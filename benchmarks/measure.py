@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import DeviceError, InputError
-from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
+from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
 from fbnet_zoo.spec import Record
 
 Inputs = Sequence[NDArray[Any]]
@@ -112,7 +113,7 @@ class Measurement(Record):
     precision: str
     runtime: str
     device: DeviceInfo
-    threads: Count
+    threads: Threads
     affinity: str | None = None
     warmup: Annotated[int, Field(ge=0)]
     warmup_ms: tuple[Milliseconds, ...] = ()
@@ -228,9 +229,10 @@ def check_counts(*, runs: int, warmup: int = 1, threads: int) -> None:
     """Check the numbers of runs, warm-up runs and threads.
 
     Raises:
-        InputError: one is below 1.
+        InputError: one is below 1, or there are more threads than the limit.
     """
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         if value < 1:
             reason = ", because the first run of a process is always slower" if name == "warmup" else ""
             raise InputError(f"{name} cannot be {value}; expected at least 1{reason}")
+    limits.check("threads", threads, "there are")

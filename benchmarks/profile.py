@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fbnet_zoo import limits
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
+from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
 from fbnet_zoo.spec import Record
 
 _KERNEL = "_kernel_time"
@@ -54,7 +55,7 @@ class Profile(Record):
     file: str
     runtime: str
     device: DeviceInfo | None = None
-    threads: Count | None = None
+    threads: Threads | None = None
     runs: Count
     total_ms: Milliseconds
     load_ms: Milliseconds | None = None
@@ -171,10 +172,11 @@ def from_onnxruntime(path: Path, context: TraceContext) -> Profile:
 def _onnxruntime_events(path: Path) -> list[Mapping[str, Any]]:
     """Return the events; times in microseconds."""
     try:
-        events = json.loads(path.read_bytes())
-        return [event for event in events if {"name", "ts", "dur"} <= event.keys()]
+        text = limits.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return [event for event in json.loads(text) if {"name", "ts", "dur"} <= event.keys()]
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not a profile of onnxruntime; expected a JSON list of events") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from fbnet_zoo import limits
 from fbnet_zoo.benchmarks.measure import Measurement
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.table import input_error
@@ -51,14 +52,14 @@ def read(path: Path) -> tuple[Measurement, ...]:
         InputError: the file cannot be read, or a line is JSON but not a measurement of this version.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = limits.read_bytes(path).split(b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return tuple(_measurements(path, lines))
 
 
 def _measurements(path: Path, lines: list[bytes]) -> Iterator[Measurement]:
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(limits.checked(lines, "rows", f"{path} has at least"), start=1):
         if not line.strip():
             continue
         try:

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.targets import runtimes_on
-from fbnet_zoo.latency.device import Count, Milliseconds
+from fbnet_zoo.latency.device import Count, Milliseconds, Threads
 from fbnet_zoo.latency.table import input_error
 from fbnet_zoo.spec import Record
 
@@ -37,7 +37,7 @@ class Latency(Record):
     low_ms: Milliseconds
     high_ms: Milliseconds
     runs: Count
-    threads: Count
+    threads: Threads
     runtime: str
     device: str
     versions: dict[str, str]

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 import fbnet_zoo
+from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.parity import CaseResult, ParityReport, Tolerances
@@ -182,7 +183,7 @@ class Manifest(Record):
             InputError: it cannot be read, or is not a manifest.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(limits.read_bytes(path))
         except (OSError, ValidationError) as error:
             raise InputError(f"{path}: not a manifest of this version of fbnet_zoo ({error})") from error
 

@@ -37,7 +37,7 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
         "options": Limit(256, "options", "options of one value of a search space"),
         "candidates": Limit(200_000, "blocks", "blocks of a search space, in all channels and expansions"),
         "rows": Limit(500_000, "rows", "rows of a table or lines of a text file"),
-        "file_bytes": Limit(256_000_000, "bytes", "size of a table, a record or a text file"),
+        "file_bytes": Limit(64_000_000, "bytes", "size of a table, a record or a text file"),
         "download_bytes": Limit(4_000_000_000, "bytes", "size of a download from a plain URL"),
         "threads": Limit(1_024, "threads", "threads of a run or a training"),
         "batch": Limit(65_536, "images in a batch", "images in a batch"),
@@ -109,17 +109,18 @@ def checked(items: Iterable[ItemT], name: str, subject: str) -> Iterator[ItemT]:
         yield item
 
 
-def check_file(path: Path) -> Path:
-    """Return the path of a text file that may be read as a whole.
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a text file; also of a pipe, which has no size beforehand.
 
     Raises:
-        InputError: the file is larger than the limit `file_bytes`, or is a pipe or a device, which may never end.
-        OSError: the file does not exist.
+        InputError: the file is larger than the limit `file_bytes`.
+        OSError: the file cannot be read.
     """
-    if path.stat() and not path.is_file() and not path.is_dir():  # opening a folder has an error of its own
-        raise InputError(f"{path} is a pipe or a device; expected a file")
     check("file_bytes", path.stat().st_size, f"{path} has")
-    return path
+    with path.open("rb") as file:
+        content = file.read() if path.is_file() else file.read(limit("file_bytes") + 1)
+    check("file_bytes", len(content), f"{path} has at least")
+    return content
 
 
 def memory_error(error: BaseException) -> str | None:

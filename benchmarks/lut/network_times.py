@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from fbnet_zoo import limits
 from fbnet_zoo.benchmarks import store
 from fbnet_zoo.errors import InputError, did_you_mean
 
@@ -46,7 +47,7 @@ def _rows(path: Path, rows: "csv.DictReader[str]", key: str, column: str) -> Ite
         if name not in known:
             hint = did_you_mean(name, known) or f"; it has {', '.join(known) or 'nothing'}"
             raise InputError(f"{path}: no column {name!r}{hint}")
-    for row in rows:
+    for row in limits.checked(rows, "rows", f"{path} has at least"):
         try:
             median_ms = float(row[column])
         except (TypeError, ValueError):

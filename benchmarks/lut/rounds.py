@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fbnet_zoo import limits
 from fbnet_zoo.benchmarks import store
 from fbnet_zoo.benchmarks.measure import WARMUP, Device, Measurement, ModelFile
 from fbnet_zoo.errors import InputError
@@ -73,6 +74,7 @@ class Rounds:
         for name, value in (("rounds", self.count), ("threads", self.threads)):
             if value < 1:
                 raise InputError(f"{name} cannot be {value}; expected at least 1")
+        limits.check("threads", self.threads, "there are")
         if not self.spread > 0:
             raise InputError(f"spread cannot be {self.spread}; expected a number above 0, such as 0.05 for 5 %")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbnet_zoo import registry
+from fbnet_zoo import limits, registry
 from fbnet_zoo._require import quiet
 from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.spec import ArchSpec
@@ -90,7 +90,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         InputError: the file cannot be read, or a line is empty.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in limits.read_bytes(path).decode().splitlines()]
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; expected one label per line") from None
     except OSError as error:
@@ -98,4 +98,5 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if not all(lines) or not lines:
         number = lines.index("") + 1 if lines else 1
         raise InputError(f"{path}:{number}: an empty line; expected one label per line")
+    limits.check("rows", len(lines), f"{path} has")
     return tuple(lines)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from fbnet_zoo import __version__
+from fbnet_zoo import __version__, limits
 from fbnet_zoo.cli import screen
 from fbnet_zoo.deploy.options import AUTO, PRECISIONS, PrecisionOrAuto
 from fbnet_zoo.registry import list_models
@@ -77,7 +77,15 @@ Runner = Annotated[
     typer.Option(metavar="PATH", help="ExecuTorch's executor_runner for Android (default: $FBNET_ZOO_RUNNER)"),
 ]
 Runs = Annotated[int, typer.Option(metavar="N", min=1, help="number of timed runs in each process")]
-Threads = Annotated[int, typer.Option(metavar="N", min=1, help="number of threads, each bound to a core if possible")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        callback=limits.within("threads"),
+        help="number of threads, each bound to a core if possible",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import FbnetZooError, InputError
 
 PIPED_WIDTH = 120
@@ -176,6 +177,8 @@ def sentence(error: Exception) -> str:
         way_out = f"; see '{context.command_path} --help'" if context else ""
         message = error.format_message().replace("Value error, ", "")
         return " ".join(message.split()).removesuffix(".") + way_out
+    if (memory := limits.memory_error(error)) is not None:
+        return memory
     text = " ".join(str(error).split())
     if isinstance(error, FbnetZooError | OSError):
         return text

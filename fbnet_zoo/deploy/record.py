@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.manifest import Manifest, file_digest
 from fbnet_zoo.converters.parity import CaseResult
@@ -143,7 +144,7 @@ class Bundle(Record):
         """
         path = folder / NAME
         try:
-            content = path.read_bytes()
+            content = limits.read_bytes(path)
             bundle = cls.model_validate_json(content)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected the folder of a bundle") from error

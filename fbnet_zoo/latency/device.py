@@ -3,12 +3,14 @@
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from fbnet_zoo import limits
 from fbnet_zoo.spec import Record
 
 Milliseconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[Count, AfterValidator(limits.within("threads"))]
 
 
 class DeviceInfo(Record):

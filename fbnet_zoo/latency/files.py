@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
 from fbnet_zoo.latency.table import LatencyTable, input_error
@@ -48,7 +49,9 @@ def load_table(path: Path) -> LatencyTable:
         InputError: the file cannot be read, or is not a table of this version; the text gives file and key.
     """
     try:
-        return LatencyTable.model_validate_json(path.read_bytes())
+        content = limits.read_bytes(path)
+        limits.check("rows", content.count(b'"median_ms"'), f"{path} has")  # every row has one
+        return LatencyTable.model_validate_json(content)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

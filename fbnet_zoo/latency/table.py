@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
+from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
 from fbnet_zoo.latency.operators import Level, Operator, network_operators
 from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.spec import ArchSpec, Name, Positive, Record, Text
@@ -99,8 +100,8 @@ class LatencyTable(Record):
     device: DeviceInfo
     runtime: Text | None = None
     precision: Text | None = None
-    threads: Count | None = None
-    batch: Count = 1
+    threads: Threads | None = None
+    batch: Annotated[Count, AfterValidator(limits.within("batch"))] = 1
     unit: Literal["ms"] = "ms"
     kind: Literal["measured", "estimate"]
     level: Level = "block"

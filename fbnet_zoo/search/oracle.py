@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.space.encoding import Encoding, Population, Positions
 
@@ -126,7 +127,7 @@ def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Or
     costs = _cost_columns(path, header, encoding)
     rows: dict[Positions, int] = {}
     values: dict[str, list[float]] = {name: [] for name in (TOP1, *costs)}
-    for row in reader:
+    for row in limits.checked(reader, "rows", f"{path} has at least"):
         where = f"{path}:{reader.line_num}"
         if None in row:
             raise InputError(f"{where}: more cells than the {len(header)} columns of line 1; keep one for each")

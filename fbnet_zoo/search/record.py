@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
 
+from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
@@ -183,10 +184,11 @@ def load_record(path: Path) -> SearchRecord:
         InputError: the file cannot be read or is not a valid record; the text gives file and key.
     """
     try:
-        content = json.loads(path.read_bytes())
-        return SearchRecord.model_validate_json(json.dumps(_current(content)))
+        text = limits.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return SearchRecord.model_validate_json(json.dumps(_current(json.loads(text))))
     except ValidationError as error:
         first = error.errors()[0]
         place = ": ".join([str(path), *filter(None, [".".join(map(str, first["loc"]))])])

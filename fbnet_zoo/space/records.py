@@ -30,7 +30,7 @@ from fbnet_zoo.spec import (
 )
 
 _MANY = 10**12
-"""More options than any limit allows: what a range with tiny steps is taken for."""
+"""Where the counting of a range's options ends."""
 
 
 class Range(Record):
@@ -49,7 +49,8 @@ class Range(Record):
         first, step = Decimal(str(self.first)), Decimal(str(self.step))
         # floats first: a Decimal may be too large to divide
         steps = (float(self.last) - float(self.first)) / float(self.step)
-        limits.check("options", round(min(max(steps, 0), _MANY)) + 1, f"from {self.first} to {self.last}, there are")
+        least = int(min(max(steps, 0), _MANY)) + 1
+        limits.check("options", least, f"from {self.first} to {self.last} by {self.step}, there are at least")
         count, rest = divmod(Decimal(str(self.last)) - first, step) if steps > 0 else (Decimal(0), Decimal(0))
         if rest or not count:
             raise InputError(

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from fbnet_zoo.datasets import ImageSet
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.layers import check_batch
+from fbnet_zoo.model import FBNet
 from fbnet_zoo.train.batches import Batch, Inputs, evaluation_batches
 
 BATCH = 128
@@ -50,6 +52,8 @@ def evaluate(
     """
     if not len(images.labels):
         raise InputError("there are no images to evaluate on; give a data set with held-out images")
+    if isinstance(network, FBNet):
+        check_batch(network.plan, inputs.preprocess.crop, min(BATCH, len(images.labels)))
     was_training = isinstance(network, nn.Module) and network.training
     if isinstance(network, nn.Module):
         network.eval()

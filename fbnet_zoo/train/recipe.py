@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from fbnet_zoo import yaml_reader
+from fbnet_zoo import limits, yaml_reader
 from fbnet_zoo.spec import Positive, Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -70,7 +70,7 @@ class Recipe(Record):
     """
 
     epochs: Count = 60
-    batch_size: Count = 32
+    batch_size: Annotated[Count, AfterValidator(limits.within("batch"))] = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 4e-3
     momentum: Rate = 0.9
@@ -83,7 +83,7 @@ class Recipe(Record):
     drop_path_rate: Rate = 0
     augmentation: Augmentation = Augmentation()
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    threads: Count | None = None
+    threads: Annotated[Count, AfterValidator(limits.within("threads"))] | None = None
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     evaluate_epochs: Count = 1
     checkpoint_steps: Count = 500

@@ -10,6 +10,7 @@ import torch
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.layers import check_batch
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
@@ -91,6 +92,7 @@ def train(  # noqa: PLR0913 - the options of the command line
     start, inputs = network.weights, inputs_of(network, dataset)
     if qat and (start is None or recipe.ema_decay is not None):
         raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
+    check_batch(network.plan, inputs.preprocess.crop, recipe.batch_size)
     folder, config = RunFolder(out), {**_config(network, dataset, recipe, device), "qat": qat}
     folder.begin(config, _versions(), resume=resume)
     trained = prepare(network) if qat else network

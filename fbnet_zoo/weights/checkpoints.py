@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbnet_zoo import arch_file, planner
+from fbnet_zoo import arch_file, limits, planner
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, WeightsError
 from fbnet_zoo.spec import ArchSpec, Layout
@@ -113,6 +113,8 @@ def _content(path: Path) -> tuple[Any, dict[str, str]]:
             return _safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # readers of damaged files raise almost anything
+        if limits.memory_error(error):
+            raise
         raise WeightsError(
             f"{path} is not a checkpoint of plain tensors ({type(error).__name__}): it is damaged, or would run code, "
             "which is never allowed; download it again, or save only its state dict"

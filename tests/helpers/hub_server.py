@@ -1,7 +1,7 @@
 """A Hugging Face Hub on the loopback interface, for the real client to talk to.
 
 It speaks what `huggingface_hub` needs to describe a model repository and to download its files (https://huggingface.co/docs/hub/api),
-serves plain URLs below `/files/` for `torch.hub`, and can be told to fail.
+serves plain URLs below `/files/`, and can be told to fail.
 Nothing of the client is replaced: the fixture `hub` only changes its settings.
 """
 

@@ -16,8 +16,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from torch.hub import download_url_to_file
 
+from fbnet_zoo._http import download
 from tests.helpers.hub_server import HubServer
 
 REPO = "someone/network"
@@ -100,11 +100,10 @@ def test_client_does_not_notice_wrong_bytes(hub: HubServer) -> None:
     assert content != CONTENT
 
 
-def test_torch_hub_does_not_notice_a_missing_half(hub: HubServer, tmp_path: Path) -> None:
-    """This is why sizes are checked after a download."""
+def test_missing_half_of_a_plain_file_is_noticed_by_the_announced_size(hub: HubServer, tmp_path: Path) -> None:
     url = hub.add_file("weights.pth", CONTENT)
     hub.fail("GET", "truncate")
-    download_url_to_file(url, str(tmp_path / "weights.pth"), progress=False)
+    assert download(url, tmp_path / "weights.pth") == len(CONTENT)
     assert (tmp_path / "weights.pth").read_bytes() == CONTENT[: len(CONTENT) // 2]
 
 
@@ -168,9 +167,9 @@ def test_model_info_names_files_commit_and_licence(hub: HubServer) -> None:
         HfApi().model_info("someone/else")
 
 
-def test_plain_url_is_downloaded_by_torch_hub(hub: HubServer, tmp_path: Path) -> None:
+def test_plain_url_is_downloaded(hub: HubServer, tmp_path: Path) -> None:
     url = hub.add_file("weights.pth", CONTENT)
-    download_url_to_file(url, str(tmp_path / "weights.pth"), progress=False)
+    assert download(url, tmp_path / "weights.pth") == len(CONTENT)
     assert (tmp_path / "weights.pth").read_bytes() == CONTENT
 
 

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo import limits
 from fbnet_zoo.cli import screen
 from fbnet_zoo.errors import InputError
 
@@ -43,7 +44,7 @@ def read(path: Path) -> "Profile":
     if path.suffix == TRACE_SUFFIX:
         return from_etdump(path, TraceContext(model=path.stem))
     try:
-        return Profile.model_validate_json(path.read_bytes())
+        return Profile.model_validate_json(limits.read_bytes(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fbnet_zoo import limits
 from fbnet_zoo.cli import quantities
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.search.config import EvaluatingConfig, MethodConfig
@@ -106,7 +107,10 @@ Epochs = Annotated[
     int | None, _option(_GRADIENT, "search epochs (default: depends on the kind of data)", metavar="N", min=1)
 ]
 Warmup = Annotated[int | None, _option(_GRADIENT, "warm-up epochs (theta frozen)", metavar="N", min=0)]
-BatchSize = Annotated[int | None, _option(_GRADIENT, "images per search step", metavar="N", min=1)]
+BatchSize = Annotated[
+    int | None,
+    _option(_GRADIENT, "images per search step", metavar="N", min=1, callback=limits.within("batch")),
+]
 Mode = Annotated[
     Literal["soft", "sampled"] | None,
     _option(_GRADIENT, "run all candidates, as in the paper, or only the drawn one", metavar="soft|sampled"),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.operators import Operator
@@ -108,13 +109,16 @@ def operator_of(kind: str, **numbers: int) -> Operator:
 
 def _figures(path: Path, metric: str | None) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        text = limits.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        content = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: not JSON; write the benchmark's dictionary with json.dump") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a JSON object that maps keys of HW-NAS-Bench to latencies")
+    limits.check("rows", len(content), f"{path} has")
     nested = isinstance(next(iter(content.values())), dict)
     if not nested and metric is None:
         return content

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.operators import Operator
@@ -122,10 +123,10 @@ def _by_operator(path: Path, records: Iterable[Mapping[str, Any]]) -> dict[Opera
 
 def _records(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = limits.read_bytes(path).decode().splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(limits.checked(lines, "rows", f"{path} has at least"), start=1):
         if not text.strip():
             continue
         try:

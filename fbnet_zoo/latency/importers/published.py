@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fbnet_zoo import limits
 from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.files import TABLES, save_table
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=TABLES)
     chosen = parser.parse_args(arguments)
     try:
-        facts = json.loads(chosen.facts.read_bytes())
+        facts = json.loads(limits.read_bytes(chosen.facts))
         for name in _DEVICES:
             save_table(published_table(name, facts), chosen.out / f"{name}.json")
     except (FbnetZooError, OSError, ValueError) as error:
