@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fbnet_zoo.datasets import Files, ImageDataset, Pixels, digits, normalised, 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
+from tests.helpers.hub_server import HubServer
 
 WHOLE = PreprocessSpec(resize=32, crop=32)
 QUARTERS = [[37.9, 51.0, 37.1, 54.3], [33.6, 23.3, 30.2, 55.8]]
@@ -156,6 +158,25 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "train_list", [batches[name] for name, _ in reader.train_list])
     monkeypatch.setattr(reader, "test_list", [batches[name] for name, _ in reader.test_list])
     monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": meta[1]})
+
+
+def test_cifar_is_downloaded_once_and_junk_is_not_kept(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    write_cifar(tmp_path / "there", monkeypatch)
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), "gztar", tmp_path / "there"))
+    reader = _require.torchvision("torchvision.datasets").CIFAR10
+    monkeypatch.setattr(reader, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(reader, "url", hub.add_file("cifar.tar.gz", b"<!DOCTYPE html><p>Please log in"))
+    with pytest.raises(InputError, match=r"sent a damaged or another file.*; check the network"):
+        open_dataset("cifar10", root=tmp_path / "here", download=True)
+    assert list((tmp_path / "here").iterdir()) == []
+    hub.add_file("cifar.tar.gz", archive.read_bytes())
+    for _ in range(2):
+        assert len(open_dataset("cifar10", root=tmp_path / "here", download=True).train.labels) == 10
+    assert hub.count("GET") == 2
 
 
 def test_cifar_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
