@@ -81,7 +81,14 @@ class FBNet(nn.Module):
             blocks.init_weights(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last stage's features: `(N, 3, H, W)` to `(N, num_features, H/32, W/32)`."""
+        """Return the last stage's features: `(N, 3, H, W)` to `(N, num_features, H/32, W/32)`.
+
+        Their sides are rounded up, but smaller where a definition has paddings of less than half the kernel, as the
+        released FBNetV3-A, -B, -C, -E and -F do; `spec.deviations` says so and names a network whose maps are not.
+
+        Raises:
+            InputError: the image is too small for these paddings.
+        """
         return self.stages(self.stem(self.size_check(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -211,7 +218,10 @@ class FeatureExtractor(nn.Module):
         self.stages = blocks.Stages({name: network.stages[name] for name in kept})
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the features: `(N, 3, H, W)` to a list of `(N, C, H/stride, W/stride)`, finest first."""
+        """Return the features: `(N, 3, H, W)` to a list of `(N, C, H/stride, W/stride)`, finest first.
+
+        For smaller sides, and images that are too small, see `FBNet.forward_features`.
+        """
         x = self.stem(self.size_check(x))
         features: list[Tensor] = []
         if "stem" in self._returned:

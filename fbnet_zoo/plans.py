@@ -137,11 +137,6 @@ def smallest_size(network: NetworkPlan) -> int:
     return size
 
 
-def is_aligned(network: NetworkPlan) -> bool:
-    """Return whether the maps of images whose side is a multiple of the output stride have side / output stride."""
-    return all(2 * conv.padding >= conv.dilation * (conv.kernel_size - 1) for conv in _convolutions(network))
-
-
 def _convolutions(network: NetworkPlan) -> Iterator[ConvPlan]:
     """Yield the convolutions on maps, in order; those on pooled features depend on no size."""
     yield network.stem
