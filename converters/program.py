@@ -172,11 +172,10 @@ def deploy_form(model: FBNet) -> FBNet:
     respell(network)
     if isinstance(network.head, blocks.PoolHead):
         network.set_submodule("pool", nn.Identity())
-    network.flatten = nn.Identity()
-    if isinstance(network.classifier, nn.Linear | nn.Conv2d):
-        network.classifier = as_convolution(network.classifier)
-    else:
-        network.classifier = Flatten(model.plan.features)
+    if model.plan.num_classes == 0:
+        network.flatten, network.classifier = nn.Identity(), Flatten(model.plan.features)
+    elif isinstance(network.classifier, nn.Linear | nn.Conv2d):
+        network.flatten, network.classifier = nn.Identity(), as_convolution(network.classifier)
     _check(exact, network)
     return network.to(next(model.parameters()).dtype)
 

@@ -131,7 +131,10 @@ def _found(path: Path, error: Exception) -> str:
         ),
         "it was written by torch.save; give it a name ending in .pth": is_safetensors and start[:1] in {b"P", b"\x80"},
     }
-    unknown = f"it is damaged or has another format ({type(error).__name__}); download or save it again"
+    unknown = (
+        f"it is damaged, has another format or would run code, which is never allowed ({type(error).__name__}); "
+        "download it again, or save only the state dict"
+    )
     return next((form for form, applies in forms.items() if applies), unknown)
 
 

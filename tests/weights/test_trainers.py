@@ -1,7 +1,6 @@
 """Checkpoints in the forms of known training programs, for one network of each family."""
 
 import argparse
-import pathlib
 import threading
 import types
 from collections import OrderedDict
@@ -25,10 +24,10 @@ from tests.helpers.families import smallest_of_each
 State = dict[str, Tensor]
 
 
-def state_of(name: str, first: float = 0) -> State:
+def state_of(name: str) -> State:
     """Return a state dict with the shapes of a network, one number per value: its files are small."""
     shapes = layouts.shapes(planner.plan(get_spec(name))).items()
-    return {key: torch.tensor(first + index).expand(shape) for index, (key, shape) in enumerate(shapes)}
+    return {key: torch.tensor(float(index)).expand(shape) for index, (key, shape) in enumerate(shapes)}
 
 
 def below(prefix: str, state: State) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def other(state: State) -> State:
 
 
 SETTINGS = argparse.Namespace(
-    lr=np.float64(0.1), epochs=np.int64(3), out=pathlib.PurePosixPath("runs"), more=types.SimpleNamespace(seed=None)
+    lr=np.float64(0.1), epochs=np.int64(3), out=Path("runs"), more=types.SimpleNamespace(seed=None)
 )
 RANDOM_STATE = ("MT19937", np.arange(624, dtype=np.uint32), 3, 0, 0.0)
 
