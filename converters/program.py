@@ -30,7 +30,7 @@ from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precisi
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages
-from fbnet_zoo.converters.respell import respell
+from fbnet_zoo.converters.respell import as_convolution, respell
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.layers import check_batch, walk
 from fbnet_zoo.model import FBNet
@@ -173,7 +173,9 @@ def deploy_form(model: FBNet) -> FBNet:
     if isinstance(network.head, blocks.PoolHead):
         network.set_submodule("pool", nn.Identity())
     if model.plan.num_classes == 0:
-        network.classifier = Flatten(model.plan.features)
+        network.flatten, network.classifier = nn.Identity(), Flatten(model.plan.features)
+    elif isinstance(network.classifier, nn.Linear | nn.Conv2d):
+        network.flatten, network.classifier = nn.Identity(), as_convolution(network.classifier)
     _check(exact, network)
     return network.to(next(model.parameters()).dtype)
 

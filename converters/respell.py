@@ -16,11 +16,17 @@ class StaticChannelShuffle(blocks.ChannelShuffle):
         return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
 
 
-class StaticConvClassifier(blocks.ConvClassifier):
-    """A classifier that does not read the batch size."""
+class StaticConvClassifier(nn.Conv2d):
+    """A classifier as a 1x1 convolution, which does not read the batch size: `(N, C, 1, 1)` to `(N, classes)`."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, 1)
+
+    def reset_parameters(self) -> None:
+        """Keep the values: they are set later."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.Conv2d.forward(self, x).view(-1, self.out_channels)
+        return super().forward(x).view(-1, self.out_channels)
 
 
 def respell(network: nn.Module) -> None:
@@ -50,13 +56,12 @@ def _deployed(module: nn.Module) -> nn.Module:
             return nn.Identity()
         case blocks.ChannelShuffle():
             return StaticChannelShuffle(module.groups)
-        case blocks.LinearClassifier() | blocks.ConvClassifier():
-            return _as_convolution(module)
         case _:
             return module
 
 
-def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> nn.Module:
+def as_convolution(classifier: nn.Linear | nn.Conv2d) -> StaticConvClassifier:
+    """Return a classifier, linear or a 1x1 convolution, in the form that converters need."""
     weight = classifier.weight.detach()
     conv = StaticConvClassifier(weight.shape[1], weight.shape[0])
     conv.weight = nn.Parameter(weight.reshape(*weight.shape[:2], 1, 1), requires_grad=False)

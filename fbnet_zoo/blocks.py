@@ -1,16 +1,20 @@
 """The modules built from plans. Construction decides; no forward depends on the configuration.
 
-Layers leave their parameters uninitialized: `init_weights` fills a new network once; a network that loads a checkpoint
-skips it.
+The values of layers are not set: `init_weights` fills a new network once; a network that loads a checkpoint skips it.
 """
 
 import math
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.checkpoint import checkpoint
 
+from fbnet_zoo import unset
+from fbnet_zoo.batch_norm import constant_statistics
 from fbnet_zoo.plans import (
     BlockPlan,
     ConvPlan,
@@ -30,54 +34,13 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class _Uninitialized:
-    """A layer whose values are set by `init_weights` or a checkpoint, not on construction."""
-
-    def reset_parameters(self) -> None:
-        """Keep the values."""
-
-
-class Conv2d(_Uninitialized, nn.Conv2d):
-    """A convolution."""
-
-
-class BatchNorm2d(_Uninitialized, nn.BatchNorm2d):
-    """A batch norm; running statistics start at 0 and 1."""
-
-
-class LinearClassifier(_Uninitialized, nn.Linear):
-    """Pooled features `(N, C, 1, 1)` to logits `(N, classes)`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(1))
-
-
-class ConvClassifier(Conv2d):
-    """The same as `LinearClassifier`, written as a 1x1 convolution (mobile-vision)."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flatten(1)
-
-
 class ConvBNAct(nn.Module):
     """Convolution, batch norm, activation; absent parts are identities."""
 
     def __init__(self, plan: ConvPlan, *, bn_eps: float) -> None:
         super().__init__()
-        self.conv = Conv2d(
-            plan.in_channels,
-            plan.out_channels,
-            plan.kernel_size,
-            stride=plan.stride,
-            padding=plan.padding,
-            dilation=plan.dilation,
-            groups=plan.groups,
-            bias=plan.bias,
-        )
-        self.bn = BatchNorm2d(plan.out_channels, eps=bn_eps) if plan.norm else nn.Identity()
+        self.conv = unset.conv2d(plan)
+        self.bn = unset.batch_norm2d(plan.out_channels, eps=bn_eps) if plan.norm else nn.Identity()
         self.act = activation(plan.act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,9 +81,9 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, plan: SqueezeExcitationPlan) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reduce = Conv2d(plan.channels, plan.hidden_channels, 1)
+        self.reduce = unset.conv2d(ConvPlan(in_channels=plan.channels, out_channels=plan.hidden_channels, bias=True))
         self.act = activation(plan.act)
-        self.expand = Conv2d(plan.hidden_channels, plan.channels, 1)
+        self.expand = unset.conv2d(ConvPlan(in_channels=plan.hidden_channels, out_channels=plan.channels, bias=True))
         self.gate = activation(plan.gate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +102,7 @@ class DropPath(nn.Module):
         if not self.training:
             return x
         keep = 1 - self.rate
-        return x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)
+        return x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(keep).div_(keep)
 
 
 class InvertedResidual(nn.Module):
@@ -213,47 +176,106 @@ def block(plan: BlockPlan, *, bn_eps: float, drop_path_rate: float = 0.0) -> nn.
             return nn.Identity()
 
 
-def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> nn.ModuleDict:
+class Stage(nn.Sequential):
+    """The blocks of a stage.
+
+    Attributes:
+        grad_checkpointing: whether training keeps only the inputs of blocks and computes the rest again (Chen et al.,
+            arXiv:1604.06174).
+    """
+
+    def __init__(self, *built: nn.Module) -> None:
+        super().__init__(*built)
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for each in self:
+            if self.grad_checkpointing and not is_scripting() and torch.is_grad_enabled():
+                x = _checkpointed(each, x)
+            else:
+                x = each(x)
+        return x
+
+
+class Stages(nn.ModuleDict):
+    """The stages by name, in order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.values():
+            x = stage(x)
+        return x
+
+
+def set_grad_checkpointing(network: nn.Module, enable: bool) -> None:
+    """Set `grad_checkpointing` of all stages."""
+    for module in network.modules():
+        if isinstance(module, Stage):
+            module.grad_checkpointing = enable
+
+
+def _checkpointed(module: nn.Module, x: Tensor) -> Tensor:
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), constant_statistics(module)
+
+    return checkpoint(module, x, use_reentrant=False, context_fn=contexts)
+
+
+def stages(plan: NetworkPlan, *, bn_eps: float, drop_path_rate: float) -> Stages:
     """Return the stages by name; the drop-path rate rises linearly from 0 at the first block to the last."""
     total = max(1, sum(len(stage.blocks) for stage in plan.stages) - 1)
     built, done = OrderedDict[str, nn.Module](), 0
     for stage in plan.stages:
         rates = [drop_path_rate * (done + index) / total for index in range(len(stage.blocks))]
         done += len(rates)
-        built[stage.name] = nn.Sequential(
+        built[stage.name] = Stage(
             *(block(item, bn_eps=bn_eps, drop_path_rate=rate) for item, rate in zip(stage.blocks, rates, strict=True))
         )
-    return nn.ModuleDict(built)
+    return Stages(built)
+
+
+def flattening(plan: NetworkPlan) -> nn.Module:
+    """Return what turns pooled features `(N, C, 1, 1)` into the input of the classifier: `(N, C)` for a linear one."""
+    return nn.Flatten() if plan.classifier == "linear" else nn.Identity()
 
 
 def classifier(plan: NetworkPlan) -> nn.Module:
-    """Return the classifier; without classes, a flattening module."""
+    """Return the classifier: linear, or the same as a 1x1 convolution (mobile-vision); the identity without classes."""
     if plan.num_classes == 0:
-        return nn.Flatten()
-    kind = LinearClassifier if plan.classifier == "linear" else ConvClassifier
-    return kind(plan.features, plan.num_classes)
+        return nn.Identity()
+    if plan.classifier == "linear":
+        return unset.linear(plan.features, plan.num_classes)
+    return unset.conv2d(ConvPlan(in_channels=plan.features, out_channels=plan.num_classes, bias=True))
 
 
 @torch.no_grad()
-def init_weights(module: nn.Module) -> None:
-    """Fill every parameter of a new network.
+def init_weights(network: nn.Module) -> None:
+    """Fill every parameter of a new network, whose classifier is named so.
 
-    Convolutions: normal, fan-out per group, gain of ReLU (He et al., arXiv:1502.01852); classifiers: uniform within
-    1/sqrt(fan-in); biases: 0; batch norm: gamma 1, or 0 at the end of residual branches with `zero_init_residual`,
+    Convolutions: normal, fan-out per group, gain of ReLU (He et al., arXiv:1502.01852); classifier: see
+    `init_classifier`; biases: 0; batch norm: gamma 1, or 0 at the end of residual branches with `zero_init_residual`,
     and beta 0.
     """
-    for child in module.modules():
-        if isinstance(child, LinearClassifier | ConvClassifier):
-            bound = 1 / math.sqrt(child.weight.shape[1])
-            child.weight.uniform_(-bound, bound)
-        elif isinstance(child, Conv2d):
+    for name, child in network.named_modules():
+        if name == "classifier":
+            init_classifier(child)
+        elif isinstance(child, nn.Conv2d):
             fan_out = math.prod(child.kernel_size) * child.out_channels // child.groups
             child.weight.normal_(0, math.sqrt(2 / fan_out))
-        elif isinstance(child, BatchNorm2d):
+            if child.bias is not None:
+                child.bias.zero_()
+        elif isinstance(child, nn.BatchNorm2d):
             child.weight.fill_(1)
             child.bias.zero_()
-        if isinstance(child, Conv2d | LinearClassifier) and child.bias is not None:
-            child.bias.zero_()
-    for child in module.modules():
+    for child in network.modules():
         if isinstance(child, InvertedResidual) and child.zero_init and isinstance(child.project, ConvBNAct):
             child.project.zero_gamma()
+
+
+@torch.no_grad()
+def init_classifier(module: nn.Module) -> None:
+    """Fill a new classifier: weights uniform within 1/sqrt(fan-in), biases 0."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        bound = 1 / math.sqrt(module.weight.shape[1])
+        module.weight.uniform_(-bound, bound)
+        if module.bias is not None:
+            module.bias.zero_()

@@ -17,6 +17,7 @@ from fbnet_zoo.plans import (
     NetworkPlan,
     PoolHeadPlan,
     SqueezeExcitationPlan,
+    smallest_size,
 )
 
 MAX_SIZE = 4096
@@ -76,7 +77,7 @@ def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
         if layer.outputs > largest:
             limits.check("activations", layer.outputs, f"for an image of {input_size} px, {layer.name} outputs")
         if layer.size_out < 1:
-            raise InputError(f"an image of {input_size} px is too small: {layer.name} has no output; use a larger one")
+            raise _too_small(network, input_size, layer.name)
         yield layer
 
 
@@ -93,7 +94,14 @@ def walk_blocks(network: NetworkPlan, input_size: int) -> Iterator[tuple[str, Bl
         for layer in block_layers(name, block, size):
             size = layer.size_out
         if size < 1:
-            raise InputError(f"an image of {input_size} px is too small: {name} has no output; use a larger one")
+            raise _too_small(network, input_size, name)
+
+
+def _too_small(network: NetworkPlan, input_size: int, name: str) -> InputError:
+    smallest = smallest_size(network)
+    return InputError(
+        f"an image of {input_size} px is too small: {name} has no output; expected at least {smallest} px"
+    )
 
 
 def conv_output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:

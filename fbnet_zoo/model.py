@@ -2,34 +2,21 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks, planner
 from fbnet_zoo.errors import InputError, require_whole
+from fbnet_zoo.features import feature_levels
 from fbnet_zoo.planner import MAX_CHANNELS, MAX_CLASSES
-from fbnet_zoo.plans import NetworkPlan
+from fbnet_zoo.size_check import size_check
 from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.timm_config import pretrained_cfg
 
 OUTPUT_STRIDES = (8, 16, 32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureInfo:
-    """One level of features.
-
-    Attributes:
-        channels: channels of the feature map.
-        output_stride: image pixels per feature pixel.
-        module: name of the module that outputs the features.
-    """
-
-    channels: int
-    output_stride: int
-    module: str
 
 
 class FBNet(nn.Module):
@@ -45,6 +32,7 @@ class FBNet(nn.Module):
         init: initialize the parameters; `False` only if a checkpoint follows.
 
     Attributes:
+        num_classes: see above.
         num_features: channels of the output of `forward_features`.
         head_hidden_size: channels of the input of the classifier.
         feature_info: the levels of features, finest first.
@@ -73,30 +61,35 @@ class FBNet(nn.Module):
         require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
         require_whole("in_chans", in_chans, low=1, high=MAX_CHANNELS)
         _require_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
-        self.spec, self.weights, self.license = spec, None, None
+        self.spec = spec
+        self.weights: str | None = None
+        self.license: str | None = None
         self.plan = planner.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
-        self.feature_info = feature_info(self.plan)
+        self.num_classes = num_classes
+        self.feature_info = feature_levels(self.plan)
         self.num_features = self.feature_info[-1].channels
         self.head_hidden_size = self.plan.features
+        self.size_check = size_check(spec.name, self.plan)
         self.stem = blocks.block(self.plan.stem, bn_eps=spec.bn_eps)
         self.stages = blocks.stages(self.plan, bn_eps=spec.bn_eps, drop_path_rate=drop_path_rate)
         self.head = blocks.block(self.plan.head, bn_eps=spec.bn_eps)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(drop_rate)
+        self.flatten = blocks.flattening(self.plan)
         self.classifier = blocks.classifier(self.plan)
         if init:
             blocks.init_weights(self)
 
-    spec: ArchSpec
-    weights: str | None
-    license: str | None
-
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last stage's features: `(N, 3, H, W)` to `(N, num_features, H/32, W/32)`."""
-        x = self.stem(x)
-        for stage in self.stages.values():
-            x = stage(x)
-        return x
+        """Return the last stage's features: `(N, 3, H, W)` to `(N, num_features, H/32, W/32)`.
+
+        Their sides are rounded up, but smaller where a definition has paddings of less than half the kernel, as the
+        released FBNetV3-A, -B, -C, -E and -F do; `spec.deviations` says so and names a network whose maps are not.
+
+        Raises:
+            InputError: the image is too small for these paddings.
+        """
+        return self.stages(self.stem(self.size_check(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits `(N, num_classes)` of features `(N, num_features, h, w)`.
@@ -104,7 +97,7 @@ class FBNet(nn.Module):
         With `pre_logits`, return the input of the classifier, `(N, head_hidden_size)`.
         """
         x = self.dropout(self.pool(self.head(x)))  # (N, F, 1, 1)
-        return x.flatten(1) if pre_logits else self.classifier(x)
+        return x.flatten(1) if pre_logits else self.classifier(self.flatten(x)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -120,11 +113,68 @@ class FBNet(nn.Module):
             InputError: the number of classes is not valid.
         """
         require_whole("num_classes", num_classes, low=0, high=MAX_CLASSES)
-        self.plan = replace(self.plan, num_classes=num_classes)
+        self.plan, self.num_classes = replace(self.plan, num_classes=num_classes), num_classes
         self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and dtype
-        blocks.init_weights(self.classifier)
+        blocks.init_classifier(self.classifier)
         if num_classes:
             self.weights = changed(self.weights, "new classifier")
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the output of `forward_features` and the features of several levels, finest first.
+
+        Args:
+            x: images, `(N, 3, H, W)`.
+            indices: levels as for `FeatureExtractor`.
+            norm: no effect: every level ends in a batch norm; here since timm's tools give it.
+            stop_early: leave out the stages after the last of these levels; their input is then the first result.
+            output_fmt: layout of the features, always `NCHW`.
+            intermediates_only: return only the features of the levels.
+
+        Raises:
+            InputError: there is no such level or layout.
+        """
+        if output_fmt != "NCHW":
+            raise InputError(f"output_fmt cannot be {output_fmt!r}; expected 'NCHW'")
+        levels = self.feature_info.chosen(indices, argument="indices", network=self.spec.name).module_name()
+        x = self.stem(self.size_check(x))
+        features = [x] if "stem" in levels else []
+        for name, stage in self.stages.items():
+            if stop_early and len(features) == len(levels):
+                break
+            x = stage(x)
+            if f"stages.{name}" in levels:
+                features.append(x)
+        return features if intermediates_only else (x, features)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Choose whether training keeps only the inputs of blocks and computes the rest again: less memory, more time.
+
+        Gradients and batch norm statistics remain the same.
+        """
+        blocks.set_grad_checkpointing(self, enable)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return patterns that group parameters by depth, for timm's layer-wise learning rates.
+
+        Args:
+            coarse: one group per stage instead of one per block.
+        """
+        return {"stem": r"^stem\.", "stages": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
+
+    @property
+    @torch.jit.unused
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How to prepare images for the weights, as `timm.data.resolve_data_config` reads it."""
+        in_chans = self.plan.stem.in_channels
+        return pretrained_cfg(self.spec, weights=self.weights, in_chans=in_chans, num_classes=self.num_classes)
 
     def fuse(self) -> Self:
         """Return a copy for inference: batch norm folded into the convolutions, weights in channels-last layout.
@@ -135,6 +185,7 @@ class FBNet(nn.Module):
         for module in fused.modules():
             if isinstance(module, blocks.ConvBNAct):
                 module.fold()
+        fused.set_grad_checkpointing(False)
         return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -143,7 +194,8 @@ class FeatureExtractor(nn.Module):
 
     Args:
         network: the network whose modules are shared.
-        out_indices: levels as indices into the network's `feature_info`; negative ones count from the end.
+        out_indices: levels as indices into the network's `feature_info`, negative ones counting from the end, or the
+            number of last levels (default: all).
 
     Attributes:
         feature_info: the levels that `forward` returns, finest first.
@@ -152,43 +204,43 @@ class FeatureExtractor(nn.Module):
         InputError: there is no such level.
     """
 
-    def __init__(self, network: FBNet, out_indices: Sequence[int] | None = None) -> None:
+    def __init__(self, network: FBNet, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
-        levels = network.feature_info
-        indices = range(len(levels)) if out_indices is None else out_indices
-        if not _are_levels(indices, len(levels)):
-            raise InputError(
-                f"out_indices cannot be {out_indices!r}: {network.spec.name} has {len(levels)} levels; expected a list "
-                f"of at least one index from 0 to {len(levels) - 1}, or negative ones that count from the end"
-            )
-        self.feature_info = tuple(levels[index] for index in sorted({index % len(levels) for index in indices}))
+        self.feature_info = network.feature_info.chosen(out_indices, argument="out_indices", network=network.spec.name)
         self.spec, self.weights, self.license = network.spec, network.weights, network.license
-        self._returned = frozenset(level.module for level in self.feature_info)
+        self._returned = self.feature_info.module_name()
         last = self.feature_info[-1].module.removeprefix("stages.")
         names = list(network.stages)
         kept = names[: names.index(last) + 1] if last in names else []
+        self.plan = replace(network.plan, stages=network.plan.stages[: len(kept)])
+        self.size_check = size_check(network.spec.name, self.plan)
         self.stem = network.stem
-        self.stages = nn.ModuleDict({name: network.stages[name] for name in kept})
-
-    spec: ArchSpec
-    weights: str | None
-    license: str | None
+        self.stages = blocks.Stages({name: network.stages[name] for name in kept})
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the features: `(N, 3, H, W)` to a list of `(N, C, H/stride, W/stride)`, finest first."""
-        x = self.stem(x)
-        features = [x] if "stem" in self._returned else []
+        """Return the features: `(N, 3, H, W)` to a list of `(N, C, H/stride, W/stride)`, finest first.
+
+        For smaller sides, and images that are too small, see `FBNet.forward_features`.
+        """
+        x = self.stem(self.size_check(x))
+        features: list[Tensor] = []
+        if "stem" in self._returned:
+            features.append(x)
         for name, stage in self.stages.items():
             x = stage(x)
             if f"stages.{name}" in self._returned:
                 features.append(x)
         return features
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """See `FBNet`; the network shares the setting, as it shares the stages."""
+        blocks.set_grad_checkpointing(self, enable)
 
-def _are_levels(indices: object, count: int) -> bool:
-    if not isinstance(indices, Sequence) or isinstance(indices, str) or not indices:
-        return False
-    return all(isinstance(index, int) and -count <= index < count for index in indices)
+    @property
+    @torch.jit.unused
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How to prepare images for the weights, as `timm.data.resolve_data_config` reads it."""
+        return pretrained_cfg(self.spec, weights=self.weights, in_chans=self.plan.stem.in_channels, num_classes=0)
 
 
 def changed(weights: str | None, change: str) -> str | None:
@@ -200,18 +252,6 @@ def changed(weights: str | None, change: str) -> str | None:
     if not weights or weights.endswith(f", {change}"):
         return weights
     return f"{weights}, {change}"
-
-
-def feature_info(plan: NetworkPlan) -> tuple[FeatureInfo, ...]:
-    """Return the levels of features of a network: the stem, unless a stage has its stride, then the stages."""
-    levels, channels = {}, plan.stem.out_channels
-    levels[str(plan.stem.stride)] = FeatureInfo(channels=channels, output_stride=plan.stem.stride, module="stem")
-    for stage in plan.stages:
-        channels = stage.blocks[-1].out_channels if stage.blocks else channels
-        levels[stage.name] = FeatureInfo(
-            channels=channels, output_stride=stage.output_stride, module=f"stages.{stage.name}"
-        )
-    return tuple(levels.values())
 
 
 def _require_rates(**rates: float) -> None:

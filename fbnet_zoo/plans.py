@@ -1,5 +1,6 @@
 """The records of a resolved network: every number is decided, nothing is built yet."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,3 +145,34 @@ class NetworkPlan:
     def features(self) -> int:
         """Channels of the input of the classifier."""
         return self.head.out_channels
+
+
+def smallest_size(network: NetworkPlan) -> int:
+    """Return the side of the smallest image with which every convolution has an output, px.
+
+    It is 1 unless a padding is less than half the kernel.
+    """
+    size = 1
+    for conv in reversed(list(_convolutions(network))):
+        reach = conv.dilation * (conv.kernel_size - 1) + 1
+        size = max(1, (size - 1) * conv.stride + reach - 2 * conv.padding)
+    return size
+
+
+def _convolutions(network: NetworkPlan) -> Iterator[ConvPlan]:
+    """Yield the convolutions on maps, in order; those on pooled features depend on no size."""
+    yield network.stem
+    for stage in network.stages:
+        for block in stage.blocks:
+            yield from _in_block(block)
+    yield from _in_block(network.head)
+
+
+def _in_block(block: BlockPlan) -> Iterator[ConvPlan]:
+    match block:
+        case ConvPlan():
+            yield block
+        case InvertedResidualPlan():
+            yield from (conv for conv in (block.expand, *block.depthwise, block.project) if conv is not None)
+        case PoolHeadPlan():
+            yield block.expand

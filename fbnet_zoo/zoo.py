@@ -29,7 +29,7 @@ def create(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     features_only: Literal[False] = False,
-    out_indices: Sequence[int] | None = None,
+    out_indices: int | Sequence[int] | None = None,
     output_stride: int = 32,
 ) -> FBNet: ...
 
@@ -44,7 +44,7 @@ def create(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     features_only: Literal[True],
-    out_indices: Sequence[int] | None = None,
+    out_indices: int | Sequence[int] | None = None,
     output_stride: int = 32,
 ) -> FeatureExtractor: ...
 
@@ -58,7 +58,7 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     features_only: bool = False,
-    out_indices: Sequence[int] | None = None,
+    out_indices: int | Sequence[int] | None = None,
     output_stride: int = 32,
 ) -> FBNet | FeatureExtractor:
     """Return a network in training mode, with random or given weights; see its `spec`, `weights` and `license`.

@@ -146,7 +146,7 @@ def test_random_networks_are_what_is_counted(spec: ArchSpec, size: int) -> None:
     try:
         found = cost(spec, size)
     except InputError:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(InputError, match=f"^an image of {size} x {size} px is too small for {spec.name}"):
             network(image(size))
         return
     recorder = layer_rows.record(network, size)
@@ -161,7 +161,7 @@ class TestErrors:
         with pytest.raises(InputError) as caught:
             cost("fbnetv3_a", 16)
         layer = "stages.16.0.depthwise.0.conv"
-        assert str(caught.value) == f"an image of 16 px is too small: {layer} has no output; use a larger one"
+        assert str(caught.value) == f"an image of 16 px is too small: {layer} has no output; expected at least 49 px"
 
     @pytest.mark.parametrize("size", [0, -3])
     def test_no_image(self, size: int) -> None:

@@ -254,5 +254,8 @@ class TestFeatureExtractor:
     def test_no_such_level(self, indices: tuple[int, ...]) -> None:
         with pytest.raises(InputError) as caught:
             FeatureExtractor(layer_rows.on_meta(get_spec("fbnet_96")), indices)
-        expected = "expected a list of at least one index from 0 to 4, or negative ones that count from the end"
+        expected = (
+            "expected a list of at least one index from 0 to 4, or negative ones that count from the end, or the "
+        )
+        expected += "number of last levels"
         assert str(caught.value) == f"out_indices cannot be {indices}: fbnet_96 has 5 levels; {expected}"

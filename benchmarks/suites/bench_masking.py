@@ -71,14 +71,15 @@ class BranchSupernet(nn.Module):
     def __init__(self, masked: MaskedSupernet) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Branches(masked.encoding.space, layer) for layer in masked.encoding.layers)
-        self.stem, self.head, self.pool, self.classifier = masked.stem, masked.head, masked.pool, masked.classifier
+        self.stem, self.head, self.pool = masked.stem, masked.head, masked.pool
+        self.flatten, self.classifier = masked.flatten, masked.classifier
         blocks.init_weights(self)
 
     def forward(self, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
         x = self.stem(x)
         for layer, mask in zip(self.layers, masks or [x.new_ones(1)] * LAYERS, strict=True):
             x = layer(x, mask)
-        return self.classifier(self.pool(self.head(x)))
+        return self.classifier(self.flatten(self.pool(self.head(x)))).flatten(1)
 
 
 class MaskedSteps:

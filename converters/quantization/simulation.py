@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from fbnet_zoo import blocks
 from fbnet_zoo.converters.program import LAST_OF_BLOCK
+from fbnet_zoo.converters.respell import StaticConvClassifier
 
 _FUSED = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity)
 """Modules that runtimes fuse into the preceding convolution, without rounding in between."""
@@ -68,7 +69,7 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
 
     A layer is a convolution with its activation, a squeeze-excite module as a whole, or the classifier.
     """
-    kinds = (blocks.ConvBNAct, blocks.SqueezeExcitation, blocks.ConvClassifier)
+    kinds = (blocks.ConvBNAct, blocks.SqueezeExcitation, StaticConvClassifier)
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 

@@ -62,7 +62,7 @@ def adopt(model: FBNet, prepared: nn.Module) -> None:
                 module.expand.weight.mul_(6)
                 if module.expand.bias is not None:
                     module.expand.bias.sub_(0.5).mul_(6)
-    if isinstance(model.classifier, blocks.LinearClassifier | blocks.ConvClassifier):
+    if isinstance(model.classifier, nn.Linear | nn.Conv2d):
         _fill(model.classifier, values, "classifier")
 
 

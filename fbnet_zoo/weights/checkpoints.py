@@ -1,30 +1,30 @@
-"""Checkpoint files: read without executing anything, recognized by all of their keys, written atomically."""
+"""Checkpoint files: recognized by all of their keys, verified, written atomically."""
 
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from fbnet_zoo import arch_file, limits, planner
+from fbnet_zoo import arch_file, planner
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, WeightsError
 from fbnet_zoo.spec import ArchSpec, Layout
-from fbnet_zoo.weights import layouts
+from fbnet_zoo.weights import contents, layouts
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM, Shape
 from fbnet_zoo.weights.sources import SAFETENSORS
-
-_WRAPPERS = ("model_ema", "state_dict_ema", "state_dict")
-"""Keys of the state dict in files of training programs; averaged weights, which are what is published, come first."""
 
 _COUNTER = ".num_batches_tracked"
 """Suffix of a batch-norm buffer that inference does not use and older files do not have."""
 
+_VARIANCE = ".running_var"
+
 _REMEDY = "expected a checkpoint of that network"
+_UNUSABLE = "the training diverged or the file is damaged; use another checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +66,17 @@ def read(path: Path, specs: Sequence[ArchSpec], among: tuple[Layout, ...] = LAYO
 
     Raises:
         InputError: there is no such file.
-        WeightsError: the file cannot be read, or fits none of the definitions.
+        WeightsError: the file cannot be read, fits none of the definitions, or has values that are NaN or infinite, or
+            negative variances.
     """
-    content, metadata = _content(path)
-    state = _state_dict(path, content)
-    match = _recognise(path, state, specs, among)
-    values = {ours: _value(state, theirs) for ours, theirs in match.names.items()}
+    content, metadata = contents.read(path)
+    state, match = _recognize(path, contents.state_dicts(path, content), specs, among)
+    values = {ours: _value(path, state, theirs) for ours, theirs in match.names.items()}
     if path.suffix != SAFETENSORS:  # in which no values share memory
         values = _unshared(values)
     _shape_classifier(match, values)
     _check_shapes(path, match, values)
+    _check_numbers(path, match, values)
     found = Checkpoint(spec=match.spec, values=values, weights=path.name)
     return _with_metadata(path, found, metadata) if match.layout == "fbnet_zoo" else found
 
@@ -104,55 +105,24 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
     write_atomically(path, content)
 
 
-def _content(path: Path) -> tuple[Any, dict[str, str]]:
-    """Return the content of a file, and the metadata of a safetensors file."""
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; expected the path of a checkpoint, a tag or an address")
-    try:
-        if path.suffix == SAFETENSORS:
-            return _safetensors(path)
-        return torch.load(path, map_location="cpu", weights_only=True), {}
-    except Exception as error:  # readers of damaged files raise almost anything
-        if limits.memory_error(error):
-            raise
-        raise WeightsError(
-            f"{path} is not a checkpoint of plain tensors ({type(error).__name__}): it is damaged, or would run code, "
-            "which is never allowed; download it again, or save only its state dict"
-        ) from error
-
-
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import safe_open
-
-    # Read, not mapped: overwriting the file of a network in use must not change its values or crash the process.
-    with safe_open(path, framework="pt", backend="pread") as file:
-        return file.get_tensors(), file.metadata() or {}
-
-
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the state dict in the content of a file, without the prefix of `DataParallel`."""
-    if isinstance(content, dict):
-        content = next((content[key] for key in _WRAPPERS if content.get(key) is not None), content)
-    if not isinstance(content, dict) or not content or not all(map(_is_value, content.items())):
-        raise WeightsError(
-            f"{path} contains no state dict; expected tensors by name, at the top or under {', '.join(_WRAPPERS)}"
-        )
-    if all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return content
-
-
-def _is_value(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.is_cpu
-    return dense and isinstance(name, str) and (value.is_floating_point() or name.endswith(_COUNTER))
-
-
-def _value(state: Mapping[str, Tensor], name: str) -> Tensor:
+def _value(path: Path, state: Mapping[str, Any], name: str) -> Tensor:
     if name not in state:
         return torch.tensor(0)  # number of batches
-    value = state[name].contiguous()
+    value = state[name]
+    if not _is_dense(value) or not (value.is_floating_point() or name.endswith(_COUNTER)):
+        raise WeightsError(f"{path} cannot be used: its {name!r} is {_kind(value)}, expected a dense tensor of floats")
+    value = value.contiguous()
     return value.long() if name.endswith(_COUNTER) else value.float()
+
+
+def _is_dense(value: Any) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.is_cpu
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"one object of the type {type(value).__name__}"
+    return f"a tensor of {value.dtype} on {value.device} with the layout {value.layout}"
 
 
 def _unshared(values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -172,16 +142,18 @@ class _Match:
     shapes: dict[str, Shape]
 
 
-def _recognise(path: Path, state: Mapping[str, Tensor], specs: Sequence[ArchSpec], among: tuple[Layout, ...]) -> _Match:
-    """Find the definition and the layout that have exactly the keys of a file."""
-    matches = []
-    for match in (match for spec in specs for match in _matches(spec, among)):
+def _recognize(
+    path: Path, states: Sequence[dict[str, Any]], specs: Sequence[ArchSpec], among: tuple[Layout, ...]
+) -> tuple[dict[str, Any], _Match]:
+    """Find the state dict, definition and layout whose keys are the same."""
+    tried = []
+    for state, match in ((state, match) for state in states for spec in specs for match in _matches(spec, among)):
         names = _without_classifier(match.names) if match.names[CLASSIFIER] not in state else match.names
         difference = sum(not name.endswith(_COUNTER) for name in state.keys() ^ names.values())
         if not difference:
-            return replace(match, names=names)
-        matches.append((difference, match))
-    nearest = min(matches, key=lambda item: item[0])[1]
+            return state, replace(match, names=names)
+        tried.append((difference, state, match))
+    _, state, nearest = min(tried, key=lambda item: item[0])
     raise WeightsError(f"{path} does not fit {nearest.spec.name}: {_first_difference(state, nearest)}")
 
 
@@ -198,7 +170,7 @@ def _without_classifier(names: dict[str, str]) -> dict[str, str]:
     return {ours: theirs for ours, theirs in names.items() if ours not in {CLASSIFIER, CLASSIFIER_BIAS}}
 
 
-def _first_difference(state: Mapping[str, Tensor], match: _Match) -> str:
+def _first_difference(state: Mapping[str, Any], match: _Match) -> str:
     named = f"the nearest layout of names ({match.layout})"
     for name in match.names.values():
         if name not in state and not name.endswith(_COUNTER):
@@ -228,6 +200,19 @@ def _check_shapes(path: Path, match: _Match, values: Mapping[str, Tensor]) -> No
                 f"{path} does not fit {match.spec.name}: its {match.names[name]!r} has the shape {tuple(value.shape)}, "
                 f"expected {expected[name]}; {_REMEDY}"
             )
+
+
+def _check_numbers(path: Path, match: _Match, values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        # a sum is finite only if all values are, and much faster than looking at each
+        if not value.sum().isfinite() and not (finite := value.isfinite()).all():
+            count = int((~finite).sum())
+            problem = f"{count} of {value.numel()} values of {match.names[name]!r} are NaN or infinite"
+        elif name.endswith(_VARIANCE) and (lowest := float(value.min())) < 0:
+            problem = f"{match.names[name]!r} has a negative variance, {lowest:g}"
+        else:
+            continue
+        raise WeightsError(f"{path} cannot be used: {problem}; {_UNUSABLE}")
 
 
 def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, str]) -> Checkpoint:

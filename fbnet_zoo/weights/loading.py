@@ -135,7 +135,7 @@ def randomize(model: FBNet, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, blocks.Conv2d | blocks.LinearClassifier):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight.normal_(0, math.sqrt(1 / module.weight[0].numel()), generator=generator)
             if module.bias is not None:
                 module.bias.normal_(0, 0.1, generator=generator)
@@ -245,7 +245,7 @@ def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
     if model.plan.num_classes:
         numbers = (checkpoint.num_classes, model.plan.num_classes)
         log.warning("%s has %d classes: the classifier of %d is initialized", checkpoint.weights, *numbers)
-        blocks.init_weights(model.classifier)
+        blocks.init_classifier(model.classifier)
         model.weights = changed(model.weights, "new classifier")
 
 

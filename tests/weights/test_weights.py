@@ -218,16 +218,40 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     "scalar": (lambda state: state | {"classifier.weight": torch.tensor(1.0)}, r"'classifier.weight' has the shape"),
     "integers": (
         lambda state: state | {"head.expand.bn.weight": torch.zeros(48, dtype=torch.int8)},
-        "contains no state dict",
+        "its 'head.expand.bn.weight' is a tensor of torch.int8 on cpu",
     ),
-    "sparse": (lambda state: state | {"head.expand.bn.weight": torch.zeros(48).to_sparse()}, "contains no state dict"),
+    "sparse": (
+        lambda state: state | {"head.expand.bn.weight": torch.zeros(48).to_sparse()},
+        "with the layout torch.sparse_coo, expected a dense tensor of floats",
+    ),
     "nowhere": (
         lambda state: state | {"head.expand.bn.weight": torch.zeros(48, device="meta")},
-        "contains no state dict",
+        "is a tensor of torch.float32 on meta",
     ),
-    "empty": (lambda _: {}, "contains no state dict"),
-    "tensor": (lambda _: torch.zeros(3), "contains no state dict"),
-    "numbers": (lambda _: {1: torch.zeros(3)}, "contains no state dict"),
+    "no tensor": (
+        lambda state: state | {"head.expand.bn.weight": [1.0]},
+        "its 'head.expand.bn.weight' is one object of the type list",
+    ),
+    "empty": (lambda _: {}, "contains no state dict but an empty dictionary; expected tensors by name"),
+    "tensor": (lambda _: torch.zeros(3), "contains no state dict but one tensor"),
+    "list": (lambda state: [state], "contains no state dict but one object of the type list"),
+    "numbers": (lambda _: {1: torch.zeros(3)}, "contains no state dict but a dictionary with the keys '1'"),
+    "something else": (
+        lambda _: {"epoch": 3, "optimizer": {"state": {}}, "model": "tiny", "a": 1, "b": 2, "c": 3},
+        "contains no state dict but a dictionary with the keys 'epoch', 'optimizer', 'model', 'a', 'b' and 1 more",
+    ),
+    "not a number": (
+        lambda state: state | {"classifier.bias": torch.tensor([0.0, float("nan"), float("-inf")] + 7 * [0.0])},
+        "cannot be used: 2 of 10 values of 'classifier.bias' are NaN or infinite; the training diverged",
+    ),
+    "too large for float32": (
+        lambda state: state | {"classifier.bias": torch.full((10,), 1e39, dtype=torch.float64)},
+        "10 of 10 values of 'classifier.bias' are NaN or infinite",
+    ),
+    "negative variance": (
+        lambda state: state | {"stem.bn.running_var": torch.tensor([1.0] * 7 + [-0.25])},
+        "'stem.bn.running_var' has a negative variance, -0.25; the training diverged",
+    ),
     "another": (lambda _: {"weight": torch.zeros(3)}, "does not fit tiny"),
 }
 
@@ -240,13 +264,56 @@ def test_what_does_not_fit_changes_nothing(tiny: FBNet, case: str, tmp_path: Pat
     assert_refused(tiny, path, message)
 
 
+def test_large_values_are_not_taken_for_infinite_ones(tiny: FBNet, tmp_path: Path) -> None:
+    tiny.classifier.weight.data.fill_(3e38)  # their sum is infinite
+    weights.save(tiny, tmp_path / "a.safetensors")
+    weights.load(tiny, tmp_path / "a.safetensors")
+    assert (tiny.classifier.weight == 3e38).all()
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("kept", [0, 5, 100, 20_000, -1])
 def test_cut_off_file_changes_nothing(tiny: FBNet, suffix: str, kept: int, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     save_file(tiny.state_dict(), path) if suffix == "safetensors" else torch.save(tiny.state_dict(), path)
     path.write_bytes(path.read_bytes()[:kept])
-    assert_refused(tiny, path, "is not a checkpoint of plain tensors")
+    assert_refused(
+        tiny,
+        path,
+        "is not a checkpoint of plain tensors: it is (empty|damaged, has another format)" if kept else "empty",
+    )
+
+
+def write_script(network: FBNet, path: Path) -> None:
+    torch.jit.script(network).save(str(path))
+
+
+OTHER_FILES: dict[str, tuple[Callable[[FBNet, Path], Any], str]] = {
+    "a.pth": (torch.save, "has a 'fbnet_zoo.model.FBNet', and would run code"),
+    "b.pt": (write_script, "it is a TorchScript program; save only the state dict"),
+    "c.pth": (lambda _, path: path.write_text("<!DOCTYPE html><title>Not found</title>"), "it is a web page"),
+    "d.bin": (lambda _, path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS"),
+    "e.bin": (
+        lambda network, path: save_file(network.state_dict(), path),
+        r"it is a safetensors file; give it a name ending in \.safetensors",
+    ),
+    "f.safetensors": (
+        lambda network, path: torch.save(network.state_dict(), path),
+        r"it was written by torch\.save; give it a name ending in \.pth",
+    ),
+    "g.pth": (
+        lambda _, path: path.write_bytes(bytes(range(256))),
+        r"is damaged, has another format or would run code, which is never allowed \(\w+\)",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.(script|load|save)` is (deprecated|not supported)")
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_what_is_not_read_is_named(tiny: FBNet, name: str, tmp_path: Path) -> None:
+    write, message = OTHER_FILES[name]
+    write(tiny, tmp_path / name)
+    assert_refused(tiny, tmp_path / name, message)
 
 
 class Intruder:

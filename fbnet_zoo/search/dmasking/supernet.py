@@ -73,6 +73,7 @@ class MaskedSupernet(BaseSupernet):
         self.head_inside = None if widths is None else InnerLadders(widths)
         self.head_channels = Ladder(space.spec.head.out_channels)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = blocks.flattening(frame)
         self.classifier = blocks.classifier(replace(frame, head=head))
         self.thetas = nn.ParameterDict(  # from pairs, as it would sort a mapping
             [(_key(each.name), nn.Parameter(torch.zeros(len(each.options)))) for each in self.encoding.decisions]
@@ -123,7 +124,7 @@ class MaskedSupernet(BaseSupernet):
             NOTHING_INSIDE if self.head_inside is None else self.head_inside(full[self.encoding.layers[-1].axes[-1]])
         )
         head = partial(self._head, inner=inner, mask=self.head_channels(full[-1]))
-        return self.classifier(at_sizes(head, x, last, placed=False))
+        return self.classifier(self.flatten(at_sizes(head, x, last, placed=False))).flatten(1)
 
     def _sizes(self, x: Tensor, mask: Tensor, form: Form) -> tuple[Tensor, list[tuple[int, ...]], tuple[Tensor, ...]]:
         """Return the images, the output sides of all layers at each size that runs, and the weights of these sizes."""

@@ -82,6 +82,7 @@ class Supernet(BaseSupernet):
             self.stages[stride] = nn.ModuleList(MixedLayer(plans, bn_eps=bn_eps) for plans in planned)
         self.head = blocks.block(frame.head, bn_eps=bn_eps)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = blocks.flattening(frame)
         self.classifier = blocks.classifier(frame)
         self.num_classes, self.in_channels = num_classes, in_channels
         blocks.init_weights(self)
@@ -103,7 +104,7 @@ class Supernet(BaseSupernet):
         x = self.stem(x)
         for layer, mask in zip(self.mixed, masks, strict=True):
             x = layer(x, mask, mix)
-        return self.classifier(self.pool(computed(self.head, x)))
+        return self.classifier(self.flatten(self.pool(computed(self.head, x)))).flatten(1)
 
     def logits(self, images: Tensor, masks: Masks, form: Form) -> Tensor:
         """Return logits (N, num_classes) for images (N, in_channels, H, W)."""
