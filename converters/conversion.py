@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 from torch import nn
 
+from fbnet_zoo.atomic import storing_in
 from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision, Progress, Written
 from fbnet_zoo.converters.cases import Case, make_cases
@@ -129,7 +130,8 @@ def convert_each(
 def _attempt(conversion: "_Conversion", target: Target) -> Artifact | Exception:
     try:
         targets.require_libraries(target)
-        return conversion.run(target)
+        with storing_in(conversion.out):
+            return conversion.run(target)
     except Exception as error:  # including errors of the libraries: the next target uses a different one
         return error
 

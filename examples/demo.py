@@ -37,7 +37,7 @@ console = Console()
 def main() -> int:
     """Run the demonstration; return the exit status."""
     torch.set_num_threads(1)  # threads of several runtimes would compete
-    console.print(f"Converting [bold]{'[/], [bold]'.join(NETWORKS)}[/] to {', '.join(TARGETS)} in {OUT}\n")
+    console.print(f"Converting [bold]{'[/], [bold]'.join(NETWORKS)}[/] to {', '.join(TARGETS)} in {escape(str(OUT))}\n")
     table = _table()
     for name in NETWORKS:
         model = _build(name)
@@ -47,7 +47,7 @@ def main() -> int:
             _add_file(table, artifact, images, expected)
         _print_classes(model, labels, expected)
     console.print(table)
-    console.print(f"\nFiles and manifests: {OUT}")
+    console.print(f"\nFiles and manifests: {OUT}", markup=False)
     return 0
 
 
@@ -85,7 +85,7 @@ def _add_pytorch(table: Table, model: FBNet, images: torch.Tensor) -> np.ndarray
         logits = model(images).numpy()
         latency = _median_ms(lambda: model(images[:1]))
     params = sum(parameter.numel() for parameter in model.parameters())
-    table.add_section()
+    table.add_row()
     table.add_row(model.spec.name, "PyTorch", f"{4 * params / 1e6:.1f}", "", "", f"{latency:.1f}")
     return logits
 
@@ -122,13 +122,15 @@ def _print_classes(model: FBNet, labels: tuple[str, ...], logits: np.ndarray) ->
     if model.weights not in {entry.tag for entry in model.spec.weights}:
         return  # random weights
     for path, best in zip(data.photographs(), logits.argmax(1), strict=True):
-        console.print(f"{model.spec.name} ({model.weights}) on {path.name}: {labels[best]}")
+        console.print(f"{model.spec.name} ({model.weights}) on {path.name}: {labels[best]}", markup=False)
 
 
 def _table() -> Table:
-    table = Table(title="Every file computes what PyTorch computes")
-    for header in ("file", "runs in", "MB", "parity", "top-1 as PyTorch", f"host, median of {ROUNDS}, ms"):
-        table.add_column(header, justify="left" if header in {"file", "runs in"} else "right", overflow="fold")
+    table = Table(title="Every file computes what PyTorch computes", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("file", no_wrap=True)
+    table.add_column("runs in", min_width=11)
+    for header in ("MB", "parity", "top-1 as PyTorch", f"host, median of {ROUNDS}, ms"):
+        table.add_column(header, justify="right")
     return table
 
 
@@ -136,5 +138,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except FbnetZooError as error:
-        console.print(f"[red]error:[/] {error}")
+        console.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fbnet_zoo
@@ -43,7 +44,7 @@ def main() -> int:
     """Run the demonstration; return the exit status."""
     torch.set_num_threads(1)  # equal numbers of threads give equal networks on any machine
     shutil.rmtree(OUT, ignore_errors=True)
-    console.print(f"\nSearching [bold]{SPACE}[/] for this machine, with images of {DATA}, in {OUT}\n")
+    console.print(f"\nSearching {SPACE} for this machine, with images of {DATA}, in {OUT}\n", markup=False)
     job = _job(_measure_table())
     found = _search(job)
     _report("training random networks")
@@ -52,21 +53,26 @@ def main() -> int:
     _report("converting")
     artifacts = fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False)
     dataset = job.required_dataset
-    table = Table(title=f"{len(dataset.held_out.labels)} held-out digits, {dataset.split}")
-    for header in ("network", "runs in", "by the table, ms", "top-1, %"):
-        table.add_column(header, justify="left" if header in {"network", "runs in"} else "right", overflow="fold")
+    title = f"{len(dataset.held_out.labels)} held-out digits, {dataset.split}"
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("network", no_wrap=True)
+    table.add_column("runs in", min_width=11)
+    for header in ("by the table, ms", "top-1, %"):
+        table.add_column(header, justify="right")
     latency = f"{found.record.best.costs['latency']:.4f}"
     table.add_row(found.definition.name, "PyTorch", latency, f"{_top1(network, network, job):.2f}")
     for artifact in artifacts:
         runner = importlib.import_module(TARGETS[artifact.target].module).load(artifact.path)
         table.add_row(artifact.path.name, runner.runtime, "", f"{_top1(_batches(runner), network, job):.2f}")
-    table.add_section()
+    table.add_row()
     for number, each in enumerate(others, start=1):
         table.add_row(f"random network {number}", "PyTorch", f"{each.costs['latency']:.4f}", f"{each.top1:.2f}")
     table.add_row("random networks, mean", "PyTorch", "", f"{statistics.fmean(each.top1 for each in others):.2f}")
     console.print(table)
     limit, met = job.config.limits["latency"], "met" if found.record.met else "NOT met"
-    console.print(f"\nThe limit of {limit:.4f} ms is {met}. The run, with its definition and weights: {OUT}")
+    console.print(
+        f"\nThe limit of {limit:.4f} ms is {met}. The run, with its definition and weights: {OUT}", markup=False
+    )
     return 0
 
 
@@ -137,5 +143,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except FbnetZooError as error:
-        console.print(f"[red]error:[/] {error}")
+        console.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(1)

@@ -1,5 +1,6 @@
 """Atomic writing of files: they appear complete or not at all, even if the process is killed."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -8,6 +9,26 @@ from pathlib import Path
 from typing import IO
 
 from fbnet_zoo.errors import InputError
+
+_DISK_ERRORS = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)]
+
+
+@contextmanager
+def storing_in(folder: Path) -> Iterator[None]:
+    """Name the folder where the disk is full or cannot be written inside: libraries often report no path.
+
+    Raises:
+        InputError: the disk is full, read-only or damaged.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the classes of libraries that write files have only the text in common
+        reason = next((each for each in _DISK_ERRORS if each in f"{error} {error.__cause__}"), None)
+        if reason is None:
+            raise
+        raise InputError(f"{folder} cannot be written ({reason}); free some space, or use another folder") from error
 
 
 @contextmanager

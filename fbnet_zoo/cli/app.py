@@ -35,6 +35,7 @@ class _Commands(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> None:
         words = sys.argv[1:] if args is None else list(args)
         settings["standalone_mode"] = False
+        _hide_types_of_flags(self)
         with screen.opened():
             try:
                 code = super().main(words or ["--help"], *rest, **settings)
@@ -42,7 +43,17 @@ class _Commands(TyperGroup):
                 code = screen.report(error, as_json="--json" in words)
             if code == _INTERRUPTED:
                 screen.say("error", "interrupted", "bold red")
+            code = screen.finish(code)
         sys.exit(code)
+
+
+def _hide_types_of_flags(command: Any) -> None:
+    """Leave the column of types empty for flags, so that their names have room in narrow terminals."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(each)
 
 
 app = typer.Typer(
@@ -52,6 +63,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line of this process."""
+    screen.open_streams()
     app()
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import network, options, screen
+from fbnet_zoo.cli.literal import literal
 from fbnet_zoo.cli.network import IMAGENET_CLASSES
 from fbnet_zoo.cli.options import DeviceName
 from fbnet_zoo.errors import InputError
@@ -150,7 +151,7 @@ def tables(results: list[dict[str, Any]]) -> Iterator[RenderableType]:
     """Yield the classes of each image as a table, with a bar for each probability."""
     for result in results:
         if "classes" in result:
-            yield Text(result["path"], style="bold")
+            yield Text(literal(result["path"]), style="bold")
             yield _bars(result["classes"])
 
 
@@ -159,5 +160,5 @@ def _bars(classes: list[dict[str, Any]]) -> Table:
     table.add_column(justify="right")
     for guess in classes:
         bar = ProgressBar(total=1.0, completed=guess["probability"], width=_BAR_WIDTH)
-        table.add_row(f"{guess['probability']:.1%}", bar, guess["label"])
+        table.add_row(f"{guess['probability']:.1%}", bar, literal(guess["label"]))
     return table

@@ -1,5 +1,6 @@
 """Output of the command line: results on stdout; notes, progress and errors on stderr."""
 
+import io
 import itertools
 import json
 import logging
@@ -7,21 +8,34 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo import limits
+from fbnet_zoo.cli.fitted_table import FittedTable
+from fbnet_zoo.cli.literal import LiteralConsole, literal
 from fbnet_zoo.errors import FbnetZooError, InputError
 
 PIPED_WIDTH = 120
 """Width of output that goes into a file or a pipe, in columns, unless the variable COLUMNS is set."""
+
+_NARROW = 80
+"""Width of a terminal below which progress is shown without a bar, in columns."""
 
 _LEVEL_NAMES = {"DEBUG": ("debug", "dim"), "INFO": ("note", "cyan"), "WARNING": ("warning", "yellow")}
 
@@ -29,19 +43,20 @@ ItemT = TypeVar("ItemT")
 
 log = logging.getLogger("fbnet_zoo")
 
-_stderr: ContextVar[Console] = ContextVar("_stderr")
+_stderr: ContextVar[LiteralConsole] = ContextVar("_stderr")
 
 
 def show(*renderables: RenderableType) -> None:
     """Print results on stdout, without colors if it is not a terminal."""
     console = _stdout()
-    for renderable in renderables:
-        console.print(renderable, crop=False)
+    with results():
+        for renderable in renderables:
+            console.print(renderable, crop=False)
 
 
 def table(*headers: str, gap: int = 2) -> Table:
     """Return an empty table with `gap` columns between its own; `>` before a header aligns to the right."""
-    result = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
+    result = FittedTable(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
     for header in headers:
         result.add_column(
             header.removeprefix(">"), justify="right" if header.startswith(">") else "left", overflow="fold"
@@ -54,8 +69,8 @@ def columns() -> int:
     return _stdout().width
 
 
-def _stdout() -> Console:
-    console = Console(highlight=False)
+def _stdout() -> LiteralConsole:
+    console = LiteralConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_WIDTH
     return console
@@ -63,10 +78,59 @@ def _stdout() -> Console:
 
 def show_json(data: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    with results():
+        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def stderr() -> Console:
+class StdoutError(FbnetZooError):
+    """Results cannot be written to stdout."""
+
+
+def open_streams() -> None:
+    """Prepare the streams of this process for results with any text.
+
+    A stream that the caller closed is opened to the null device, so that no file gets its descriptor; characters that
+    a stream's encoding lacks are written as escapes.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def results() -> Iterator[None]:
+    """Write results to stdout inside.
+
+    Raises:
+        StdoutError: stdout cannot be written; what follows is discarded.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        discarded = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(discarded, sys.stdout.fileno())  # the interpreter flushes it again when it ends
+        os.close(discarded)
+        raise StdoutError(f"the results cannot be written to stdout ({error.strerror or error})") from error
+
+
+def finish(code: int | None) -> int:
+    """Write what is left of the results, such as help texts; return the exit code, not 0 if they cannot be written."""
+    try:
+        with results():
+            return code or 0
+    except StdoutError as error:
+        return code or report(error, as_json=False)
+
+
+def stderr() -> LiteralConsole:
     """Return the console for everything except results."""
     return _stderr.get()
 
@@ -75,7 +139,7 @@ def stderr() -> Console:
 def opened() -> Iterator[None]:
     """Open a console on stderr that shows this library's log messages, even while other libraries are silenced."""
     stream, level = _unsilenced(sys.stderr), log.level
-    token, handler = _stderr.set(Console(file=stream, highlight=False)), _Notes()
+    token, handler = _stderr.set(LiteralConsole(file=stream)), _Notes()
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
@@ -85,7 +149,8 @@ def opened() -> Iterator[None]:
         log.removeHandler(handler)
         _stderr.reset(token)
         if stream is not sys.stderr:
-            stream.close()
+            with suppress(OSError):  # nobody reads it, or its disk is full
+                stream.close()
 
 
 def _unsilenced(stream: TextIO) -> TextIO:
@@ -104,8 +169,9 @@ class _Notes(logging.Handler):
 
 
 def say(kind: str, message: str, style: str) -> None:
-    """Print `kind: message` as one line on stderr, however long."""
-    stderr().print(Text.assemble((f"{kind}: ", style), message), soft_wrap=True)
+    """Print `kind: message` as one line on stderr, however long, if stderr can be written."""
+    with suppress(OSError):
+        stderr().print(Text.assemble((f"{kind}: ", style), literal(message)), soft_wrap=True)
 
 
 def set_verbose(value: bool) -> bool:
@@ -128,7 +194,7 @@ def steps(title: str, total: int) -> Iterator[Callable[[str], None]]:
     done = itertools.count()
     with _bar() as bar:
         task = bar.add_task(title, total=total)
-        yield lambda step: bar.update(task, completed=next(done), description=f"{title}: {step}")
+        yield lambda step: bar.update(task, completed=next(done), description=literal(f"{title}: {step}"))
 
 
 def track(items: Sequence[ItemT], title: str) -> Iterator[ItemT]:
@@ -137,12 +203,15 @@ def track(items: Sequence[ItemT], title: str) -> Iterator[ItemT]:
         yield from items
         return
     with _bar() as bar:
-        yield from bar.track(items, description=title)
+        yield from bar.track(items, description=literal(title))
 
 
 def _bar() -> Progress:
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), *times)
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), MofNCompleteColumn()]
+    columns.append(TimeElapsedColumn())
+    if stderr().width >= _NARROW:
+        columns.insert(1, BarColumn(bar_width=20))
+        columns += [TextColumn("left"), TimeRemainingColumn()]
     return Progress(*columns, console=stderr(), transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
@@ -154,11 +223,12 @@ def report(error: Exception, *, as_json: bool) -> int:
         as_json: whether to print it as a JSON object on stdout, too.
     """
     about = describe(error)
-    if os.environ.get("RANK", "0") != "0":  # of processes launched together, only the first prints
+    unheard = isinstance(error.__cause__, BrokenPipeError)  # as when `head` has read enough
+    if unheard or os.environ.get("RANK", "0") != "0":  # of processes launched together, only the first prints
         return about["exit_code"]
     if log.isEnabledFor(logging.DEBUG):
         stderr().print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
-    if as_json:
+    if as_json and not isinstance(error, StdoutError):
         show_json({"error": about})
     say("error", about["message"], "bold red")
     return about["exit_code"]
@@ -179,6 +249,8 @@ def sentence(error: Exception) -> str:
         return " ".join(message.split()).removesuffix(".") + way_out
     if (memory := limits.memory_error(error)) is not None:
         return memory
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
     if isinstance(error, FbnetZooError | OSError):
         return text

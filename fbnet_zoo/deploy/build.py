@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fbnet_zoo import arch_file
+from fbnet_zoo.atomic import storing_in
 from fbnet_zoo.benchmarks import store
 from fbnet_zoo.benchmarks.measure import Device, Measurement
 from fbnet_zoo.benchmarks.profile import Profile
@@ -78,7 +79,7 @@ def deploy(
         targets.require_libraries(targets.TARGETS[platform.target])
     if device:
         timing.check(options.platforms, device)
-    with workplace(final.parent) as folder:
+    with storing_in(final.parent), workplace(final.parent) as folder:
         deployment = _Deployment(
             model=copy.deepcopy(model).cpu().float().eval(),
             options=options,

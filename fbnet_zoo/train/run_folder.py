@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fbnet_zoo.atomic import atomic_file, write_atomically
+from fbnet_zoo.atomic import atomic_file, storing_in, write_atomically
 from fbnet_zoo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to the metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with storing_in(self.path), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def forget_after(self, step: int) -> None:
