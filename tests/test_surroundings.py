@@ -57,7 +57,7 @@ def test_ignored_signals_do_not_reach_programs(tmp_path: Path, ignored: tuple[si
     done = subprocess.run(
         [sys.executable, *line, "--rootdir", tmp_path, "test_child.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         preexec_fn=ignore,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fbnet_zoo import arch_file
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.conversion import convert
 from fbnet_zoo.converters.half_precision import attainable
@@ -15,9 +16,9 @@ from fbnet_zoo.converters.parity import Runner, Tolerances, check
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import ParityError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.spec import PreprocessSpec
+from tests.helpers.paths import TINY
 
-CASES = make_cases(PreprocessSpec(resize=64, crop=64))
+CASES = make_cases(arch_file.load(TINY).eval_preprocess())
 DEFAULT = Tolerances.of("fp16")
 ROUGH, ROUGHER, LOST = 1e-5, 3e-7, 1e-9
 """Factors of the logits: fp16 has few bits left for such small weights, hardly any, and none."""
