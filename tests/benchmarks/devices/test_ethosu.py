@@ -233,7 +233,7 @@ class TestTable:
             alone = [
                 device().run(writer(tmp_path).operator(part, f"part_{at}"))
                 for at, part in enumerate(parts)
-                if part.op != "skip"
+                if not part.is_free
             ]
             assert sum(part.samples_ms[0] for part in alone) == pytest.approx(whole.samples_ms[0], rel=0.015)
             if whole.runtime == table.runtime:
