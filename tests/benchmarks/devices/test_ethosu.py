@@ -224,7 +224,7 @@ class TestTable:
             assert found.samples_ms[0] == pytest.approx(entry.median_ms, rel=1e-3)
 
     def test_networks_are_the_sum_of_their_operators(self, tmp_path: Path) -> None:
-        """Closely in the version of the shipped table; Vela 5.2.0 counts 11 % more for a whole network than for its parts."""
+        """Closely with the shipped table's Vela; Vela 5.2.0 counts 11 % more for a whole network than for its parts."""
         table, space = find_table(SHIPPED), load_space("digits_tiny")
         for seed in (100, 101):  # not those of the calibration
             spec = space.decode(space.sample(seed))
