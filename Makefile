@@ -5,14 +5,15 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
-BIN := $(VENV)/bin
+BIN = $(VENV)/bin
 READY := $(VENV)/.ready
+VERSIONS := -c constraints.txt
 PYTHON ?= python3.11 python3
 
-.PHONY: help install adb demo test test-all lint fmt bench zoo-report docs build clean
+.PHONY: help install adb demo test test-all test-newest lint fmt bench zoo-report docs build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## create .venv with the library, all extras and the tools
 
@@ -29,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 		echo "making $(VENV) with $$found"; \
 		"$$found" -m venv $(VENV); \
 	fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(VERSIONS) -e '.[all,dev]'
 	@touch $@
 
 demo: install ## convert two networks to every format and check the files; search for a network for this machine
@@ -44,13 +45,18 @@ adb: ## install Debian's adb, which the phone tests need, if it is missing
 	} || echo "adb cannot be installed here; the tests that need it are skipped" >&2
 
 # One process per core, one thread each; the tests of a file share its fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
 
 test: lint adb ## lint, then all tests except slow ones
 	$(PYTEST) -m "not slow"
 
 test-all: lint adb ## lint, then all tests
 	$(PYTEST)
+
+test-newest: VENV = .venv-newest
+test-newest: adb ## all tests except slow ones with the newest versions of everything, in .venv-newest (6 GB)
+	$(MAKE) --always-make VENV=$(VENV) VERSIONS='--upgrade --upgrade-strategy eager' $(VENV)/.ready
+	$(PYTEST) -m "not slow"
 
 lint: install ## check style, types, import rules and generated docs
 	$(BIN)/ruff check .
@@ -76,9 +82,9 @@ docs: install ## regenerate the generated pages of docs/
 build: install ## build the source distribution and the wheel in dist/
 	$(BIN)/python -m build --no-isolation
 
-clean: ## remove build products; keep .venv
+clean: ## remove build products; keep .venv and .venv-newest
 	rm -rf build dist *.egg-info .benchmarks .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 .PHONY: web counts schema
 

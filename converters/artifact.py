@@ -60,7 +60,8 @@ class ConvertOptions:
             sample photographs).
         keep: layers that `mixed` leaves in a higher precision (default: the most sensitive ones).
         allow_degraded: keep a quantized file whose predictions differ too much from the network's.
-        min_snr_db: minimum signal-to-noise ratio of the logits, dB (default: depends on the precision).
+        min_snr_db: minimum signal-to-noise ratio of the logits, dB (default: depends on the precision; in fp16 less
+            for a network of which PyTorch's own fp16 keeps less).
         max_error: maximum error of a logit, relative to the largest (default: depends on the precision).
         min_top1_agreement: minimum share of images with the same top-1 class (default: depends on the precision).
         allow_unchecked: write files that no runtime on this machine can check.

@@ -21,8 +21,9 @@ from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision, Progress, Written
 from fbnet_zoo.converters.cases import Case, make_cases
 from fbnet_zoo.converters.describe import describe
+from fbnet_zoo.converters.half_precision import attainable
 from fbnet_zoo.converters.manifest import ParityRecord, QuantizationRecord
-from fbnet_zoo.converters.parity import Runner, check, first_divergence
+from fbnet_zoo.converters.parity import ParityReport, Runner, check, first_divergence
 from fbnet_zoo.converters.prefixes import first_divergent_part
 from fbnet_zoo.converters.program import Program, deploy_form, export, of_network
 from fbnet_zoo.converters.publish import companions, publish, workplace
@@ -195,8 +196,7 @@ class _Conversion:
             file = QuantizedFile(path.name, runner, self.reference, program, program.quantization, written)
             quantized = judge(file, self.options)
         # A quantized file that matches its simulation may still be noise: allowed unless the user sets a limit.
-        limited = self.options.min_snr_db is not None or self.options.max_error is not None
-        binding = quantized is None or written.simulation is None or limited
+        binding = quantized is None or written.simulation is None or self._limited
         return self.parity(target, program, runner, path.name, binding=binding), quantized
 
     def parity(self, target: Target, program: Program, runner: Runner, name: str, *, binding: bool) -> ParityRecord:
@@ -205,11 +205,30 @@ class _Conversion:
             tolerances = replace(tolerances, min_top1_agreement=0.0)
         cases = self.cases(target, program)
         report = check(self.reference, runner, cases, tolerances)
+        if not report.passed and self.options.precision == "fp16" and not self._limited:
+            report = self.relative_to_half(report, runner, cases)
         if binding and not report.passed:
             worst = min(zip(cases, report.cases, strict=True), key=lambda pair: pair[1].snr_db)[0]
-            where = self.divergence(target, program, runner, worst.images)
+            where = self.divergence(target, program, runner, worst.images, report.tolerances.min_snr_db)
             raise ParityError(f"{name} does not compute what the model computes: {report.failures()[0]}; {where}")
         return ParityRecord.of(report)
+
+    @property
+    def _limited(self) -> bool:
+        """Whether the user has set a limit for the error."""
+        return self.options.min_snr_db is not None or self.options.max_error is not None
+
+    def relative_to_half(self, report: ParityReport, runner: Runner, cases: Sequence[Case]) -> ParityReport:
+        """Check again, with the tolerances that PyTorch's own fp16 allows for if it also exceeds the default ones."""
+        tolerances, kept = attainable(self.reference, cases, report.tolerances)
+        if tolerances == report.tolerances:
+            return report
+        log.warning(
+            "%s: PyTorch's own fp16 keeps %.1f dB of this network, so the file must keep %.1f dB instead of %.1f dB; "
+            "use fp32 if that is too little",
+            *(self.name, kept, tolerances.min_snr_db, report.tolerances.min_snr_db),
+        )
+        return check(self.reference, runner, cases, tolerances)
 
     def cases(self, target: Target, program: Program) -> list[Case]:
         if program.quantization is not None:  # images within the calibrated ranges
@@ -224,10 +243,12 @@ class _Conversion:
             image_input=self.options.image_input and "image_input" in target.options,
         )
 
-    def divergence(self, target: Target, program: Program, runner: Runner, images: np.ndarray) -> str:
+    def divergence(
+        self, target: Target, program: Program, runner: Runner, images: np.ndarray, min_snr_db: float
+    ) -> str:
         """Name the first diverging layer, from the runtime's trace or else by converting parts of the network."""
         self.progress(f"{target.name}: locate")
-        network, min_snr_db = deploy_form(self.reference), self.options.tolerances.min_snr_db
+        network = deploy_form(self.reference)
         if traced := list(runner.trace(images)):
             name = first_divergence(network, traced, images, min_snr_db)
         else:

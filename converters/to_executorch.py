@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fbnet_zoo._private import load_bundle
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
@@ -198,11 +199,10 @@ def _tests(program: Program, answers: Callable[[np.ndarray], np.ndarray]) -> lis
 
 
 def _run_bundle(content: bytes, cases: int, tolerance: float, path: Path) -> None:
-    library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
     for case in range(cases):
         try:
             with quiet():
-                bundle = library._load_bundled_program_from_buffer(content)  # noqa: SLF001  there is no other reader
+                bundle = load_bundle(content)
                 bundle.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)
         except RuntimeError as error:
             raise ParityError(f"{path.name} fails case {case} of its own test: {error}") from error

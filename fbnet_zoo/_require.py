@@ -8,11 +8,13 @@ sets.
 import importlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import metadata
 from io import StringIO
 from types import ModuleType
 from typing import IO
@@ -77,7 +79,30 @@ def _cure(module: str, extra: str, error: ImportError) -> str:
     library = module.partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and error.name == library:
         return f"{PURPOSES[extra]} needs {library}: pip install 'fbnet-zoo[{extra}]'"
-    return f"{PURPOSES[extra]} cannot import {module} ({error}): pip install --upgrade 'fbnet-zoo[{extra}]'"
+    return f"{PURPOSES[extra]} cannot import {module} ({error}){_versions(library)}: {_upgrade(extra)}"
+
+
+def wrong_version(name: str, extra: str) -> str:
+    """Return the text of an error for an installed library that does not have what is needed of it.
+
+    Args:
+        name: full name of the module or function that is missing.
+        extra: extra of `fbnet-zoo` that installs the library, a key of `PURPOSES`.
+    """
+    library = name.partition(".")[0]
+    return f"{PURPOSES[extra]} needs {name}, which is missing{_versions(library)}: {_upgrade(extra)}"
+
+
+def _upgrade(extra: str) -> str:
+    return f"pip install --upgrade 'fbnet-zoo[{extra}]'"
+
+
+def _versions(library: str) -> str:
+    """Return which version of a library is installed and which are expected, if that is known."""
+    names = metadata.packages_distributions().get(library, [])
+    lines = [line.partition(";")[0].strip() for line in metadata.requires("fbnet-zoo") or ()]
+    known = [(name, line) for name in names for line in lines if re.fullmatch(rf"{re.escape(name)}\b[^\w-].*", line)]
+    return "".join(f"; {name} {metadata.version(name)} is installed, expected {line}" for name, line in known[:1])
 
 
 def torchvision(module: str = "torchvision") -> ModuleType:

@@ -41,6 +41,10 @@ _EXPECTED = {
 }
 """Texts for the pydantic error types whose own message is about Python."""
 
+_DEEPER = f"nested deeper than {MAX_DEPTH} levels, the limit for a definition"
+_TOO_DEEP = "nesting depth"
+"""What PyYAML 6.0.4 says of texts that it does not read to their depth: it looks ahead, and has a limit of its own."""
+
 _QUOTED = re.compile(r"'(\w+)'")
 # Control characters, and the line breaks of YAML 1.1 that editors do not count as lines.
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -103,6 +107,8 @@ def read(text: str, origin: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = min(mark.line, text.count("\n")) + 1 if mark else 1  # the end of a text may count as a line more
+        if _TOO_DEEP in str(error.problem):
+            fail(origin, line, _DEEPER)
         fail(origin, line, f"not valid YAML: {error.problem or error.context}")
     if root is None or not isinstance(root.value, dict):
         fail(origin, 1, "expected a mapping of keys such as 'name', 'stem' and 'stages'")
@@ -213,7 +219,7 @@ class _Reader:
 
     def start(self, node: Node) -> None:
         if len(self.open) >= MAX_DEPTH:
-            fail(self.origin, node.line, f"nested deeper than {MAX_DEPTH} levels, the limit for a definition")
+            fail(self.origin, node.line, _DEEPER)
         self.add(node)
         self.open.append((node, None))
 

@@ -14,6 +14,7 @@ from fbnet_zoo.weights.loading import randomize
 from tests.helpers.paths import TINY
 
 pytest_plugins = [
+    "tests.helpers.surroundings",  # first, as others import it
     "tests.helpers.checkpoint_files",
     "tests.helpers.hub_server",
     "tests.helpers.mac",
@@ -22,9 +23,6 @@ pytest_plugins = [
     "tests.helpers.trained",
     "tests.helpers.training",
 ]
-
-# pytest-xdist tells its workers that the terminal has 80 columns; what is tested writes into a pipe.
-os.environ.pop("COLUMNS", None)
 
 # No test sees the zoo of whoever runs it: this folder is empty until a test names another.
 _no_zoo = tempfile.TemporaryDirectory()

@@ -7,11 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from fbnet_zoo import cost
+from fbnet_zoo._private import TorchDispatchMode, tree_leaves
 from fbnet_zoo.complexity import LayerCost
 from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet

@@ -35,13 +35,18 @@ def run_program(command: Sequence[str], timeout_s: float) -> Output:
         TimeoutError: the program did not finish in time and was killed.
         OSError: the program cannot be started.
     """
-    try:
-        done = subprocess.run(  # noqa: S603  the command lines are made by the modules of the devices
-            list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"not finished within {timeout_s:g} s") from error
-    return Output(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    with subprocess.Popen(  # noqa: S603  the command lines are made by the modules of the devices
+        list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except BaseException as error:  # `subprocess.run` waits a quarter of a second for what the user interrupts
+            process.kill()
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TimeoutError(f"not finished within {timeout_s:g} s") from error
+            raise
+    return Output(exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
 
 def save_inputs(inputs: Inputs, folder: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fbnet_zoo._require import require
+from fbnet_zoo._private import executorch_runtime, load_program, set_threads
 from fbnet_zoo.benchmarks.runtimes.child import HostRun, RuntimeAdapter, Tensor, serve
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class ExecuTorch(RuntimeAdapter):
         import torch  # before the library, which links to it
 
         self._torch = torch
-        self._library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
-        self._library._unsafe_reset_threadpool(run.threads)  # noqa: SLF001  there is no other way
+        self._library = executorch_runtime()
+        set_threads(self._library, run.threads)
         return {"executorch": version("executorch"), "torch": torch.__version__}
 
     def load(self, path: Path) -> None:
-        self._program = self._library._load_program(str(path))  # noqa: SLF001
+        self._program = load_program(self._library, str(path))
         self._method = self._program.load_method(_METHOD)
 
     def inputs(self) -> Sequence[Tensor]:

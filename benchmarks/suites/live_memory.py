@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from fbnet_zoo._private import TorchDispatchMode, tree_leaves
 
 
 def peak_bytes(run: Callable[[], object], *, known: Iterable[Tensor] = ()) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fbnet_zoo._private import kmeans_table
 from fbnet_zoo._require import require
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.mil import interpreter
@@ -83,8 +84,7 @@ def _palettize(mil: Any, *, bits: int) -> None:
 
 def _table(weights: np.ndarray, *, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the table `(2**bits,)` with the least squared error, and the index of every weight in it."""
-    utils = require("coremltools.models.neural_network.quantization_utils", extra="coreml")
-    table, places = utils._get_kmeans_lookup_table_and_weight(bits, weights, force_kmeans1d=True)  # noqa: SLF001
+    table, places = kmeans_table(bits, weights)
     return table.astype(weights.dtype), places.astype(np.uint8)
 
 

@@ -17,6 +17,9 @@ TOLERANCE = 0.05
 
 _ALIKE = ("runtime", "precision", "threads", "batch", "kind", "level", "relative_to", "base_ms", "base_operators")
 
+_IRRELEVANT = {"python", "fbnet_zoo"}
+"""Versions that every table has and that change no figure."""
+
 log = logging.getLogger(__name__)
 
 
@@ -84,6 +87,8 @@ def merge_tables(
         raise InputError("no tables to merge; expected two or more")
     for table in tables[1:]:
         _check_alike(tables[0], table)
+    for table in tables[1:]:
+        _tell_versions(tables[0], table)
     by_age = sorted(tables, key=lambda table: table.date.timestamp() if table.date else 0.0)
     merged: dict[Operator, OperatorLatency] = {}
     for table in by_age:
@@ -113,6 +118,18 @@ def _check_alike(first: LatencyTable, other: LatencyTable) -> None:
             raise InputError(f"{first.name} and {other.name} cannot be merged: their {field} differs{shown}")
 
 
+def _tell_versions(first: LatencyTable, other: LatencyTable) -> None:
+    """Warn of libraries and compilers in other versions: a change of figures may be theirs."""
+    shared = sorted((first.versions.keys() & other.versions.keys()) - _IRRELEVANT)
+    found = [(name, first.versions[name], other.versions[name]) for name in shared]
+    differ = [f"{name} {before} and {after}" for name, before, after in found if before != after]
+    if differ:
+        log.warning(
+            "%s and %s come from other versions, whose figures may differ for the same operator: %s",
+            *(first.name, other.name, "; ".join(differ)),
+        )
+
+
 def _check_conflict(before: OperatorLatency | None, after: OperatorLatency, conflicts: str, tolerance: float) -> None:
     if before is None:
         return
@@ -134,6 +151,7 @@ def diff_tables(a: LatencyTable, b: LatencyTable) -> TableDiff:
         left, right = getattr(a, field), getattr(b, field)
         if left != right:
             raise InputError(f"{a.name} and {b.name} cannot be compared: their {field} is {left} and {right}")
+    _tell_versions(a, b)
     shared = tuple(_ratios(a, b))
     ratios = [each.ratio for each in shared if each.ratio is not None]
     low, middle, high = np.percentile(ratios, (10, 50, 90)).tolist() if ratios else (None, None, None)

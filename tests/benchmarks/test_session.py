@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
 from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
 from fbnet_zoo.benchmarks.session import remaining
@@ -15,7 +14,7 @@ from fbnet_zoo.benchmarks.store import append, read
 from fbnet_zoo.errors import DeviceLostError, InputError
 from tests.helpers.adb_daemon import Fault
 from tests.helpers.measurements import PHONE, measurement
-from tests.helpers.phone import FAST, Plug, device_of
+from tests.helpers.phone import FAST, Plug, device_of, replug
 
 
 @pytest.fixture
@@ -116,8 +115,7 @@ def test_after_a_lost_phone_the_rest_is_measured_and_nothing_twice(
     assert [type(failure.error) for failure in failures] == [DeviceLostError] * 2
     left = remaining(tasks, read(store), device.info().id)
     assert left == tuple(tasks[1:])
-    for command in ("disconnect", "connect"):  # what plugging in again is on a cable
-        Server().call(command, phone.serial)
+    replug(phone)
     assert measure_all({"phone": device_of(phone, runner)}, left, lambda measured: append(store, measured)) == ()
     assert [each.sha256 for each in read(store)] == [sha256(task.model.path.read_bytes()).hexdigest() for task in tasks]
     assert remaining(tasks, read(store), device.info().id) == ()

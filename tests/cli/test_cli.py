@@ -27,6 +27,7 @@ from fbnet_zoo.data import load_batch, photographs
 from fbnet_zoo.spec import WeightsSpec
 from fbnet_zoo.weights.loading import randomize, save
 from tests.helpers.hub_server import HubServer
+from tests.helpers.surroundings import PATIENCE_S
 
 PHOTOGRAPH = str(photographs()[0])
 TINY = """\
@@ -68,7 +69,7 @@ def command(*words: object, **environment: str) -> subprocess.CompletedProcess[s
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -499,7 +500,7 @@ class TestProcess:
             "try:\n    main()\nfinally:\n    print(sorted({'torch', 'numpy'} & sys.modules.keys()), file=sys.stderr)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert (done.returncode, done.stderr) == (0, "[]\n")
 
@@ -520,6 +521,11 @@ class TestProcess:
         assert max(len(line) for line in lines if "https://" not in line) <= columns
         assert "…" not in listed.stdout + shown.stdout
 
+    def test_lines_of_a_pipe_have_120_columns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("COLUMNS")
+        lines = command("show", "fbnetv3_b").stdout.splitlines()
+        assert 80 < max(len(line) for line in lines if "https://" not in line) <= 120
+
     def test_no_colour_in_a_pipe(self) -> None:
         assert "\x1b" not in command("show", "fbnet_b").stdout
 
@@ -528,7 +534,7 @@ class TestProcess:
             ["bash", "-c", f"set -o pipefail; {sys.executable} -m fbnet_zoo list | head -1 >/dev/null"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.stderr == ""
@@ -551,6 +557,6 @@ class TestProcess:
         question = {"_FBNET_ZOO_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
         script = Path(sys.executable).with_name("fbnet-zoo")
         done = subprocess.run(
-            [script], env=os.environ | question, capture_output=True, text=True, timeout=60, check=False
+            [script], env=os.environ | question, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert done.stdout.split() == offered

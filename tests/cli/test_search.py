@@ -70,13 +70,13 @@ def test_a_search_is_not_begun_twice_but_gone_on_with(asked: tuple[object, ...],
     words = (*asked, "--limit", "macs=45k", "--no-train", "--out", tmp_path / "run", "--device", "cpu")
     first = run(*words)
     assert first.exit_code == 0, first.stderr
-    shown = " ".join(first.stdout.split())
+    shown = first.stdout
     assert "the limit of macs 45,000 MACs is met" in shown
     assert "report.html" in shown
     assert "already holds a run" in run(*words).stderr
     again = run(*words, "--resume")
     assert again.exit_code == 0
-    assert " ".join(again.stdout.split()) == shown
+    assert again.stdout == shown
 
 
 def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
@@ -180,16 +180,16 @@ def test_what_was_found_is_told(known: tuple[object, ...], tmp_path: Path, metho
         words = (*words, "--config", tmp_path / "search.yaml")
     first = run(*words)
     assert first.exit_code == 0, first.stderr
-    shown = " ".join(first.stdout.split())
+    shown = first.stdout
     assert "top-1 in the table known.csv" in shown
     assert "and 3 more networks in search.json" in shown
     assert re.search(r"found: macs [\d,]+ MACs, params [\d,.]+ parameters, energy [\d.]+$", first.stdout, re.MULTILINE)
     again = run(*words, "--resume")
     assert again.exit_code == 0, again.stderr
-    assert " ".join(again.stdout.split()) == shown
+    assert again.stdout == shown
     told = run(*words[:-1], tmp_path / "more", "--seeds", 2) if method == "random" else None
     if told is not None:
-        assert "2 seeds: 2 within the limits" in " ".join(told.stdout.split())
+        assert "2 seeds: 2 within the limits" in told.stdout
 
 
 def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from fbnet_zoo import registry
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.executorch_fp16 import HARD_SWISH_GAIN, half_program
+from fbnet_zoo.converters.half_precision import HalfRunner
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.program import Program, export, of_network
 from fbnet_zoo.model import FBNet
@@ -79,6 +80,7 @@ def test_swish_stays_in_half_precision(tiny_model: FBNet) -> None:
 
 @pytest.mark.slow
 def test_a_deep_network_keeps_what_pytorch_keeps() -> None:
+    """Within 2 dB, which the places of rounding make; how much that is depends on the weights and the image."""
     model = FBNet(registry.get_spec("fbnetv3_a"))
     randomize(model, 0)
     program, generator = export(model.eval(), ConvertOptions(input_size=96)), np.random.default_rng(0)
@@ -87,4 +89,5 @@ def test_a_deep_network_keeps_what_pytorch_keeps() -> None:
         expected = model(x)
     halves = (half_program(program, xnnpack=xnnpack).exported for xnnpack in (False, True))
     plain, corrected = (snr_db(expected, run_in_xnnpack(half, x)) for half in halves)
-    assert corrected > plain + 3
+    assert corrected > snr_db(expected, HalfRunner.of(model)(x.numpy())) - 2
+    assert corrected > plain + 1

@@ -18,6 +18,7 @@ from fbnet_zoo._require import require
 from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.conversion import convert
+from fbnet_zoo.converters.half_precision import HalfRunner
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.program import deploy_form, export
@@ -289,11 +290,14 @@ def test_nothing_is_printed(tiny_model: FBNet, tmp_path: Path, capfd: pytest.Cap
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "minimum_db"), [("fp32", 100), ("fp16", 40)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["fbnet_b", "fbnetv3_a"])
-def test_a_whole_network_agrees_with_the_model(name: str, precision: str, minimum_db: int, tmp_path: Path) -> None:
+def test_a_whole_network_agrees_with_the_model(name: str, precision: str, tmp_path: Path) -> None:
+    """In fp16, as well as PyTorch's own, which depends on the weights and the image."""
     model = FBNet(registry.get_spec(name))
     randomize(model, 0)
     model.eval()
-    file = write(model, tmp_path, precision=precision)
-    assert snr_db(reference(model, images(1, 224)), to_coreml.load(file.path)(images(1, 224))) > minimum_db
+    expected, file = reference(model, images(1, 224)), write(model, tmp_path, precision=precision)
+    minimum_db = 100 if precision == "fp32" else snr_db(expected, HalfRunner.of(model)(images(1, 224))) - 3
+    assert minimum_db > 25
+    assert snr_db(expected, to_coreml.load(file.path)(images(1, 224))) > minimum_db

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import registry
+from fbnet_zoo._private import load_bundle
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters import to_executorch
 from fbnet_zoo.converters.artifact import ConvertOptions
@@ -207,9 +208,8 @@ class TestBundle:
 
 
 def read_bundle(path: Path) -> Any:
-    library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
     with quiet():
-        return library._load_bundled_program_from_buffer(path.read_bytes())
+        return load_bundle(path.read_bytes())
 
 
 class TestOtherBackends:

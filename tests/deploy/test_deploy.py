@@ -40,6 +40,7 @@ from fbnet_zoo.errors import DeviceLostError, InputError, ParityError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.zoo import transforms
 from tests.helpers.paths import ROOT
+from tests.helpers.surroundings import PATIENCE_S
 
 DEFINITION = ROOT / "tests" / "data" / "tiny.yaml"
 MODULES = ROOT / ".web"
@@ -237,7 +238,7 @@ def test_web_snippet_scores_like_pytorch(address: str, shared_tiny_model: FBNet,
     page = f"{address}/onnx/classify.html"
     drive = ROOT / "tests" / "web" / "drive.mjs"
     command = ["node", str(drive), str(MODULES), str(BROWSER), page, str(picture), str(tmp_path / "page.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     said, scores = json.loads(done.stdout), scores_of(shared_tiny_model, picture)
     assert said["problems"] == []

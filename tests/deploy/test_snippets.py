@@ -26,6 +26,7 @@ from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
 from tests.helpers.image_files import image_kinds
 from tests.helpers.paths import DATA
+from tests.helpers.surroundings import PATIENCE_S
 
 KOTLIN = DATA / "kotlin"
 GRAMMARS = {"kt": tree_sitter_kotlin, "swift": tree_sitter_swift}
@@ -274,4 +275,4 @@ def assert_guesses(lines: list[str], prepared: list[np.ndarray]) -> None:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)

@@ -19,6 +19,7 @@ from threading import Thread
 from typing import Any, Literal, Self
 
 from tests.helpers.adb_services import DEVICE_PATH, Sync, run_shell
+from tests.helpers.surroundings import PATIENCE_S
 
 Kind = Literal["drop", "unplug", "slow", "full", "lose", "corrupt"]
 Access = Literal["open", "unauthorized", "silent"]
@@ -99,7 +100,7 @@ class AdbDaemon:
         transport.close()
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=PATIENCE_S)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = Transport(self, reader, writer)

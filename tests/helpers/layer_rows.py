@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fbnet_zoo import planner
+from fbnet_zoo._private import TorchDispatchMode
 from fbnet_zoo.layers import Layer, walk
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec

@@ -20,6 +20,7 @@ from fbnet_zoo.benchmarks.devices.command import Output, run_program
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.benchmarks.runtimes import run_coreml
 from tests.helpers.mil_packages import save_built
+from tests.helpers.surroundings import PATIENCE_S
 
 UDID = "00008130-0002058401E8001C"
 TEAM = "AB12CD34EF"
@@ -223,4 +224,4 @@ def phone_edges(mac: Mac) -> Iterator[None]:
         replace(mock.patch.object(control, "_run_command_async", side_effect=start_and_remember))
         yield
     for process in started:  # coremltools leaves their pipes open; its process ends soon, this one does not
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE_S)

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,12 +23,17 @@ from fbnet_zoo.benchmarks.devices.android import AndroidDevice, Limits
 from fbnet_zoo.benchmarks.measure import ModelFile
 from tests.helpers.adb_daemon import Access, AdbDaemon
 from tests.helpers.paths import DATA
+from tests.helpers.surroundings import PATIENCE_S
 
 CAPTURES: dict[str, dict[str, Any]] = {
     case["case"]: case for case in map(json.loads, (DATA / "executor_runner.jsonl").read_text().splitlines())
 }
 
-FAST = Limits(cooldown_s=0.3, poll_s=0.01, run_s=20)
+FAST = Limits(cooldown_s=PATIENCE_S, poll_s=0.01, run_s=PATIENCE_S)
+"""Nothing is waited for in vain, and no limit is reached on a machine with other things to do."""
+
+STATES = {"open": "device", "unauthorized": "unauthorized", "silent": "offline"}
+"""What adb calls a phone that is connected, by how it lets adb in."""
 
 PROGRAMS = {
     "getprop": 'cat "$SANDBOX/properties"',
@@ -205,7 +211,15 @@ def device(phone: Phone, runner: Path) -> Iterator[AndroidDevice]:
 
 def device_of(phone: Phone, runner: Path, limits: Limits = FAST) -> AndroidDevice:
     """Return what measures on a phone."""
-    return AndroidDevice(Link(Server(), phone.serial, reconnect_s=5), runner=runner, limits=limits)
+    return AndroidDevice(Link(Server(), phone.serial, reconnect_s=PATIENCE_S), runner=runner, limits=limits)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Wait until something holds that happens on the phone without us."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
 
 
 def iterations(case: str) -> tuple[float, ...]:
@@ -215,18 +229,23 @@ def iterations(case: str) -> tuple[float, ...]:
 
 
 def connect(phone: Phone) -> None:
-    """Let adb connect; a silent phone would keep it waiting for ten seconds, so nobody waits for that."""
-    if phone.access == "silent":
-        waiting = subprocess.Popen(["adb", "connect", phone.serial], stdout=subprocess.DEVNULL)
-        while phone.serial not in adb("devices"):
-            pass
-        waiting.kill()
-        waiting.wait()
-    else:
-        adb("connect", phone.serial)
+    """Let adb connect until it says so; a silent phone would keep its command waiting, so nobody waits for that."""
+    asking = None
+    while Server().states().get(phone.serial) != STATES[phone.access]:
+        if asking is None or asking.poll() is not None:  # again: adb opens no connection while it closes another
+            asking = subprocess.Popen(["adb", "connect", phone.serial], stdout=subprocess.DEVNULL)
+    if asking:
+        asking.kill()
+        asking.wait()
+
+
+def replug(phone: Phone) -> None:
+    """Connect a phone again, as plugging in its cable does."""
+    adb("disconnect", phone.serial)
+    connect(phone)
 
 
 def adb(*arguments: str) -> str:
     return subprocess.run(
-        ["adb", *arguments], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20
+        ["adb", *arguments], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S
     ).stdout

@@ -76,6 +76,23 @@ def test_a_comparison_tells_ratios_and_what_is_missing() -> None:
         diff_tables(table(1.0), find_table("pixel3"))
 
 
+def test_other_versions_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A new compiler counts otherwise: vela 5.2 by a fifth."""
+    old, new = (table(1.0, versions={"python": python, "vela": vela}) for python, vela in (("3", "5.1"), ("4", "5.2")))
+    for compare in (lambda: diff_tables(old, new), lambda: merge_tables([old, new])):
+        caplog.clear()
+        compare()
+        (line,) = caplog.messages
+        assert line.endswith(
+            "come from other versions, whose figures may differ for the same operator: vela 5.1 and 5.2"
+        )
+        assert "python" not in line
+    caplog.clear()
+    diff_tables(old, old)
+    diff_tables(old, table(1.0))
+    assert caplog.messages == []
+
+
 def test_nothing_in_common_has_no_ratio() -> None:
     other = table(operators=(OperatorLatency(operator=conv(99), median_ms=1.0),))
     diff = diff_tables(table(1.0), other)

@@ -22,11 +22,11 @@ from tests.helpers import search_processes
 from tests.helpers.paths import ROOT
 from tests.helpers.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
 from tests.helpers.search_spaces import NANO
+from tests.helpers.surroundings import PATIENCE_S
 from tests.helpers.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
 GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-TIMEOUT_S = 300
 
 Outcomes = list[dict[str, Any]]
 
@@ -46,7 +46,7 @@ def together(*command: str) -> None:
         line = [sys.executable, "-W", "error", *command]
         running.append(subprocess.Popen(line, env=ground, stderr=subprocess.PIPE, text=True))
     try:
-        said = [process.communicate(timeout=TIMEOUT_S)[1] for process in running]
+        said = [process.communicate(timeout=PATIENCE_S)[1] for process in running]
     finally:
         for process in running:
             process.kill()
@@ -153,7 +153,7 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     how = ["--batch-size", "64", "--no-train", "--json", "--out", str(out)]
     line = ["-m", "accelerate.commands.launch", *launch, "-m", "fbnet_zoo.search", *what, *how]
     done = subprocess.run(
-        [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
+        [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert json.loads(done.stdout)["met"]
     assert json.loads((out / "search.json").read_text())["processes"] == 2

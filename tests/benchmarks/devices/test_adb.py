@@ -21,13 +21,14 @@ from fbnet_zoo.errors import (
 )
 from tests.helpers.adb_daemon import Fault
 from tests.helpers.phone import Phone, Plug, adb
+from tests.helpers.surroundings import PATIENCE_S
 
-TMP = "/data/local/tmp"
+TMP, FOR_EVER = "/data/local/tmp", "sleep 3600"
 
 
 @pytest.fixture
 def link(any_phone: Phone) -> Link:
-    return Link(Server(), any_phone.serial, reconnect_s=10)
+    return Link(Server(), any_phone.serial, reconnect_s=PATIENCE_S)
 
 
 def test_commands_return_what_they_print_and_their_exit_code(link: Link) -> None:
@@ -108,24 +109,30 @@ def test_devices_without_sha256sum_cannot_be_trusted_with_files(link: Link, any_
 
 def test_adb_hides_broken_links_and_the_end_mark_shows_them(phone: Phone) -> None:
     """Why there is an end mark: adb itself ends with 0."""
-    phone.faults.append(Fault(kind="drop", service="sleep 3", after=0.3))
-    done = subprocess.run(
-        ["adb", "-s", phone.serial, "shell", "echo begin; sleep 3; echo end"], capture_output=True, check=False
-    )
-    assert (done.returncode, done.stdout.split()) == (0, [b"begin"])
+    arrived = phone.root / "arrived"
+    phone.faults.append(Fault(kind="drop", service="echo begin", until=arrived))
+    line = ["adb", "-s", phone.serial, "shell", f"echo begin; {FOR_EVER}; echo end"]
+    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"begin\n"
+        arrived.touch()
+        assert client.stdout.read() == b""
+    assert client.returncode == 0
 
 
-@pytest.mark.parametrize("after", [0, 0.3])
-def test_a_link_that_breaks_once_is_restored(link: Link, any_phone: Phone, after: float) -> None:
-    any_phone.faults.append(Fault(kind="drop", service="shell.*echo begin", after=after))
-    assert link.shell("echo begin; sleep 0.5; echo end").text == "begin\nend\n"
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_link_that_breaks_once_is_restored(link: Link, any_phone: Phone, begun: bool) -> None:
+    mark = any_phone.path(f"{TMP}/begun")
+    any_phone.faults.append(Fault(kind="drop", service="shell.*echo begin", until=mark if begun else None))
+    hang = f"[ -e {TMP}/begun ] || {{ touch {TMP}/begun; {FOR_EVER}; }}" if begun else "true"
+    assert link.shell(f"echo begin; {hang}; echo end").text == "begin\nend\n"
     assert sum("echo begin" in service for service in any_phone.services) == 2
 
 
 def test_a_link_that_breaks_twice_is_lost(link: Link, any_phone: Phone) -> None:
     any_phone.faults.append(Fault(kind="drop", service="echo begin", after=0.2, times=2))
     with pytest.raises(DeviceLostError, match=f"{any_phone.serial}: connection broken twice"):
-        link.shell("echo begin; sleep 0.5; echo end")
+        link.shell(f"echo begin; {FOR_EVER}")
 
 
 def test_pushes_survive_one_broken_link(link: Link, any_phone: Phone, tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ def test_an_unplugged_device_is_lost(phone: Phone) -> None:
     with pytest.raises(
         DeviceLostError, match=r"connection broken .* not restored within 0.5 s: the device is .*; reconnect it"
     ):
-        link.shell("echo begin; sleep 5; echo end")
+        link.shell(f"echo begin; {FOR_EVER}")
 
 
 def test_slow_devices_are_waited_for(link: Link, any_phone: Phone) -> None:

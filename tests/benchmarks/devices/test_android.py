@@ -155,10 +155,10 @@ def test_a_warm_device_is_let_cool(phone: Phone, device: AndroidDevice, model_fi
     assert measurement.after.battery_celsius == 38.8
 
 
-def test_a_device_that_stays_warm_is_not_measured(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
+def test_a_device_that_stays_warm_is_not_measured(phone: Phone, runner: Path, model_file: ModelFile) -> None:
     phone.write("warmth", "421\n")
     with pytest.raises(DeviceTimeoutError, match=r"still at 42.1 C after 0.3 s, above the limit of 37 C: let it cool"):
-        device.run(model_file)
+        device_of(phone, runner, replace(FAST, cooldown_s=0.3)).run(model_file)
     assert phone.lines("runs") == []
     assert phone.files == []
 

@@ -1,17 +1,18 @@
 """Every way in which measuring on a phone fails has its own message and leaves nothing behind, through the real adb."""
 
+import logging
+import os
 import signal
 import struct
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fbnet_zoo.benchmarks.devices import android
 from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.devices.adb_link import Link
-from fbnet_zoo.benchmarks.devices.android import AndroidDevice, Limits
+from fbnet_zoo.benchmarks.devices.android import AndroidDevice
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.errors import (
     DeviceError,
@@ -28,7 +29,7 @@ from fbnet_zoo.errors import (
     RunnerUnusableError,
 )
 from tests.helpers.adb_daemon import Fault
-from tests.helpers.phone import FAST, Phone, Plug, device_of, iterations
+from tests.helpers.phone import FAST, Phone, Plug, connect, device_of, eventually, iterations
 
 CASES = {
     "x86_64_nolog/fb_10_none": (RunnerUnusableError, "logged nothing, so there are no timings; build it with"),
@@ -103,8 +104,7 @@ def test_a_runner_that_hangs_is_stopped(any_phone: Phone, runner: Path, model_fi
     any_phone.write("meanwhile", HANG)
     with pytest.raises(DeviceTimeoutError, match="fbnet_c: 23 runs did not finish within 2 s; the device hangs"):
         device_of(any_phone, runner, replace(FAST, run_s=2)).run(model_file)
-    (pid,) = any_phone.lines("hanging")
-    assert not is_alive(pid)
+    assert not any(map(is_alive, any_phone.lines("hanging")))
     assert any_phone.files == []
 
 
@@ -141,7 +141,7 @@ def test_an_unplugged_phone_is_tidied_when_it_comes_back(
     (phone.root / "meanwhile").unlink()
     (phone.root / "data/local/tmp/fbnet_zoo/old").touch()
     with again:
-        Server().call("connect", again.serial)
+        connect(again)
         with device_of(again, runner) as device:
             device.push(model_file)
             assert "fbnet_zoo/old" not in again.files
@@ -162,18 +162,32 @@ def test_a_device_that_is_lost_while_tidying_does_not_hide_the_error(
 
 
 def test_an_interruption_by_the_user_leaves_nothing(phone: Phone, runner: Path, model_file: ModelFile) -> None:
-    phone.write("warmth", "500\n")
-    us = threading.get_ident()
-
-    def interrupt() -> None:
-        while not any("dumpsys battery" in service for service in phone.services):
-            time.sleep(0.05)
-        signal.pthread_kill(us, signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    """What hangs on the phone sends the signal, so it comes in the middle of a measurement."""
+    phone.write("meanwhile", f"kill -INT {os.getpid()}; {HANG}")
     with pytest.raises(KeyboardInterrupt):
-        device_of(phone, runner, Limits(cooldown_s=20, poll_s=20)).run(model_file)
+        device_of(phone, runner).run(model_file)
+    assert eventually(lambda: not any(map(is_alive, phone.lines("hanging"))))
+    assert len(phone.lines("runs")) == 1
+    assert phone.files == []
+
+
+def test_an_interruption_while_a_phone_cools_leaves_nothing(phone: Phone, runner: Path, model_file: ModelFile) -> None:
+    class Interruption(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    phone.write("warmth", "500\n")
+    log, handler = logging.getLogger(android.__name__), Interruption(logging.INFO)
+    log.addHandler(handler)
+    try:
+        log.setLevel(logging.INFO)
+        with pytest.raises(KeyboardInterrupt):
+            device_of(phone, runner).run(model_file)
+    finally:
+        log.setLevel(logging.NOTSET)
+        log.removeHandler(handler)
     assert "sync:" in phone.services
+    assert phone.lines("runs") == []
     assert phone.files == []
 
 

@@ -1,8 +1,6 @@
 """What is done around the process that is timed: the system's own work waits, the memory is looked at apart."""
 
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.errors import DeviceLostError, DeviceTimeoutError, MissingKernelError
 from tests.benchmarks.devices.test_android_failures import HANG, is_alive
 from tests.helpers.adb_daemon import Fault
-from tests.helpers.phone import FAST, Phone, device_of, iterations
+from tests.helpers.phone import FAST, Phone, device_of, eventually, iterations
 
 
 def test_the_system_idles_meanwhile_and_is_left_as_it_was(
@@ -53,15 +51,6 @@ def test_a_runner_that_fails_ends_the_quiet(any_phone: Phone, runner: Path, mode
         device_of(any_phone, runner).run(model_file)
     assert any_phone.lines("idle_meanwhile") == ["true"]
     assert any_phone.lines("forced_idle") == ["false"]
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Wait until something holds that happens on the phone without us."""
-    for _ in range(500):
-        if holds():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_runner_that_hangs_ends_the_quiet(any_phone: Phone, runner: Path, model_file: ModelFile) -> None:

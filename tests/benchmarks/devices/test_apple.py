@@ -24,6 +24,7 @@ from fbnet_zoo.errors import (
     RunnerError,
 )
 from tests.helpers.mac import TEAM, UDID, Mac, iphone, run_here
+from tests.helpers.surroundings import PATIENCE_S
 
 pytestmark = pytest.mark.coreml
 
@@ -239,7 +240,7 @@ def test_processes_that_leave_no_answer(
     info = MacDevice.find().info()
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(error, match=message):
-        MacDevice(info, run_s=0.5).run(tiny_package, runs=1, warmup=1)
+        MacDevice(info, run_s=0.5 if error is DeviceTimeoutError else PATIENCE_S).run(tiny_package, runs=1, warmup=1)
     assert left(tmp_path) == []
 
 

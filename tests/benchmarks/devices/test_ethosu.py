@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -214,20 +215,32 @@ class TestTable:
         assert [network["measured_ms"] > 0 for network in told["networks"]] == [True] * 3
 
     def test_shipped_figures_are_those_of_the_command(self, tmp_path: Path) -> None:
-        table = find_table(SHIPPED)
+        table, installed = find_table(SHIPPED), version("ethos-u-vela")
+        if table.runtime != f"vela {installed}":
+            pytest.skip(f"the figures are of {table.runtime}, and vela {installed} counts otherwise")
         for at in (3, 17):
             entry = table.operators[at]
             found = device().run(writer(tmp_path).operator(entry.operator, f"operator_{at}"))
-            if found.versions["ethos-u-vela"] == table.versions["ethos-u-vela"]:
-                assert found.samples_ms[0] == pytest.approx(entry.median_ms, rel=1e-3)
+            assert found.samples_ms[0] == pytest.approx(entry.median_ms, rel=1e-3)
 
     def test_networks_are_the_sum_of_their_operators(self, tmp_path: Path) -> None:
+        """Closely with the shipped table's Vela; Vela 5.2.0 counts 11 % more for a whole network than for its parts."""
         table, space = find_table(SHIPPED), load_space("digits_tiny")
         for seed in (100, 101):  # not those of the calibration
             spec = space.decode(space.sample(seed))
-            whole = device().run(writer(tmp_path).network(spec, spec.name, num_classes=10)).samples_ms[0]
-            assert table.sum_ms(network_operators(spec, num_classes=10)) == pytest.approx(whole, rel=0.015)
-            assert network_ms(table, spec, num_classes=10) == pytest.approx(whole, rel=0.015)
+            whole = device().run(writer(tmp_path).network(spec, spec.name, num_classes=10))
+            parts = network_operators(spec, num_classes=10)
+            alone = [
+                device().run(writer(tmp_path).operator(part, f"part_{at}"))
+                for at, part in enumerate(parts)
+                if not part.is_free
+            ]
+            same = whole.runtime == table.runtime
+            wanted = pytest.approx(whole.samples_ms[0], rel=0.015 if same else 0.15)
+            assert sum(part.samples_ms[0] for part in alone) == wanted
+            if same:
+                assert table.sum_ms(parts) == pytest.approx(whole.samples_ms[0], rel=0.015)
+                assert network_ms(table, spec, num_classes=10) == pytest.approx(whole.samples_ms[0], rel=0.015)
 
     def test_another_device_wants_other_networks(self) -> None:
         space, names = load_space("fbnet_cifar"), ("pixel3", "raspi4", "eyeriss", "fpga", CIFAR)
@@ -263,7 +276,7 @@ class TestTable:
 def test_what_cannot_be_said(words: list[str], message: str, tmp_path: Path) -> None:
     result = run("--space", "digits_tiny", "--out", tmp_path / "u55.json", *words)
     assert result.exit_code == 2
-    assert message in " ".join(result.stderr.split())
+    assert message in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -271,5 +284,5 @@ def test_a_vela_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ethosu.vela.architecture_features", None)
     result = run("--space", "digits_tiny", "--device", "ethosu", "--out", tmp_path / "u55.json")
     assert result.exit_code == 1
-    assert "pip install --upgrade 'fbnet-zoo[ethosu]'" in " ".join(result.stderr.split())
+    assert "pip install --upgrade 'fbnet-zoo[ethosu]'" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import fx
 
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._private import load_bundle
+from fbnet_zoo._require import quiet
 from fbnet_zoo.converters import to_executorch
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.parity import logits, snr_db
@@ -82,11 +83,10 @@ class TestFile:
 
     def test_passes_its_own_test_which_is_stricter_than_rounding(self, file: File) -> None:
         said = file.written.facts["bundled"]
-        library = require("executorch.extension.pybindings._portable_lib", extra="executorch")
         for case in range(said["cases"]):
             with quiet():
                 content = file.path.with_suffix(".bpte").read_bytes()
-                bundle = library._load_bundled_program_from_buffer(content)
+                bundle = load_bundle(content)
             bundle.verify_result_with_bundled_expected_output("forward", case, said["rtol"], said["atol"])
             bundle.verify_result_with_bundled_expected_output("forward", case, 0.0, 1e-6)  # they are its own
 
