@@ -146,7 +146,7 @@ def test_random_networks_are_what_is_counted(spec: ArchSpec, size: int) -> None:
     try:
         found = cost(spec, size)
     except InputError:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match=r"(input|output) size"):
             network(image(size))
         return
     recorder = layer_rows.record(network, size)
