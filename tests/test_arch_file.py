@@ -242,7 +242,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "tiny.yaml"
     path.write_text("old", encoding="utf-8")
     monkeypatch.setattr(arch_file, "dump", lambda spec: "\udc80")  # cannot be encoded
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
         arch_file.save(arch_file.parse(TINY), path)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -14,6 +14,7 @@ from fbnet_zoo.stats import (
     bootstrap_interval,
     find_outliers,
     paired_ratio,
+    spearman,
     summarize,
     trimmed_mean,
     unpaired_ratio,
@@ -154,6 +155,18 @@ def test_unpaired_ratio_of_clearly_different_sides() -> None:
 
 def test_interval_that_touches_one_shows_nothing() -> None:
     assert not Ratio(ratio=1.1, low=1.0, high=1.2, pairs=9).differs
+
+
+@pytest.mark.parametrize("levels", [2, 3, 50])
+def test_rank_correlation_is_that_of_average_ranks(levels: int) -> None:
+    """Equal values share the average of their places; the correlation is Pearson's."""
+
+    def ranks(values: list[float]) -> list[float]:
+        return [sum(other < each for other in values) + sum(other == each for other in values) / 2 for each in values]
+
+    a, b = np.random.default_rng(levels).integers(0, levels, (2, 12)).astype(float).tolist()
+    assert spearman(a, b) == pytest.approx(np.corrcoef(ranks(a), ranks(b))[0, 1])
+    assert spearman([1.0, 1.0, 2.0], [3.0, 3.0, 3.0]) == 0
 
 
 @pytest.mark.parametrize("samples", [[], [float("nan")], [1.0, float("inf")], [[1.0]]])

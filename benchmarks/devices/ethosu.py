@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fbnet_zoo._require import quiet, require
+from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, DeviceState, Inputs, Measurement, ModelFile, check_counts
 from fbnet_zoo.errors import InputError, MissingKernelError, ModelFileError, UnknownNameError, did_you_mean
@@ -151,10 +152,7 @@ class EthosUDevice(Device):
         with tempfile.TemporaryDirectory() as folder:
             self._compile(model.path, Path(folder), "--verbose-performance")
             (layers,) = Path(folder).glob("*_per-layer.csv")
-            try:
-                out.write_bytes(layers.read_bytes())
-            except OSError as error:
-                raise InputError(f"{out}: the profile cannot be written: {error.strerror}") from error
+            write_atomically(out, layers.read_bytes())
 
     def cleanup(self) -> None:
         """Do nothing: nothing was copied."""

@@ -161,7 +161,7 @@ class TestFailures:
             convert(tiny_model, to="onnx", out=tmp_path, min_snr_db=IMPOSSIBLE_DB)
         assert names_in(tmp_path) == []
         before = convert(tiny_model, to="onnx", out=tmp_path)
-        with pytest.raises(ParityError):
+        with pytest.raises(ParityError, match="expected at least 290"):
             convert(tiny_model, to="onnx", out=tmp_path, min_snr_db=IMPOSSIBLE_DB)
         assert Manifest.load(before.manifest_path) == before.manifest
         assert FileRecord.of(before.path) == before.manifest.file
@@ -273,7 +273,7 @@ class TestOptions:
         assert names_in(tmp_path) == []
 
     def test_unknown_target_is_an_unknown_name(self) -> None:
-        with pytest.raises(UnknownNameError):
+        with pytest.raises(UnknownNameError, match="there is no target 'tflite'"):
             find(["onnx", "tflite"])
 
     @pytest.mark.parametrize("backend", ["coreml", "vulkan"])

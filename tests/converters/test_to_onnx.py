@@ -143,7 +143,9 @@ def test_opset_is_the_one_that_was_asked_for(tiny_model: FBNet, tmp_path: Path, 
 def test_opset_that_the_exporter_would_change_silently_is_refused(tiny_model: FBNet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^opset cannot be 17; expected at least 18 \(default: 20\)$"):
         written(tiny_model, tmp_path / "tiny.onnx", opset=17)
-    with pytest.raises(ConversionError):
+    with pytest.raises(
+        ConversionError, match=r"(cannot be exported to ONNX|the exporter wrote ONNX opset|ONNX file of tiny)"
+    ):
         written(tiny_model, tmp_path / "tiny.onnx", opset=90)
     assert not list(tmp_path.iterdir())
 

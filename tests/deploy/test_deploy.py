@@ -351,7 +351,7 @@ class TestPlace:
             def run(self, *_: Any, **__: Any) -> Measurement:
                 raise DeviceLostError("the cable is out")
 
-        with pytest.raises(DeviceLostError):
+        with pytest.raises(DeviceLostError, match="the cable is out"):
             deploy(shared_tiny_model, DeployOptions(to=("onnx",)), out=tmp_path / "bundle", device=Unplugged())
         assert list(tmp_path.iterdir()) == []
 

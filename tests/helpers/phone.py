@@ -59,15 +59,19 @@ esac""",
 }
 
 RUNNER = """#!/bin/sh
+absent=
 echo "$*" >> "$SANDBOX/runs"
 cat "$SANDBOX/forced_idle" >> "$SANDBOX/idle_meanwhile"
 replay=$SANDBOX/replay
 for option in "$@"; do
     case $option in
+    --model_path=*) [ -f "${option#*=}" ] || absent=model ;;
+    --inputs=*) for input in $(echo "${option#*=}" | tr , " "); do [ -f "$input" ] || absent=${absent:-input}; done ;;
     --num_executions=*) [ -d "$replay.${option#*=}" ] && replay=$replay.${option#*=} ;;
     --etdump_path=*) [ -f "$SANDBOX/trace" ] && cp "$SANDBOX/trace" "${option#*=}" ;;
     esac
 done
+[ -n "$absent" ] && replay=$SANDBOX/absent_$absent
 [ -f "$SANDBOX/meanwhile" ] && . "$SANDBOX/meanwhile"
 cat "$replay/stdout"
 if [ -f "$SANDBOX/logs_to_logcat" ]; then
@@ -99,6 +103,8 @@ class Phone(AdbDaemon):
         self.write("warmth", "312\n")
         self.write("thermal_status", "0\n")
         self.write("forced_idle", "false\n")
+        self._capture("absent_model", "x86_64/wrong_path")
+        self._capture("absent_input", "x86_64/bad_inputs_path")
         for first, cores, fastest in ((0, "0 1 2 3", 1_800_000), (4, "4 5 6", 2_400_000), (7, "7", 2_900_000)):
             policy = f"sys/devices/system/cpu/cpufreq/policy{first}"
             values = {"related_cpus": cores, "scaling_governor": "walt", "scaling_cur_freq": "300000"}
@@ -114,8 +120,13 @@ class Phone(AdbDaemon):
         return path
 
     def replay(self, case: str, *, executions: int | None = None, without: str | None = None) -> None:
-        """Let the runner print a captured output, for so many executions or for all; leave out lines with a word."""
-        folder = "replay" if executions is None else f"replay.{executions}"
+        """Let the runner print a captured output, for so many executions or for all; leave out lines with a word.
+
+        Where the model or an input is not on the phone, it says so instead, as the real one does.
+        """
+        self._capture("replay" if executions is None else f"replay.{executions}", case, without)
+
+    def _capture(self, folder: str, case: str, without: str | None = None) -> None:
         capture = CAPTURES[case]
         lines = [f"{line}\n" for line in capture["stderr"] if not without or without not in line]
         self.write(f"{folder}/stderr", "".join(lines))

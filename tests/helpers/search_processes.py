@@ -103,7 +103,7 @@ def stopped_after(most: int, net: Supernet) -> Supernet:
         nonlocal steps
         steps += 1
         if steps > most:
-            raise Stopped
+            raise Stopped("by the test")
 
     net.register_forward_pre_hook(stop)
     return net

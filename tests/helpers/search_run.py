@@ -19,12 +19,17 @@ from fbnet_zoo.search.cost import CostMetric, macs_cost
 from fbnet_zoo.search.dnas.cost import CandidateCost
 from fbnet_zoo.search.dnas.encoding import CandidateEncoding
 from fbnet_zoo.search.gradient.batches import SearchData
-from fbnet_zoo.search.gradient.config import DnasConfig
+from fbnet_zoo.search.gradient.config import DnasConfig, Multipliers
 from fbnet_zoo.search.gradient.loop import GradientResult, search
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers.search_spaces import nano_space, nano_supernet
 
 CONFIG = DnasConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
+PRESSED = CONFIG.model_copy(
+    update={"epochs": 3, "limits": {"macs": 37_000.0}, "multipliers": Multipliers(approach=0.0), "checkpoint_steps": 1}
+)
+"""With a limit that is exceeded from the first step on, so that its multiplier grows; a checkpoint after every step."""
+
 THETA = "theta.pt"
 
 
@@ -56,7 +61,7 @@ def run(config: DnasConfig = CONFIG, **options: Any) -> GradientResult:
 
 
 def _search(folder: Path) -> None:
-    found = run(CONFIG.model_copy(update={"checkpoint_steps": 1}), folder=RunFolder(folder))
+    found = run(PRESSED, folder=RunFolder(folder))
     torch.save([torch.tensor(each) for each in found.theta], folder / THETA)
 
 
@@ -86,5 +91,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     where, moments, kills = Path(sys.argv[1]), random.Random(int(sys.argv[2])), 0
     while not (where / THETA).exists():
-        kills += _killed(where, moments.randrange(4, 20))
+        kills += _killed(where, moments.randrange(2, 10))
     print(kills)

@@ -265,8 +265,11 @@ class TestSupernetErrors:
         self.refused(tmp_path, job, "is not the folder of a search: its config.json cannot be read")
 
     def test_search_that_was_refused_leaves_no_folder(self, job: SearchJob, tmp_path: Path) -> None:
-        for wrong in (replace(job, supernet=tmp_path), replace(job, dataset=None)):
-            with pytest.raises(InputError):
+        for wrong, told in (
+            (replace(job, supernet=tmp_path), "is not the folder of a search"),
+            (replace(job, dataset=None), "needs images; give a data set"),
+        ):
+            with pytest.raises(InputError, match=told):
                 run_search(replace(wrong, config=RandomConfig(budget=1)), tmp_path / "run")
             assert not (tmp_path / "run").exists()
 

@@ -188,7 +188,7 @@ class TestPrecision:
     def test_stopped_search_goes_on(self, tmp_path: Path) -> None:
         """The factor that keeps small gradients is part of the checkpoint."""
         folder, half = RunFolder(tmp_path), Processes(precision="fp16")
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match="by the test"):
             found(stopped_after(EPOCH + 5, supernet()), changed(), half, folder=folder)
         saved = folder.load()
         assert saved is not None

@@ -152,10 +152,10 @@ class TestRun:
     ) -> None:
         def stop(record: HistoryRecord) -> None:
             if record.number == 5:
-                raise Stopped
+                raise Stopped("by the test")
 
         job = oracle_job(config, known)
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match="by the test"):
             run_search(job, tmp_path, progress=stop)
         assert len(lines(tmp_path)) == 5
         with pytest.raises(InputError, match=r"already holds a run; .*--resume"):

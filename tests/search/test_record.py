@@ -108,7 +108,7 @@ def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset
     job = SearchJob(space=nano_space(), dataset=few_digits, config=config, recipe=RECIPE, batch_size=12)
 
     def stop(record: HistoryRecord) -> None:
-        raise Stopped
+        raise Stopped("by the test")
 
     def as_before(folder: Path) -> None:
         saved = torch.load(folder / "checkpoint.pt", weights_only=True)
@@ -127,7 +127,7 @@ def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset
     }
     assert told["data"].keys() == {"name", "classes", "weights", "theta", "held_out", "split"}
     assert told["search"].keys() == set(DnasConfig.model_fields) - {"method", "checkpoint_steps"}
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="by the test"):
         run_search(job, tmp_path / "run", progress=stop)
     as_before(tmp_path / "run")
     found = run_search(job, tmp_path / "run", resume=True)

@@ -119,9 +119,9 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 def test_an_interrupted_run_goes_on(run: SearchRun, job: SearchJob, tmp_path: Path) -> None:
     def stop(epoch: HistoryRecord) -> None:
         if epoch.number == 2:
-            raise Stopped
+            raise Stopped("by the test")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="by the test"):
         run_search(job, tmp_path, progress=stop)
     with pytest.raises(InputError, match=r"already holds a run; .*--resume"):
         run_search(job, tmp_path)

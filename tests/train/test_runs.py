@@ -105,7 +105,7 @@ def test_run_resumed_at_any_step_gives_the_same_result(
         def forward(self, x: Tensor) -> Tensor:
             if self.training:
                 if self.steps == stop_at:
-                    raise StoppedError
+                    raise StoppedError("by the test")
                 self.steps += 1
             return super().forward(x)
 
@@ -116,7 +116,7 @@ def test_run_resumed_at_any_step_gives_the_same_result(
         torch.manual_seed(recipe.seed)
         return kind(tiny_16, num_classes=10, drop_rate=recipe.drop_rate, drop_path_rate=recipe.drop_path_rate)
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="by the test"):
         fit(start(Stopping), few_digits, recipe, INPUTS, folder=folder)
     model = start(FBNet)
     fit(model, few_digits, recipe, INPUTS, folder=folder)

@@ -53,7 +53,7 @@ def test_new_content_is_a_new_commit_and_is_downloaded(hub: HubServer) -> None:
     new = hub.add_repo(REPO, {NAME: CONTENT[::-1]})
     assert new != old
     assert fetch() == CONTENT[::-1]
-    with pytest.raises(RevisionNotFoundError):
+    with pytest.raises(RevisionNotFoundError, match="Revision Not Found"):
         fetch(revision="f" * 40)
 
 
@@ -63,7 +63,7 @@ def test_offline_uses_the_cache_and_says_when_it_is_empty(hub: HubServer, monkey
     before = len(hub.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fetch() == CONTENT
-    with pytest.raises(LocalEntryNotFoundError):
+    with pytest.raises(LocalEntryNotFoundError, match=r"annot find the requested files"):
         hf_hub_download(REPO, "other")
     assert len(hub.requests) == before
 
@@ -132,17 +132,17 @@ def test_dropped_connection_is_retried(hub: HubServer) -> None:
 
 def test_missing_repository_file_and_revision(hub: HubServer) -> None:
     hub.add_repo(REPO, {NAME: CONTENT})
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(RepositoryNotFoundError, match="Repository Not Found"):
         hf_hub_download("someone/else", NAME)
-    with pytest.raises(EntryNotFoundError):
+    with pytest.raises(EntryNotFoundError, match="Entry Not Found"):
         hf_hub_download(REPO, "missing.bin")
-    with pytest.raises(RevisionNotFoundError):
+    with pytest.raises(RevisionNotFoundError, match="Revision Not Found"):
         hf_hub_download(REPO, NAME, revision="v2")
 
 
 def test_gated_repository_wants_a_token(hub: HubServer) -> None:
     hub.add_repo(REPO, {NAME: CONTENT}, gated=True)
-    with pytest.raises(GatedRepoError):
+    with pytest.raises(GatedRepoError, match="Cannot access gated repo"):
         fetch()
     assert fetch(token="hf_test") == CONTENT
     assert hub.requests[-1].token == "Bearer hf_test"
@@ -163,7 +163,7 @@ def test_model_info_names_files_commit_and_licence(hub: HubServer) -> None:
         assert [sibling.rfilename for sibling in info.siblings or ()] == ["README.md", NAME]
         assert info.card_data is not None
         assert info.card_data.license == "apache-2.0"
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(RepositoryNotFoundError, match="Repository Not Found"):
         HfApi().model_info("someone/else")
 
 

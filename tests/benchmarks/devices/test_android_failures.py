@@ -156,7 +156,7 @@ def test_a_device_that_is_lost_while_tidying_does_not_hide_the_error(
     device = AndroidDevice(Link(Server(), phone.serial, reconnect_s=0.3), runner=runner, limits=FAST)
     device.push(model_file)
     phone.faults.append(Fault(kind="unplug", service="rm -rf"))
-    with pytest.raises(MissingKernelError) as caught:
+    with pytest.raises(MissingKernelError, match="the runner lacks the kernel") as caught:
         device.run(model_file, runs=9, warmup=1)
     assert any(note.startswith("cleanup failed too: 127.0.0.1") for note in caught.value.__notes__)
 

@@ -47,7 +47,7 @@ def test_tracing_is_done_in_the_same_quiet(
 
 def test_a_runner_that_fails_ends_the_quiet(any_phone: Phone, runner: Path, model_file: ModelFile) -> None:
     any_phone.replay("x86_64/missing_kernel")
-    with pytest.raises(MissingKernelError):
+    with pytest.raises(MissingKernelError, match="fbnet_c: the runner lacks the kernel"):
         device_of(any_phone, runner).run(model_file)
     assert any_phone.lines("idle_meanwhile") == ["true"]
     assert any_phone.lines("forced_idle") == ["false"]
@@ -55,7 +55,7 @@ def test_a_runner_that_fails_ends_the_quiet(any_phone: Phone, runner: Path, mode
 
 def test_a_runner_that_hangs_ends_the_quiet(any_phone: Phone, runner: Path, model_file: ModelFile) -> None:
     any_phone.write("meanwhile", HANG)
-    with pytest.raises(DeviceTimeoutError):
+    with pytest.raises(DeviceTimeoutError, match="fbnet_c: 23 runs did not finish within 1 s"):
         device_of(any_phone, runner, replace(FAST, run_s=1)).run(model_file)
     assert eventually(lambda: any_phone.lines("forced_idle") == ["false"])
     assert any_phone.files == []
@@ -67,7 +67,7 @@ def test_a_phone_that_is_unplugged_stops_the_runner_and_ends_the_quiet_itself(
     phone.write("meanwhile", HANG)
     phone.faults.append(Fault(kind="unplug", service="num_executions", until=phone.root / "hanging"))
     device = AndroidDevice(Link(Server(), phone.serial, reconnect_s=0.3), runner=runner, limits=FAST)
-    with pytest.raises(DeviceLostError):
+    with pytest.raises(DeviceLostError, match=r"not restored within 0.3 s"):
         device.run(model_file)
     (pid,) = phone.lines("hanging")
     assert eventually(lambda: not is_alive(pid))

@@ -173,7 +173,7 @@ class TestRounds:
             return 1.0
 
         lost, subjects = Pretender(act), [subject("n", alone=True), subject("m", alone=True)]
-        with pytest.raises(DeviceLostError):
+        with pytest.raises(DeviceLostError, match="gone"):
             session(lost, tmp_path, count=3).measure(subjects)
         device = Pretender(lambda name: 1.0)
         session(device, tmp_path, count=3).measure(subjects)

@@ -117,6 +117,17 @@ class TestProgram:
                 seen += 1
         assert seen == 6 + 2
 
+    def test_has_the_ranges_of_the_calibration_alone(self, program: Program, images: CalibrationImages) -> None:
+        """Faint images to calibrate, bright ones to evaluate: the steps of the input are those of the faint ones."""
+        faint = replace(images.calibrate, images=images.calibrate.images[:6] * np.float32(0.5), classes=None)
+        bright = replace(images.evaluate, images=images.evaluate.images[:6] * np.float32(3), classes=None)
+        mixed = int8_program(program, Quantization(calibration=CalibrationImages(calibrate=faint, evaluate=bright)))
+        (first, *_) = (node for node in mixed.exported.graph.nodes if "quantize_per_tensor" in str(node.target))
+        _, scale, zero_point, lowest, highest, _ = first.args
+        low, high = ((end - zero_point) * scale for end in (lowest, highest))
+        assert low == pytest.approx(faint.images.min(), abs=1.5 * scale)
+        assert high == pytest.approx(faint.images.max(), abs=1.5 * scale)
+
     @pytest.mark.slow
     def test_takes_any_batch(self, trained_digits_model: FBNet, images: CalibrationImages) -> None:
         program = export(trained_digits_model, ConvertOptions(dynamic_batch=True))

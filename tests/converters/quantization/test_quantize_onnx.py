@@ -136,6 +136,34 @@ class TestGraph:
         types = {stored[node.input[2]].dtype.name for node in graph.node if node.op_type == "QuantizeLinear"}
         assert types == {"uint8"}
 
+    def test_has_the_ranges_of_the_calibration_alone(
+        self, file: File, program: Program, images: CalibrationImages
+    ) -> None:
+        """The steps of the logits are those of the calibration images; those of the evaluation have another range."""
+        graph = file.content.graph
+        values = {
+            tensor.name: require("onnx", extra="onnx").numpy_helper.to_array(tensor) for tensor in graph.initializer
+        }
+        (last,) = (node for node in graph.node if graph.output[0].name in node.output)
+        assert last.op_type == "DequantizeLinear"
+        network = program.module.get_submodule("network")
+        spans = [np.ptp(logits(network, each.images)) for each in (images.calibrate, images.evaluate)]
+        assert spans[0] != pytest.approx(spans[1], rel=1e-3)
+        assert 255 * float(values[last.input[1]]) == pytest.approx(spans[0], rel=1e-4)
+
+    def test_wastes_no_steps_below_hard_swish(self, file: File) -> None:
+        graph = file.content.graph
+        values = {
+            tensor.name: require("onnx", extra="onnx").numpy_helper.to_array(tensor) for tensor in graph.initializer
+        }
+        limited = [
+            node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0].endswith(".limited")
+        ]
+        assert limited
+        for node in limited:
+            scale, zero_point = (values[name] for name in node.input[1:3])
+            assert -int(zero_point) * float(scale) >= -3 - 1.01 * float(scale)
+
     def test_leaves_what_is_kept_as_it_was(self, mixed: File, program: Program) -> None:
         onnx, graph = require("onnx", extra="onnx"), mixed.content.graph
         stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}

@@ -161,11 +161,11 @@ def test_stopped_search_goes_on_to_the_bit(found: GradientResult, tmp_path: Path
         nonlocal steps
         steps += 1
         if steps > after:
-            raise Stopped
+            raise Stopped("by the test")
 
     supernet = fresh_supernet()
     supernet.register_forward_pre_hook(stop)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="by the test"):
         run(config, supernet=supernet, folder=folder)
     resumed = run(config, folder=folder)
     assert resumed.theta == found.theta

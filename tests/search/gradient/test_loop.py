@@ -23,7 +23,7 @@ from fbnet_zoo.train.evaluate import evaluate_batches
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers import search_run
 from tests.helpers.paths import ROOT
-from tests.helpers.search_run import CONFIG, THETA, data, expected_cost, metric, run, squares
+from tests.helpers.search_run import CONFIG, PRESSED, THETA, data, expected_cost, metric, run, squares
 from tests.helpers.search_spaces import nano_space, nano_supernet
 
 
@@ -242,26 +242,35 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
     pass
 
 
+@pytest.fixture(scope="module")
+def pressed() -> GradientResult:
+    """An undisturbed search whose multiplier is not 0 from the first step of theta on."""
+    found = run(PRESSED)
+    assert [record.multipliers[0] > 0 for record in found.epochs] == [False, True, True]
+    return found
+
+
 class TestResume:
-    @pytest.mark.parametrize("after", [1, 8, 13, 17, 18, 30])
-    def test_stopped_search_goes_on(self, found: GradientResult, tmp_path: Path, after: int) -> None:
-        """In a step of the weights, of theta, at the end of an epoch and of the warm-up."""
-        config, folder, steps = changed(checkpoint_steps=2), RunFolder(tmp_path), 0
+    @pytest.mark.parametrize("after", [1, 8, 13, 17, 18, 27])
+    def test_stopped_search_goes_on(self, pressed: GradientResult, tmp_path: Path, after: int) -> None:
+        """In a step of the weights, between two steps of theta (17, 27), at the end of the warm-up and of an epoch."""
+        folder, steps = RunFolder(tmp_path), 0
 
         def stop(*_: object) -> None:
             nonlocal steps
             steps += 1
             if steps > after:
-                raise Stopped
+                raise Stopped("by the test")
 
         supernet = nano_supernet()
         supernet.register_forward_pre_hook(stop)
-        with pytest.raises(Stopped):
-            search(supernet, data(), [expected_cost()], config, folder=folder)
-        resumed = run(config, folder=folder)
-        assert resumed.theta == found.theta
-        assert resumed.networks == found.networks
-        assert without_times(resumed.epochs) == without_times(found.epochs)
+        with pytest.raises(Stopped, match="by the test"):
+            search(supernet, data(), [expected_cost()], PRESSED, folder=folder)
+        assert (folder.load() or {})["step"] == after
+        resumed = run(PRESSED, folder=folder)
+        assert resumed.theta == pressed.theta
+        assert resumed.networks == pressed.networks
+        assert without_times(resumed.epochs) == without_times(pressed.epochs)
 
     def test_finished_search_is_told_again(self, found: GradientResult, tmp_path: Path) -> None:
         run(folder=RunFolder(tmp_path))
@@ -273,11 +282,13 @@ class TestResume:
         with pytest.raises(InputError, match=r"search with another configuration .* start again in a new folder"):
             run(changed(epochs=2), folder=RunFolder(tmp_path))
 
-    def test_killed_process_goes_on(self, found: GradientResult, tmp_path: Path) -> None:
+    def test_killed_process_goes_on(self, pressed: GradientResult, tmp_path: Path) -> None:
         """SIGKILL at any moment, again and again; theta is that of the search that nobody disturbed, to the bit."""
         ground = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         line = [sys.executable, search_run.__file__, str(tmp_path), "0"]
         done = subprocess.run(line, env=ground, check=True, capture_output=True, text=True)
         assert int(done.stdout) > 1
         theta = torch.load(tmp_path / THETA, weights_only=True)
-        assert [tuple(each.tolist()) for each in theta] == list(found.theta)
+        assert [tuple(each.tolist()) for each in theta] == list(pressed.theta)
+        steps = [record["step"] for record in RunFolder(tmp_path).records()]
+        assert steps == [record.step for record in pressed.epochs]
