@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
-from fbnet_zoo.latency.table import LatencyTable, input_error
+from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.reading import read_record
 from fbnet_zoo.schema import record_schema
 from fbnet_zoo.spec import Record
 
@@ -47,12 +46,7 @@ def load_table(path: Path) -> LatencyTable:
     Raises:
         InputError: the file cannot be read, or is not a table of this version; the text gives file and key.
     """
-    try:
-        return LatencyTable.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise input_error(str(path), error) from error
+    return read_record(LatencyTable, path, "a latency table")
 
 
 def save_table(table: LatencyTable, path: Path) -> None:

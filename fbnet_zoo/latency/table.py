@@ -15,6 +15,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds
 from fbnet_zoo.latency.operators import Level, Operator, network_operators
 from fbnet_zoo.plans import NetworkPlan
+from fbnet_zoo.reading import record_error
 from fbnet_zoo.spec import ArchSpec, Name, Positive, Record, Text
 
 _ORDER = ("minimum_ms", "p10_ms", "median_ms", "p90_ms")
@@ -210,15 +211,7 @@ def build_table(origin: str, **fields: Any) -> LatencyTable:
     try:
         return LatencyTable(**fields)
     except ValidationError as error:
-        raise input_error(origin, error) from error
-
-
-def input_error(origin: str, error: ValidationError) -> InputError:
-    """Return the error of a record as one sentence: origin, field and reason."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{origin}: {key}: {reason}" if key else f"{origin}: {reason}")
+        raise record_error(origin, error) from error
 
 
 def network_ms(

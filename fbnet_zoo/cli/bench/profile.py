@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.reading import read_json, read_record
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device, ModelFile
@@ -36,18 +36,13 @@ def read(path: Path) -> "Profile":
         InputError: the file has none of these formats.
         MissingExtraError: an ETDump needs executorch.
     """
-    from pydantic import ValidationError
-
     from fbnet_zoo.benchmarks.profile import Profile, TraceContext, from_etdump, from_onnxruntime
 
     if path.suffix == TRACE_SUFFIX:
         return from_etdump(path, TraceContext(model=path.stem))
-    try:
-        return Profile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError:
+    if isinstance(read_json(path, "a profile"), list):
         return from_onnxruntime(path, TraceContext(model=path.stem))
+    return read_record(Profile, path, "a profile of onnxruntime or of bench profile --out")
 
 
 def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "Profile":
