@@ -102,7 +102,11 @@ def from_etdump(path: Path, context: TraceContext) -> Profile:
     total_ms = dict(events).get("Method::execute")
     if not total_ms:
         raise InputError(f"{path}: the trace has no runs after {warmup} warm-up runs; trace more runs")
-    loads = [event.perf_data.raw[0] for event in blocks.get("Default", ()) if event.name == "Program::load_method"]
+    for name, samples_ms in events:
+        if len(samples_ms) != len(total_ms):
+            raise InputError(f"{path}: {name} has {len(samples_ms)} runs, the network {len(total_ms)}; trace it again")
+    default = [event for event in blocks.get("Default", ()) if event.perf_data and event.perf_data.raw]
+    loads = [event.perf_data.raw[0] for event in default if event.name == "Program::load_method"]
     operators, load_ms = _executorch_operators(events), loads[0] if loads else None
     return _profile(path, context, operators, runs_ms=total_ms, load_ms=load_ms, runtime="executor_runner")
 
@@ -225,7 +229,21 @@ def _profile(
     load_ms: float | None,
     runtime: str,
 ) -> Profile:
-    found = tuple(operators)
+    try:
+        return _record(path, context, tuple(operators), runs_ms=runs_ms, load_ms=load_ms, runtime=runtime)
+    except ValidationError as error:
+        raise record_error(f"{path}: not a usable trace", error) from error
+
+
+def _record(
+    path: Path,
+    context: TraceContext,
+    found: tuple[OperatorTime, ...],
+    *,
+    runs_ms: Sequence[float],
+    load_ms: float | None,
+    runtime: str,
+) -> Profile:
     total = sum(operator.median_ms for operator in found)
     left = sum(operator.median_ms for operator in found if not operator.delegated)
     return Profile(

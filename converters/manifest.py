@@ -16,8 +16,8 @@ from fbnet_zoo.converters.artifact import Backend, Precision
 from fbnet_zoo.converters.parity import LIMIT_DB, CaseResult, ParityReport, Tolerances
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import InputError, did_you_mean
-from fbnet_zoo.reading import parse_record, read_text
-from fbnet_zoo.spec import FileName, Percent, PreprocessSpec, Record
+from fbnet_zoo.reading import FileName, parse_record, read_text
+from fbnet_zoo.spec import Percent, PreprocessSpec, Record
 
 _EXPECTED = "the manifest of a converted file"
 

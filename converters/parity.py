@@ -54,7 +54,7 @@ class Tolerances:
         min_top1_agreement: minimum share of images with the same top-1 class.
     """
 
-    min_snr_db: _Decibels
+    min_snr_db: Annotated[float, Field(allow_inf_nan=False)]
     max_error: _NotNegative
     min_top1_agreement: _Share = 1.0
 

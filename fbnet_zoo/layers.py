@@ -45,6 +45,22 @@ class Layer:
     bias: bool = False
     function: str | None = None
 
+    @property
+    def params(self) -> int:
+        """Trainable parameters, including batch norm."""
+        norm = 2 * self.out_channels if self.type == "bn" else 0
+        return self._weights + (self.out_channels if self.bias else 0) + norm
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self._weights * self.size_out**2
+
+    @property
+    def _weights(self) -> int:
+        weighs = self.type in {"conv", "linear"}
+        return self.kernel_size**2 * self.in_channels * self.out_channels // self.groups if weighs else 0
+
 
 def walk(network: NetworkPlan, input_size: int) -> Iterator[Layer]:
     """Yield the layers in the order they run, for square images of `input_size` px.

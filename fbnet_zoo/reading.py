@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import from_json
 
 from fbnet_zoo.errors import InputError
@@ -22,6 +22,27 @@ Location = tuple[str | int, ...]
 
 _MAYBE_INFINITE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}")
 """Every JSON text with a number that is not finite matches; parsers read 1e999 as infinity."""
+
+
+def _inside(path: str) -> str:
+    """Refuse a path that leads out of its folder, on any system."""
+    parts = path.split("/")
+    if "\\" in path or "\0" in path or ":" in parts[0] or not all(parts) or {".", ".."} & set(parts):
+        raise InputError(f"{path!r} is not a path inside the folder; expected one such as onnx/model.onnx")
+    return path
+
+
+def _file_name(name: str) -> str:
+    if "/" in _inside(name):
+        raise InputError(f"{name!r} has a folder; expected the name of a file alone")
+    return name
+
+
+InnerPath = Annotated[str, AfterValidator(_inside)]
+"""POSIX path relative to a folder that it cannot leave: no `..`, not absolute."""
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""Name of a file, without a folder."""
 
 
 def read_bytes(path: Path, expected: str) -> bytes:

@@ -7,7 +7,7 @@ row leaves out (`None`) are taken from `ArchSpec.defaults`. `fbnet_zoo.planner` 
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fbnet_zoo.errors import InputError
 
@@ -43,31 +43,11 @@ Text = Annotated[str, Field(min_length=1, max_length=400)]
 OutputStride = Literal[1, 2, 4, 8, 16, 32]
 OneOrTwo = Annotated[int, Field(ge=1, le=2)]
 Positive = Annotated[float, Field(gt=0)]
+MAX_SEED = (1 << 63) - 1  # the largest seed of random numbers
 Percent = Annotated[float, Field(ge=0, le=100)]
 Channels = Annotated[int, Field(ge=1, le=65536)]
 Size = Annotated[int, Field(ge=8, le=4096)]
 Triple = tuple[float, float, float]
-
-
-def _inside(path: str) -> str:
-    """Refuse a path that leads out of its folder, on any system."""
-    parts = path.split("/")
-    if "\\" in path or "\0" in path or ":" in parts[0] or not all(parts) or {".", ".."} & set(parts):
-        raise InputError(f"{path!r} is not a path inside the folder; expected one such as onnx/model.onnx")
-    return path
-
-
-def _file_name(name: str) -> str:
-    if "/" in _inside(name):
-        raise InputError(f"{name!r} has a folder; expected the name of a file alone")
-    return name
-
-
-InnerPath = Annotated[str, AfterValidator(_inside)]
-"""POSIX path relative to a folder that it cannot leave: no `..`, not absolute."""
-
-FileName = Annotated[str, AfterValidator(_file_name)]
-"""Name of a file, without a folder."""
 
 
 class Record(BaseModel):

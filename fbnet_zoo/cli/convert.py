@@ -102,6 +102,7 @@ class Options(options.FileOptions):
             "lowest signal-to-noise ratio of the logits, dB (default: 100; fp16: 40; quantized: 0)",
             "--min-snr",
             metavar="DB",
+            callback=options.finite,
         ),
     ] = None
     max_error: Annotated[
@@ -110,6 +111,7 @@ class Options(options.FileOptions):
             _CHECK,
             "largest error of a logit, as a share of the largest logit (default: 1e-4; fp16: 0.03; quantized: 1)",
             metavar="X",
+            callback=options.finite,
         ),
     ] = None
     min_top1_agreement: Annotated[
@@ -119,6 +121,7 @@ class Options(options.FileOptions):
             "lowest share of images with the same top-1 class (default: 1; quantized: 0.9)",
             "--min-top1",
             metavar="X",
+            callback=options.finite,
         ),
     ] = None
     allow_unchecked: Annotated[

@@ -12,8 +12,8 @@ from fbnet_zoo.converters.parity import CaseResult
 from fbnet_zoo.deploy.platforms import PLATFORMS
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.latency.device import Milliseconds
-from fbnet_zoo.reading import decode, parse_record, read_bytes
-from fbnet_zoo.spec import FileName, InnerPath, Positive, Record
+from fbnet_zoo.reading import FileName, InnerPath, decode, parse_record, read_bytes
+from fbnet_zoo.spec import Positive, Record
 
 NAME = "manifest.json"
 

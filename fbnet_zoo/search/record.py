@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.reading import Location, parse_record, read_json
+from fbnet_zoo.reading import FileName, Location, parse_record, read_json
 from fbnet_zoo.search.config import Count
 from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.space.encoding import Decision
-from fbnet_zoo.spec import FileName, Name, Percent, Positive, Record
+from fbnet_zoo.spec import Name, Percent, Positive, Record
 from fbnet_zoo.train import Recipe
 
 FORMAT: Literal[2] = 2
