@@ -20,7 +20,10 @@ from fbnet_zoo.errors import InputError
 RecordT = TypeVar("RecordT", bound=BaseModel)
 Location = tuple[str | int, ...]
 
-_MAYBE_INFINITE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}")
+_REASONS = {"model_type": "expected a JSON object", "dataclass_type": "expected a JSON object"}
+"""Reasons for the error types whose own are about Python."""
+
+_MAYBE_INFINITE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{300}")
 """Every JSON text with a number that is not finite matches; parsers read 1e999 as infinity."""
 
 
@@ -164,7 +167,7 @@ def record_error(origin: str, error: ValidationError) -> InputError:
     first: Mapping[str, Any] = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     inner = cause.location if isinstance(cause, InputError) else ()
-    reason = str(cause) if cause else first["msg"]
+    reason = str(cause) if cause else _REASONS.get(first["type"], first["msg"])
     return InputError(f"{_at(origin, (*first['loc'], *inner))}: {reason}")
 
 

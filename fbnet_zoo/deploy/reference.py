@@ -63,7 +63,7 @@ class ReferenceImages:
         try:
             found = cls(**load_file(folder / NAME))
         except (OSError, SafetensorError, TypeError) as error:
-            raise InputError(f"{folder / NAME}: cannot be read ({error})") from error
+            raise InputError(f"{folder / NAME}: damaged ({error}); expected pixels and logits") from error
         _check_shapes(folder / NAME, found)
         return found
 

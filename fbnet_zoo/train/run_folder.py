@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -100,6 +101,8 @@ class RunFolder:
         """Append a line to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint that survives a power cut has its line
 
     def forget_after(self, step: int) -> None:
         """Remove metrics lines written after a checkpoint, as they will be written again.
