@@ -154,7 +154,7 @@ def parse_record(record: type[RecordT], text: str, origin: str, expected: str) -
     try:
         return record.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{record_error(origin, error)}; expected {expected}") from error
+        raise record_error(origin, error, expected) from error
 
 
 def read_record(record: type[RecordT], path: Path, expected: str) -> RecordT:
@@ -162,12 +162,13 @@ def read_record(record: type[RecordT], path: Path, expected: str) -> RecordT:
     return parse_record(record, read_text(path, expected), str(path), expected)
 
 
-def record_error(origin: str, error: ValidationError) -> InputError:
-    """Return the error of a record as one sentence: origin, key and reason."""
+def record_error(origin: str, error: ValidationError, expected: str = "") -> InputError:
+    """Return the error of a record as one sentence: origin, key and reason; if it is not our own, what was expected."""
     first: Mapping[str, Any] = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     inner = cause.location if isinstance(cause, InputError) else ()
     reason = str(cause) if cause else _REASONS.get(first["type"], first["msg"])
+    reason += f"; expected {expected}" if expected and not cause else ""
     return InputError(f"{_at(origin, (*first['loc'], *inner))}: {reason}")
 
 

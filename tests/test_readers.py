@@ -11,11 +11,14 @@ import pytest
 from fbnet_zoo.cli.screen import sentence
 from fbnet_zoo.errors import FbnetZooError
 from tests.helpers.damage import BOM, odd_bytes, odd_json
+from tests.helpers.printed import PRINTED
 from tests.helpers.readers import READERS, Reader
 
 EACH = pytest.mark.parametrize("name", READERS)
 LIBRARIES = re.compile(r"this is a bug|pydantic|Traceback|0x[0-9a-f]{8}|instance of|validat|\bkwargs?\b")
 """What only a library or a defect says."""
+NUMBERS = ("1.2.3", "nan", "-1", "inf", "1e5", "", ".", "0", "0.0", "9" * 400, "9" * 5000, "twelve", "0x10", "\u0663")
+"""In place of the numbers that programs print."""
 
 
 def told(reader: Reader, content: bytes, folder: Path) -> str | None:
@@ -72,3 +75,19 @@ def test_no_content_of_a_file_is_a_defect(name: str, tmp_path: Path) -> None:
             assert not LIBRARIES.search(message), f"{what}: {message}"
             assert len(message) < 1500, f"{what}: {message}"
     assert refused > 5
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_no_output_of_a_program_is_a_defect(name: str) -> None:
+    """Every number in turn is replaced by what is none or makes no sense, then bytes are changed anywhere."""
+    text, read = PRINTED[name]
+    numbers = list(re.finditer(r"\d+(?:\.\d+)?", text))
+    odd = [text[: each.start()] + token + text[each.end() :] for each in numbers for token in NUMBERS]
+    odd += [content.decode(errors="replace") for _, content in odd_bytes(text.encode(), zlib.crc32(name.encode()), 100)]
+    for each in (text, *odd):
+        message = ""
+        try:
+            read(each)
+        except FbnetZooError as error:
+            message = sentence(error)
+        assert not LIBRARIES.search(message), message

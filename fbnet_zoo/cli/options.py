@@ -39,6 +39,13 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def in_range(seed: int | None) -> int | None:
+    """Refuse a seed that PyTorch cannot use; the callback of every option of a seed."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise typer.BadParameter(f"{seed} is not a whole number from 0 to {MAX_SEED}.")
+    return seed
+
+
 def _complete_name(incomplete: str) -> list[str]:
     return [name for name in list_models() if name.startswith(incomplete)]
 
@@ -77,7 +84,7 @@ Weights = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, max=MAX_SEED, help="seed of random weights; requires --weights none (default: 0)"),
+    typer.Option(metavar="N", callback=in_range, help="seed of random weights; requires --weights none (default: 0)"),
 ]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="names of the classes, one per line")]
 Device = Annotated[DeviceName, typer.Option(metavar="cpu|cuda|mps", help="where to compute")]

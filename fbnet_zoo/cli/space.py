@@ -15,7 +15,6 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.space import Space, list_spaces, load_space
 from fbnet_zoo.space.choices import short
 from fbnet_zoo.space.layers import words
-from fbnet_zoo.spec import MAX_SEED
 
 app = typer.Typer()
 
@@ -28,7 +27,9 @@ SpaceName = Annotated[
     str,
     typer.Argument(metavar="NAME", help="search space, or path of its YAML file", autocompletion=_complete_space),
 ]
-SampleSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=MAX_SEED, help="seed of the random choices")]
+SampleSeed = Annotated[
+    int, typer.Option("--seed", metavar="N", callback=options.in_range, help="seed of the random choices")
+]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="write the definition to this .yaml file")]
 
 

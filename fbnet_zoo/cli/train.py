@@ -10,7 +10,7 @@ from fbnet_zoo import registry
 from fbnet_zoo._require import quiet
 from fbnet_zoo.cli import network, options, predict, screen
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.spec import MAX_SEED, ArchSpec
+from fbnet_zoo.spec import ArchSpec
 
 if TYPE_CHECKING:
     from fbnet_zoo.datasets import ImageDataset
@@ -47,7 +47,7 @@ Weights = Annotated[
 Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, max=MAX_SEED, help="random seed of the training (default: the recipe's)"),
+    typer.Option(metavar="N", callback=options.in_range, help="random seed of the training (default: the recipe's)"),
 ]
 
 

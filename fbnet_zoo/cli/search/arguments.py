@@ -8,13 +8,12 @@ import typer
 from pydantic import ValidationError
 
 from fbnet_zoo.cli import quantities
-from fbnet_zoo.cli.options import finite
+from fbnet_zoo.cli.options import finite, in_range
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.reading import record_error
 from fbnet_zoo.search.config import EvaluatingConfig, MethodConfig
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.spec import MAX_SEED
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
@@ -170,7 +169,7 @@ Resume = Annotated[bool, _option(_RUN, "resume the run in the folder", "--resume
 ConfigFile = Annotated[
     Path | None, _option(_RUN, "all other settings of the method (YAML)", "--config", metavar="FILE")
 ]
-Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", min=0, max=MAX_SEED)]
+Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", callback=in_range)]
 Seeds = Annotated[int, _option(_RUN, "number of searches, with consecutive seeds from --seed", metavar="N", min=1)]
 Device = Annotated[
     str | None, _option(_RUN, "where to compute, such as cpu or cuda (default: the fastest available)", metavar="NAME")
