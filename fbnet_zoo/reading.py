@@ -29,8 +29,8 @@ _MAYBE_INFINITE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{300}")
 
 def _inside(path: str) -> str:
     """Refuse a path that leads out of its folder, on any system."""
-    parts = path.split("/")
-    if "\\" in path or "\0" in path or ":" in parts[0] or not all(parts) or {".", ".."} & set(parts):
+    parts = re.split(r"[/\\]", path)
+    if "\0" in path or re.match(r"[A-Za-z]:[/\\]", path) or {"", ".", ".."} & set(parts):
         raise InputError(f"{path!r} is not a path inside the folder; expected one such as onnx/model.onnx")
     return path
 

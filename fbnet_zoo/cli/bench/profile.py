@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
-from fbnet_zoo.reading import read_json, read_record
+from fbnet_zoo.reading import parse_record, read_json, read_text
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device, ModelFile
@@ -40,9 +40,11 @@ def read(path: Path) -> "Profile":
 
     if path.suffix == TRACE_SUFFIX:
         return from_etdump(path, TraceContext(model=path.stem))
-    if isinstance(read_json(path, "a profile"), list):
+    expected = "a profile"
+    if isinstance(read_json(path, expected), list):
         return from_onnxruntime(path, TraceContext(model=path.stem))
-    return read_record(Profile, path, "a profile of onnxruntime or of bench profile --out")
+    origin = f"{path}: not a profile of onnxruntime or of bench profile --out"
+    return parse_record(Profile, read_text(path, expected), origin, expected)
 
 
 def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "Profile":
