@@ -21,7 +21,7 @@ def options(command: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 ALL = list(options(typer.main.get_command(app)))
-FRACTIONS = [each for each in ALL if each[2].type.name.startswith("float")]
+FRACTIONS = [each for each in ALL if each[2].bare_type() == "float"]
 SEEDS = [each for each in ALL if each[2].name == "seed"]
 
 
@@ -40,7 +40,7 @@ def test_there_are_such_options() -> None:
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize(("command", "option"), [each[1:] for each in FRACTIONS], ids=[each[0] for each in FRACTIONS])
 def test_fractions_are_finite(command: Any, option: Any, text: str) -> None:
-    assert text in refusal(command, option, text) or text == "-inf"
+    assert refusal(command, option, text)
 
 
 @pytest.mark.parametrize("seed", [1 << 63, -1])
