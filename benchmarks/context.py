@@ -8,10 +8,13 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from pydantic import ValidationError
+
 import fbnet_zoo
 from fbnet_zoo.benchmarks.measure import DeviceState, Measurement, ModelFile, was_throttled
 from fbnet_zoo.converters.manifest import FileRecord
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import InputError, RunnerError
+from fbnet_zoo.reading import record_error
 
 _SECONDS = 10
 
@@ -27,24 +30,28 @@ def measurement(model: ModelFile, before: DeviceState, after: DeviceState, **fie
 
     Raises:
         InputError: the model cannot be read.
+        RunnerError: a figure of the device is not possible.
     """
     file, libraries = file_record(model.path), fields.pop("versions", {})
-    return Measurement(
-        model=model.name,
-        file=file.file,
-        sha256=file.sha256,
-        size=file.size,
-        target=model.target,
-        backend=model.backend,
-        precision=model.precision,
-        before=before,
-        after=after,
-        throttled=was_throttled(before, after),
-        versions={**versions(), **libraries},
-        commit=commit(),
-        date=datetime.now(UTC),
-        **fields,
-    )
+    try:
+        return Measurement(
+            model=model.name,
+            file=file.file,
+            sha256=file.sha256,
+            size=file.size,
+            target=model.target,
+            backend=model.backend,
+            precision=model.precision,
+            before=before,
+            after=after,
+            throttled=was_throttled(before, after),
+            versions={**versions(), **libraries},
+            commit=commit(),
+            date=datetime.now(UTC),
+            **fields,
+        )
+    except ValidationError as error:
+        raise RunnerError(str(record_error(f"{file.file}: the device reports a wrong figure", error))) from error
 
 
 def file_record(path: Path) -> FileRecord:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 from fbnet_zoo import limits
 from fbnet_zoo.errors import DeviceError, InputError
 from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
-from fbnet_zoo.spec import Record
+from fbnet_zoo.spec import Positive, Record
 
 Inputs = Sequence[NDArray[Any]]
 
@@ -117,7 +117,7 @@ class Measurement(Record):
     affinity: str | None = None
     warmup: Annotated[int, Field(ge=0)]
     warmup_ms: tuple[Milliseconds, ...] = ()
-    samples_ms: Annotated[tuple[Milliseconds, ...], Field(min_length=1)]
+    samples_ms: Annotated[tuple[Positive, ...], Field(min_length=1)]
     runs_per_sample: Count = 1
     load_ms: Milliseconds | None = None
     first_ms: Milliseconds | None = None

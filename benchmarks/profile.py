@@ -1,18 +1,17 @@
 """Time of each operator of a model, read from the trace of a runtime."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from fbnet_zoo import limits
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
+from fbnet_zoo.reading import read_json, record_error
 from fbnet_zoo.spec import Record
 
 _KERNEL = "_kernel_time"
@@ -103,7 +102,11 @@ def from_etdump(path: Path, context: TraceContext) -> Profile:
     total_ms = dict(events).get("Method::execute")
     if not total_ms:
         raise InputError(f"{path}: the trace has no runs after {warmup} warm-up runs; trace more runs")
-    loads = [event.perf_data.raw[0] for event in blocks.get("Default", ()) if event.name == "Program::load_method"]
+    for name, samples_ms in events:
+        if len(samples_ms) != len(total_ms):
+            raise InputError(f"{path}: {name} has {len(samples_ms)} runs, the network {len(total_ms)}; trace it again")
+    default = [event for event in blocks.get("Default", ()) if event.perf_data and event.perf_data.raw]
+    loads = [event.perf_data.raw[0] for event in default if event.name == "Program::load_method"]
     operators, load_ms = _executorch_operators(events), loads[0] if loads else None
     return _profile(path, context, operators, runs_ms=total_ms, load_ms=load_ms, runtime="executor_runner")
 
@@ -158,38 +161,57 @@ def from_onnxruntime(path: Path, context: TraceContext) -> Profile:
         InputError: the file cannot be read, or has no runs after the warm-up.
     """
     events, warmup = _onnxruntime_events(path), context.warmup
-    runs = sorted((event["ts"], event["dur"]) for event in events if event["name"] == "model_run")[warmup:]
+    runs = sorted((event.ts, event.dur) for event in events if event.name == "model_run")[warmup:]
     if not runs:
         raise InputError(f"{path}: the profile has no runs after {warmup} warm-up runs; profile more runs")
     started, _ = runs[0]
-    nodes = [event for event in events if event["name"].endswith(_KERNEL) and event["ts"] >= started]
-    loads = [event["dur"] for event in events if event["name"].startswith(("model_loading", "session_init"))]
+    nodes = [event for event in events if event.name.endswith(_KERNEL) and event.ts >= started]
+    loads = [event.dur for event in events if event.name.startswith(("model_loading", "session_init"))]
     operators, runs_ms = _onnxruntime_operators(nodes), [duration / 1000 for _, duration in runs]
     load_ms = sum(loads) / 1000 if loads else None
     return _profile(path, context, operators, runs_ms=runs_ms, load_ms=load_ms, runtime="onnxruntime")
 
 
-def _onnxruntime_events(path: Path) -> list[Mapping[str, Any]]:
-    """Return the events; times in microseconds."""
-    try:
-        text = limits.read_bytes(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        return [event for event in json.loads(text) if {"name", "ts", "dur"} <= event.keys()]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not a profile of onnxruntime; expected a JSON list of events") from error
+class _Arguments(BaseModel):
+    """What an event says about a kernel; other events have neither."""
+
+    model_config = ConfigDict(strict=True)
+
+    provider: str = ""
+    op_name: str = ""
 
 
-def _onnxruntime_operators(nodes: Sequence[Mapping[str, Any]]) -> Iterator[OperatorTime]:
-    by_name: dict[str, list[Mapping[str, Any]]] = {}
-    for node in sorted(nodes, key=lambda node: node["ts"]):
-        by_name.setdefault(node["name"].removesuffix(_KERNEL), []).append(node)
-    providers = {node["args"]["provider"] for node in nodes}
+class _Event(BaseModel):
+    """An event of onnxruntime's profile; times in microseconds."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    ts: Annotated[int, Field(ge=0, lt=1 << 63)]
+    dur: Annotated[int, Field(ge=0, lt=1 << 63)]
+    args: _Arguments = _Arguments()
+
+
+def _onnxruntime_events(path: Path) -> list[_Event]:
+    events = read_json(path, "a profile of onnxruntime")
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise InputError(f"{path}: not a profile of onnxruntime; expected a JSON list of events")
+    timed = [event for event in events if {"name", "ts", "dur"} <= event.keys()]
+    try:
+        return TypeAdapter(list[_Event]).validate_python(timed)
+    except ValidationError as error:
+        raise record_error(f"{path}: not a profile of onnxruntime", error) from error
+
+
+def _onnxruntime_operators(nodes: Sequence[_Event]) -> Iterator[OperatorTime]:
+    by_name: dict[str, list[_Event]] = {}
+    for node in sorted(nodes, key=lambda node: node.ts):
+        by_name.setdefault(node.name.removesuffix(_KERNEL), []).append(node)
+    providers = {node.args.provider for node in nodes}
     for name, same in by_name.items():
-        delegated = providers == {_OWN_KERNELS} or same[0]["args"]["provider"] != _OWN_KERNELS
-        samples_ms = [node["dur"] / 1000 for node in same]
-        yield _operator(name, same[0]["args"]["op_name"], samples_ms, delegated=delegated)
+        delegated = providers == {_OWN_KERNELS} or same[0].args.provider != _OWN_KERNELS
+        samples_ms = [node.dur / 1000 for node in same]
+        yield _operator(name, same[0].args.op_name, samples_ms, delegated=delegated)
 
 
 def _operator(name: str, kind: str, samples_ms: Sequence[float], *, delegated: bool = True) -> OperatorTime:
@@ -207,7 +229,21 @@ def _profile(
     load_ms: float | None,
     runtime: str,
 ) -> Profile:
-    found = tuple(operators)
+    try:
+        return _record(path, context, tuple(operators), runs_ms=runs_ms, load_ms=load_ms, runtime=runtime)
+    except ValidationError as error:
+        raise record_error(f"{path}: not a usable trace", error) from error
+
+
+def _record(
+    path: Path,
+    context: TraceContext,
+    found: tuple[OperatorTime, ...],
+    *,
+    runs_ms: Sequence[float],
+    load_ms: float | None,
+    runtime: str,
+) -> Profile:
     total = sum(operator.median_ms for operator in found)
     left = sum(operator.median_ms for operator in found if not operator.delegated)
     return Profile(

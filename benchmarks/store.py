@@ -1,18 +1,17 @@
 """An append-only file of measurements, one JSON line each."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from fbnet_zoo import limits
 from fbnet_zoo.benchmarks.measure import Measurement
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.table import input_error
+from fbnet_zoo.reading import decode, is_json, parse_record, read_bytes
+
+_EXPECTED = "measurements, one JSON object per line"
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +50,24 @@ def read(path: Path) -> tuple[Measurement, ...]:
     Raises:
         InputError: the file cannot be read, or a line is JSON but not a measurement of this version.
     """
-    try:
-        lines = limits.read_bytes(path).split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return tuple(_measurements(path, lines))
+    return tuple(_measurements(path, read_bytes(path, _EXPECTED).split(b"\n")))
 
 
 def _measurements(path: Path, lines: list[bytes]) -> Iterator[Measurement]:
-    for number, line in enumerate(limits.checked(lines, "rows", f"{path} has at least"), start=1):
-        if not line.strip():
+    for number, content in enumerate(limits.checked(lines, "rows", f"{path} has at least"), start=1):
+        if not content.strip():
             continue
-        try:
-            json.loads(line)
-        except ValueError:
+        line = _whole(content)
+        if line is None:
             log.warning("%s:%d: skipped a partial line", path, number)
-            continue
-        try:
-            yield Measurement.model_validate_json(line)
-        except ValidationError as error:
-            raise input_error(f"{path}:{number}: not a measurement", error) from error
+        else:
+            yield parse_record(Measurement, line, f"{path}:{number}: not a measurement", _EXPECTED)
+
+
+def _whole(content: bytes) -> str | None:
+    """Return a line, or `None` if it was cut off, perhaps inside a character."""
+    try:
+        line = decode(content, "a line", _EXPECTED)
+    except InputError:
+        return None
+    return line if is_json(line) else None

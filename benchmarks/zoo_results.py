@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.targets import runtimes_on
 from fbnet_zoo.latency.device import Count, Milliseconds, Threads
-from fbnet_zoo.latency.table import input_error
+from fbnet_zoo.reading import parse_record, read_lines
 from fbnet_zoo.spec import Record
 
 RESULTS = Path(__file__).parent / "results" / "zoo.jsonl"
@@ -101,11 +101,9 @@ def read(path: Path) -> dict[tuple[str, str, str], ZooResult]:
     if not path.exists():
         return {}
     results = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            result = ZooResult.model_validate_json(line)
-        except ValidationError as error:
-            raise input_error(f"{path}:{number}: not a result of this version", error) from error
+    expected = "results, one JSON object per line"
+    for number, line in read_lines(path, expected):
+        result = parse_record(ZooResult, line, f"{path}:{number}: not a result of this version", expected)
         results[result.key] = result
     return results
 

@@ -37,6 +37,7 @@ FLOATING: tuple[Precision, ...] = ("fp32", "fp16")
 
 _CHOICES = {"precision": get_args(Precision), "backend": get_args(Backend)}
 _RANGES = {"batch": (1, LARGEST_BATCH), "input_size": (8, 4096), "opset": (1, 99)}
+_TOLERANCES = {"min_snr_db": (-1e6, 1e6), "max_error": (0.0, 1e6), "min_top1_agreement": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +94,7 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         for field, choices in _CHOICES.items():
             _check_choice(field, getattr(self, field), choices)
-        for field, limits in _RANGES.items():
-            _check_range(field, getattr(self, field), limits)
+        self._check_numbers()
         if isinstance(self.labels, str):
             raise InputError(f"labels cannot be the text {self.labels!r}; expected a sequence of names")
         if self.dynamic_batch and self.batch != 1:
@@ -105,6 +105,12 @@ class ConvertOptions:
             raise InputError(f"keep cannot be the text {self.keep!r}; expected a sequence")
         if self.keep and self.precision != "mixed":
             raise InputError(f"keep requires precision mixed, not {self.precision}; leave it out")
+
+    def _check_numbers(self) -> None:
+        for field, limits in _RANGES.items():
+            _check_range(field, getattr(self, field), limits)
+        for field, bounds in _TOLERANCES.items():
+            _check_number(field, getattr(self, field), bounds)
 
     @property
     def is_quantized(self) -> bool:
@@ -134,6 +140,12 @@ def _check_range(field: str, value: object, limits: tuple[int, int]) -> None:
     smallest, largest = limits
     if value is not None and not (isinstance(value, int) and smallest <= value <= largest):
         raise InputError(f"{field} cannot be {value!r}; expected a whole number from {smallest} to {largest}")
+
+
+def _check_number(field: str, value: object, limits: tuple[float, float]) -> None:
+    smallest, largest = limits
+    if value is not None and not (isinstance(value, int | float) and smallest <= value <= largest):
+        raise InputError(f"{field} cannot be {value!r}; expected a number from {smallest:g} to {largest:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,17 +6,25 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, field_validator
 
 import fbnet_zoo
-from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.converters.artifact import Precision
-from fbnet_zoo.converters.parity import CaseResult, ParityReport, Tolerances
-from fbnet_zoo.errors import InputError
-from fbnet_zoo.spec import PreprocessSpec, Record
+from fbnet_zoo.converters.artifact import Backend, Precision
+from fbnet_zoo.converters.parity import LIMIT_DB, CaseResult, ParityReport, Tolerances
+from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.reading import FileName, parse_record, read_text
+from fbnet_zoo.spec import Percent, PreprocessSpec, Record
+
+_EXPECTED = "the manifest of a converted file"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Decibels = Annotated[float, Field(ge=-LIMIT_DB, le=LIMIT_DB)]
+Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0)]
 
 
 class FileRecord(Record):
@@ -28,9 +36,9 @@ class FileRecord(Record):
         sha256: digest of the file; for a folder, of the sorted lines `<sha256>  <relative path>` of its files.
     """
 
-    file: str
-    size: int
-    sha256: str
+    file: FileName
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -59,7 +67,7 @@ class TensorRecord(Record):
     """
 
     name: str
-    shape: tuple[int | str, ...]
+    shape: tuple[Annotated[int, Field(ge=1)] | str, ...]
     dtype: Literal["float32", "uint8", "string"]
     layout: str
     channel_order: Literal["rgb", "bgr", "grey"] | None = None
@@ -100,7 +108,7 @@ class LayerSqnr(Record):
     """Signal-to-quantization-noise ratio of a layer's output, dB."""
 
     name: str
-    sqnr_db: float
+    sqnr_db: Decibels
 
 
 class QuantizationRecord(Record):
@@ -124,16 +132,16 @@ class QuantizationRecord(Record):
 
     scheme: str
     calibration: str
-    images: int
+    images: _Count
     kept: tuple[str, ...] = ()
     layers: tuple[LayerSqnr, ...] = ()
     layers_from: str | None = None
-    evaluated: int
-    sqnr_db: float
-    top1_agreement: float
-    threshold: float
-    fp32_top1: float | None = None
-    top1: float | None = None
+    evaluated: _Count
+    sqnr_db: Decibels
+    top1_agreement: Share
+    threshold: Share
+    fp32_top1: Percent | None = None
+    top1: Percent | None = None
     degraded: bool
 
 
@@ -171,6 +179,22 @@ class Manifest(Record):
     facts: dict[str, Any]
     versions: dict[str, str]
 
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, name: str) -> str:
+        if name not in TARGETS:
+            hint = did_you_mean(name, TARGETS) or f"; expected {' or '.join(TARGETS)}"
+            raise InputError(f"there is no target {name!r}{hint}")
+        return name
+
+    @field_validator("facts")
+    @classmethod
+    def _check_backend(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        known = get_args(Backend)
+        if facts.get("backend") not in {None, *known}:
+            raise InputError(f"'backend' cannot be {facts['backend']!r}; expected {' or '.join(known)}")
+        return facts
+
     def save(self, path: Path) -> None:
         """Write the manifest as JSON."""
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
@@ -182,10 +206,8 @@ class Manifest(Record):
         Raises:
             InputError: it cannot be read, or is not a manifest.
         """
-        try:
-            return cls.model_validate_json(limits.read_bytes(path))
-        except (OSError, ValidationError) as error:
-            raise InputError(f"{path}: not a manifest of this version of fbnet_zoo ({error})") from error
+        text = read_text(path, _EXPECTED)
+        return parse_record(cls, text, f"{path}: not a manifest of this version of fbnet_zoo", _EXPECTED)
 
 
 def now() -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from fbnet_zoo.converters.cases import Case
@@ -20,6 +21,11 @@ average out as in photographs: XNNPACK's mean of 3,136 equal values has a relati
 
 LIMIT_DB = 300.0
 """Bound of a ratio, dB: beyond the resolution of float64, but finite, for JSON."""
+
+# What manifests that are read must satisfy
+_Decibels = Annotated[float, Field(ge=-LIMIT_DB, le=LIMIT_DB)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Runner(Protocol):
@@ -48,9 +54,9 @@ class Tolerances:
         min_top1_agreement: minimum share of images with the same top-1 class.
     """
 
-    min_snr_db: float
-    max_error: float
-    min_top1_agreement: float = 1.0
+    min_snr_db: Annotated[float, Field(allow_inf_nan=False)]
+    max_error: _NotNegative
+    min_top1_agreement: _Share = 1.0
 
     @classmethod
     def of(
@@ -88,11 +94,11 @@ class CaseResult:
     """
 
     name: str
-    snr_db: float
-    max_abs_error: float
-    max_error: float
-    top1_agreement: float
-    near_ties: int
+    snr_db: _Decibels
+    max_abs_error: _NotNegative
+    max_error: _NotNegative
+    top1_agreement: _Share
+    near_ties: Annotated[int, Field(ge=0)]
     flat: bool = False
 
 

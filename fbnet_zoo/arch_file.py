@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from fbnet_zoo import layers, planner, yaml_reader
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.errors import located
-from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, OutputStride
+from fbnet_zoo.errors import InputError, located
+from fbnet_zoo.layers import walk
+from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, CountsSpec, OutputStride
 from fbnet_zoo.yaml_reader import Node
 
 _SPELLED = {field: letter for letter, field in LETTERS.items()}
@@ -36,6 +37,19 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
     """Return the definition in a text; `origin` is its name in errors.
 
     Raises:
+        DefinitionError: the text is not a valid definition, or its counts are not those of the network.
+    """
+    spec = parse_uncounted(text, origin)
+    if spec.counts is not None:
+        with yaml_reader.errors_at(yaml_reader.read(text, origin), origin, LETTERS):
+            _check_counts(spec, spec.counts)
+    return spec
+
+
+def parse_uncounted(text: str, origin: str = "<text>") -> ArchSpec:
+    """Return the definition in a text like `parse`, whatever its counts are.
+
+    Raises:
         DefinitionError: the text is not a valid definition.
     """
     root = yaml_reader.read(text, origin)
@@ -45,6 +59,17 @@ def parse(text: str, origin: str = "<text>") -> ArchSpec:
         with located("input_size"):
             layers.check_batch(network, spec.input_size)
     return spec
+
+
+def _check_counts(spec: ArchSpec, counts: CountsSpec) -> None:
+    layers = tuple(walk(planner.plan(spec), spec.input_size))
+    for key in ("params", "macs"):
+        stated, found = getattr(counts, key), sum(getattr(layer, key) for layer in layers)
+        if stated != found:
+            raise InputError(
+                f"{key!r} is {stated}, but the network has {found}; correct it, or leave 'counts' out",
+                location=("counts", key),
+            )
 
 
 def save(spec: ArchSpec, path: Path) -> None:

@@ -111,21 +111,17 @@ def cost(
 
 def count(walked: Iterable[Layer]) -> tuple[int, int]:
     """Return the trainable parameters and the multiply-accumulates of layers."""
-    costs = [_layer_cost(layer, 0) for layer in walked]
-    return sum(cost.params for cost in costs), sum(cost.macs for cost in costs)
+    layers = tuple(walked)
+    return sum(layer.params for layer in layers), sum(layer.macs for layer in layers)
 
 
 def _layer_cost(layer: Layer, live: int) -> LayerCost:
-    weighs = layer.type in {"conv", "linear"}
-    weights = layer.kernel_size**2 * layer.in_channels * layer.out_channels // layer.groups if weighs else 0
-    biases = layer.out_channels if layer.bias else 0
-    norm = 2 * layer.out_channels if layer.type == "bn" else 0
     return LayerCost(
         name=layer.name,
         type=layer.type,
-        params=weights + biases + norm,
-        macs=weights * layer.size_out**2,
-        activations=layer.out_channels * layer.size_out**2 if weighs else 0,
+        params=layer.params,
+        macs=layer.macs,
+        activations=layer.out_channels * layer.size_out**2 if layer.type in {"conv", "linear"} else 0,
         live=live,
     )
 

@@ -52,6 +52,22 @@ class Layer:
         """Number of values in the output, for one image."""
         return self.out_channels * self.size_out**2
 
+    @property
+    def params(self) -> int:
+        """Trainable parameters, including batch norm."""
+        norm = 2 * self.out_channels if self.type == "bn" else 0
+        return self._weights + (self.out_channels if self.bias else 0) + norm
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self._weights * self.size_out**2
+
+    @property
+    def _weights(self) -> int:
+        weighs = self.type in {"conv", "linear"}
+        return self.kernel_size**2 * self.in_channels * self.out_channels // self.groups if weighs else 0
+
 
 def check_batch(network: NetworkPlan, input_size: int, images: int = 1) -> None:
     """Check that square images of `input_size` px can be run at once, before any memory is allocated.

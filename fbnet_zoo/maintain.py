@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from fbnet_zoo import arch_file
+from fbnet_zoo import arch_file, yaml_reader
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import FbnetZooError
@@ -31,7 +31,7 @@ def fill_counts(path: Path) -> CountsSpec:
         DefinitionError: the file is not a valid definition.
         InputError: the file cannot be read.
     """
-    spec = arch_file.load(path)
+    spec = arch_file.parse_uncounted(yaml_reader.load_text(path), str(path))
     counted = cost(spec)
     counts = CountsSpec(params=counted.params, macs=counted.macs)
     arch_file.save(spec.model_copy(update={"counts": counts}), path)

@@ -43,6 +43,8 @@ Text = Annotated[str, Field(min_length=1, max_length=400)]
 OutputStride = Literal[1, 2, 4, 8, 16, 32]
 OneOrTwo = Annotated[int, Field(ge=1, le=2)]
 Positive = Annotated[float, Field(gt=0)]
+MAX_SEED = (1 << 63) - 1  # the largest seed of random numbers
+Percent = Annotated[float, Field(ge=0, le=100)]
 Channels = Annotated[int, Field(ge=1, le=65536)]
 Size = Annotated[int, Field(ge=8, le=4096)]
 Triple = tuple[float, float, float]
@@ -166,7 +168,7 @@ class PreprocessSpec(Record):
     `resize` and `crop` are in pixels; `mean` and `std` are per channel on the 0-1 scale, in `order`.
     """
 
-    resize: Size
+    resize: Annotated[int, Field(ge=8, le=8192)]
     crop: Size
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     mean: Triple = (0.485, 0.456, 0.406)

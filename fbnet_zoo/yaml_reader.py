@@ -20,12 +20,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from fbnet_zoo.errors import DefinitionError, InputError, did_you_mean
+from fbnet_zoo.reading import Location, decode
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 12
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
-Location = tuple[str | int, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Scalar = str | int | float | bool | None
 
@@ -72,7 +72,7 @@ class Node:
 
 
 def load_text(path: Path) -> str:
-    """Read a UTF-8 file of at most `MAX_BYTES`.
+    """Read a UTF-8 file of at most `MAX_BYTES`, without its byte-order mark.
 
     Raises:
         InputError: the file cannot be read.
@@ -85,10 +85,9 @@ def load_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a YAML definition") from error
     _check_length(len(data), str(path))
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DefinitionError(f"{path}:{line}: not UTF-8 text; expected a YAML definition") from error
+        return decode(data, str(path), "a YAML definition")
+    except InputError as error:
+        raise DefinitionError(str(error)) from error
 
 
 def read(text: str, origin: str) -> Node:

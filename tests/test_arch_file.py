@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from fbnet_zoo import arch_file, planner
+from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import DefinitionError, InputError
-from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.maintain import fill_counts
+from fbnet_zoo.spec import ArchSpec, CountsSpec
 
 TINY = """\
 name: tiny
@@ -246,3 +248,24 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         arch_file.save(arch_file.parse(TINY), path)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("key", ["params", "macs"])
+def test_wrong_counts_are_refused_with_their_line(key: str, tmp_path: Path) -> None:
+    spec = arch_file.parse(TINY)
+    found = cost(spec)
+    right = {"params": found.params, "macs": found.macs}
+    path = tmp_path / "net.yaml"
+    arch_file.save(spec.model_copy(update={"counts": CountsSpec(**right)}), path)
+    assert arch_file.load(path).counts == CountsSpec(**right)
+    arch_file.save(spec.model_copy(update={"counts": CountsSpec(**right | {key: right[key] + 1})}), path)
+    with pytest.raises(DefinitionError, match=rf"net\.yaml:\d+: '{key}' is {right[key] + 1}, but the network has"):
+        arch_file.load(path)
+    fill_counts(path)
+    assert arch_file.load(path).counts == CountsSpec(**right)
+
+
+@pytest.mark.parametrize("size", [3584, 3585, 4096])
+def test_the_largest_images_have_a_usual_preprocessing(size: int) -> None:
+    spec = arch_file.parse(TINY).model_copy(update={"input_size": size})
+    assert spec.eval_preprocess().crop == size < spec.eval_preprocess().resize

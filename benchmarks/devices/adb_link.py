@@ -117,7 +117,7 @@ class Link:
         whole = f"( {command} ) 2>&1 & trap 'kill -HUP $!' HUP; wait $!; code=$?; echo; echo {mark}:$code"
         output = self.server.call("-s", self.serial, "shell", whole, timeout_s=timeout_s)
         text = output.stdout.decode(errors="replace").replace("\r\n", "\n")
-        found = re.search(rf"\n{mark}:(\d+)\s*$", text)
+        found = re.search(rf"\n{mark}:([0-9]{{1,3}})\s*$", text)
         if found is None:
             raise _LinkBrokenError(output.stderr.decode(errors="replace").strip() or "the output is truncated")
         return Reply(exit_code=int(found[1]), text=text[: found.start()])

@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from fbnet_zoo.benchmarks.devices.adb_link import Link
+from fbnet_zoo.benchmarks.devices.linux import memory_mb
 from fbnet_zoo.benchmarks.runtimes.executor_runner import LOG_TAG, RunnerOutput, command, has_log, parse
 from fbnet_zoo.errors import DeviceTimeoutError, InputError, RunnerError
 
@@ -178,8 +179,7 @@ def peak_memory_mb(link: Link, job: AndroidRun, *, executions: int, timeout_s: f
     )
     if reply.exit_code:
         raise RunnerError(f"{link.serial}: {job.name}: exit code {reply.exit_code} while memory was measured")
-    found = re.search(r"^VmHWM:\s*(\d+) kB", reply.text, re.MULTILINE)
-    return int(found[1]) / 1024 if found else None
+    return memory_mb(reply.text.replace("\t", " "), "VmHWM")
 
 
 def _start(line: Sequence[str], mask: str | None, redirection: str = "") -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from fbnet_zoo.benchmarks.devices.linux import POLICY_FIELDS, cpu_policy, memory_mb
+from fbnet_zoo.benchmarks.devices.linux import POLICY_FIELDS, cpu_policy, decimal, memory_mb, whole
 from fbnet_zoo.benchmarks.measure import CpuPolicy, DeviceState
 from fbnet_zoo.latency.device import DeviceInfo, device_id
 
@@ -96,10 +96,11 @@ def _policy(name: str, text: str) -> CpuPolicy:
 
 def _temperatures(text: str) -> dict[str, float]:
     # Cached values come before current ones, so the last value of each name counts.
-    found: Sequence[tuple[str, str]] = re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=-?\d+, mName=([^,}]+)", text)
-    return {name: float(value) for value, name in found}
+    found: Sequence[tuple[str, str]] = re.findall(r"Temperature\{mValue=([^,}]+), mType=-?\d+, mName=([^,}]+)", text)
+    values = ((name, decimal(value)) for value, name in found)
+    return {name: value for name, value in values if value is not None}
 
 
 def _integer(text: str, before: str = r"^") -> int | None:
-    found = re.search(rf"{before}(-?\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else None
+    found = re.search(rf"{before}(\S+)\s*$", text, re.MULTILINE)
+    return whole(found[1]) if found else None

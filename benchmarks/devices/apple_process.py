@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fbnet_zoo.benchmarks.devices.command import Run, save_inputs
 from fbnet_zoo.benchmarks.measure import Inputs
 from fbnet_zoo.errors import DeviceLostError, DeviceTimeoutError, DeviceUnavailableError, InputError, RunnerError
+from fbnet_zoo.reading import read_record
 from fbnet_zoo.spec import Record
 
 ComputeUnits = Literal["cpu", "cpu_and_gpu", "cpu_and_ne", "all"]
@@ -135,6 +136,6 @@ def execute(run: Run, request: CoreMLRequest, inputs: Inputs, *, timeout_s: floa
 
 def _read(path: Path) -> CoreMLResult | None:
     try:
-        return CoreMLResult.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return read_record(CoreMLResult, path, "the result of the Core ML process")
+    except InputError:
         return None

@@ -1,6 +1,5 @@
 """Description and state of a Mac and its phones, from the programs of macOS and Xcode."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -8,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
 from fbnet_zoo.benchmarks.devices.command import Output, Run
+from fbnet_zoo.benchmarks.devices.linux import decimal, whole
 from fbnet_zoo.benchmarks.measure import DeviceState
-from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
+from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError, InputError
 from fbnet_zoo.latency.device import DeviceInfo, device_id
+from fbnet_zoo.reading import read_json, record_error
 
 _MAC = "Core ML and iPhones require a Mac"
 _XCODE = (
@@ -66,6 +69,7 @@ class Tools:
         identity = re.search(
             r'"IOPlatformUUID" = "(.+)"', self._call("ioreg", "-rd1", "-c", "IOPlatformExpertDevice").text
         )
+        memory = whole(values.get("hw.memsize"))
         return DeviceInfo(
             kind="mac",
             id=device_id(identity[1] if identity else values.get("hw.model", "")),
@@ -74,20 +78,20 @@ class Tools:
             soc=values.get("machdep.cpu.brand_string"),
             system=f"macOS {system['ProductVersion']} ({system.get('BuildVersion', 'build unknown')})",
             abis=("arm64",) if values.get("hw.optional.arm64") == "1" else ("x86_64",),
-            cores=int(values["hw.ncpu"]) if "hw.ncpu" in values else None,
-            memory_mb=int(values["hw.memsize"]) / 2**20 if "hw.memsize" in values else None,
+            cores=whole(values.get("hw.ncpu")),
+            memory_mb=None if memory is None else memory / 2**20,
         )
 
     def mac_state(self) -> DeviceState:
         """Return the current state of this Mac."""
         battery = self._call("pmset", "-g", "batt").text
         percent = re.search(r"\t(\d+)%;", battery)
-        load = re.search(r"\{ ([\d.]+)", self._call("sysctl", "-n", "vm.loadavg").text)
+        load = re.search(r"\{ (\S+)", self._call("sysctl", "-n", "vm.loadavg").text)
         return DeviceState(
-            battery_percent=int(percent[1]) if percent else None,
+            battery_percent=whole(percent[1]) if percent else None,
             charging="AC Power" in battery if percent else None,
             thermal_status=parse_thermal(self._call("pmset", "-g", "therm").text),
-            load_average=float(load[1]) if load else None,
+            load_average=decimal(load[1]) if load else None,
         )
 
     def xcode(self) -> str:
@@ -122,7 +126,11 @@ class Tools:
             DeviceUnavailableError: `devicectl` failed.
         """
         listed = self._devicectl("list", "devices").get("devices", ())
-        return tuple(_phone(each) for each in listed if _is_iphone(each.get("hardwareProperties", {})))
+        try:
+            devices = TypeAdapter(tuple[_Listed, ...]).validate_python(listed)
+        except ValidationError as error:
+            raise DeviceUnavailableError(f"devicectl list devices: {record_error('its output', error)}") from error
+        return tuple(_phone(each) for each in devices if _is_iphone(each.hardware))
 
     def is_locked(self, udid: str) -> bool:
         """Return whether a phone requires its passcode; the query also opens the connection.
@@ -145,11 +153,14 @@ class Tools:
         with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
             path = Path(folder, "out.json")
             self._text("devicectl failed", "xcrun", "devicectl", *arguments, "--json-output", str(path))
+            what = " ".join(arguments[:3])
             try:
-                return dict(json.loads(path.read_bytes())["result"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                what = " ".join(arguments[:3])
+                result = read_json(path, "JSON")["result"]
+            except (InputError, KeyError, TypeError) as error:
                 raise DeviceUnavailableError(f"devicectl {what}: cannot read its output ({error})") from error
+        if not isinstance(result, dict):
+            raise DeviceUnavailableError(f"devicectl {what}: cannot read its output (result is no object)")
+        return result
 
     def _text(self, need: str, *command: str) -> str:
         """Return the output of a program.
@@ -181,36 +192,69 @@ def parse_thermal(text: str) -> int | None:
     >>> parse_thermal("CPU Power notify\n\tCPU_Scheduler_Limit \t= 100\n\tCPU_Speed_Limit \t= 62")
     1
     """
-    limits = [int(value) for value in re.findall(r"CPU_(?:Speed|Scheduler)_Limit\s*=\s*(\d+)", text)]
-    levels = [int(value) for value in re.findall(r"Warning Level\s*=\s*(\d+)", text)]
+    limits = [int(value) for value in re.findall(r"CPU_(?:Speed|Scheduler)_Limit\s*=\s*([0-9]{1,9})\b", text)]
+    levels = [int(value) for value in re.findall(r"Warning Level\s*=\s*([0-9]{1,9})\b", text)]
     full = 100
     if any(limit < full for limit in limits) or any(levels):
         return 1
     return 0 if limits or levels or "No thermal warning level" in text else None
 
 
-def _is_iphone(hardware: dict[str, Any]) -> bool:
+class _Cpu(BaseModel):
+    name: str | None = None
+
+
+class _Hardware(BaseModel):
+    udid: str = ""
+    kind: str = Field(default="", alias="deviceType")
+    reality: str = "physical"
+    marketing_name: str | None = Field(default=None, alias="marketingName")
+    product: str | None = Field(default=None, alias="productType")
+    model: str | None = Field(default=None, alias="hardwareModel")
+    cpu: _Cpu = Field(default=_Cpu(), alias="cpuType")
+
+
+class _Properties(BaseModel):
+    name: str = "the iPhone"
+    version: str | None = Field(default=None, alias="osVersionNumber")
+    build: str = Field(default="build unknown", alias="osBuildUpdate")
+    developer_mode: str = Field(default="enabled", alias="developerModeStatus")
+
+
+class _Connection(BaseModel):
+    tunnel: str = Field(default="unavailable", alias="tunnelState")
+    pairing: str = Field(default="paired", alias="pairingState")
+
+
+class _Listed(BaseModel):
+    """A device as `devicectl list devices` reports it, with the keys that are used here."""
+
+    hardware: _Hardware = Field(default=_Hardware(), alias="hardwareProperties")
+    properties: _Properties = Field(default=_Properties(), alias="deviceProperties")
+    connection: _Connection = Field(default=_Connection(), alias="connectionProperties")
+
+
+def _is_iphone(hardware: _Hardware) -> bool:
     """Return whether a listed device is a real iPhone; Xcode 27 also lists simulators."""
-    return hardware.get("deviceType", "").lower() == "iphone" and hardware.get("reality", "physical") == "physical"
+    return hardware.kind.lower() == "iphone" and hardware.reality == "physical"
 
 
-def _phone(listed: dict[str, Any]) -> Phone:
-    hardware, properties = listed.get("hardwareProperties", {}), listed.get("deviceProperties", {})
-    connection = listed.get("connectionProperties", {})
-    udid, version = hardware.get("udid", ""), properties.get("osVersionNumber")
+def _phone(listed: _Listed) -> Phone:
+    hardware, properties = listed.hardware, listed.properties
+    version = properties.version
     return Phone(
-        udid=udid,
-        name=properties.get("name", "the iPhone"),
+        udid=hardware.udid,
+        name=properties.name,
         info=DeviceInfo(
             kind="ios",
-            id=device_id(udid),
+            id=device_id(hardware.udid),
             manufacturer="Apple",
-            model=hardware.get("marketingName") or hardware.get("productType"),
-            soc=hardware.get("hardwareModel"),
-            system=f"iOS {version} ({properties.get('osBuildUpdate', 'build unknown')})" if version else None,
-            abis=tuple(filter(None, [hardware.get("cpuType", {}).get("name")])),
+            model=hardware.marketing_name or hardware.product,
+            soc=hardware.model,
+            system=f"iOS {version} ({properties.build})" if version else None,
+            abis=tuple(filter(None, [hardware.cpu.name])),
         ),
-        connected=connection.get("tunnelState", "unavailable") != "unavailable",
-        paired=connection.get("pairingState", "paired") == "paired",
-        developer_mode=properties.get("developerModeStatus", "enabled") == "enabled",
+        connected=listed.connection.tunnel != "unavailable",
+        paired=listed.connection.pairing == "paired",
+        developer_mode=properties.developer_mode == "enabled",
     )

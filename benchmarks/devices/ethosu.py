@@ -5,7 +5,6 @@ file is deterministic.
 """
 
 import configparser
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,10 +19,12 @@ from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, DeviceState, Inputs, Measurement, ModelFile, check_counts
 from fbnet_zoo.errors import InputError, MissingKernelError, ModelFileError, UnknownNameError, did_you_mean
 from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.reading import read_csv
 
 EXTRA = "ethosu"
 DEFAULT = "ethos-u55-128"
 
+_TIME = "inference_time"
 _PACKAGE, _CONFIGURATIONS = "ethos-u-vela", "Arm/vela.ini"
 _USUAL = {
     "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
@@ -174,9 +175,12 @@ class EthosUDevice(Device):
 
 def _inference_ms(folder: Path) -> float:
     (summary,) = folder.glob("*_summary_*.csv")
-    with summary.open(encoding="utf-8", newline="") as lines:
-        (line,) = csv.DictReader(lines)
-    return 1000 * float(line["inference_time"])
+    _, rows = read_csv(summary, "Vela's summary")
+    text = rows[0].cells.get(_TIME) if rows else None
+    try:
+        return 1000 * float(text or "")
+    except ValueError as error:
+        raise ModelFileError(f"{summary.name}: {_TIME} is {text!r}; expected seconds, as Vela 5.1 writes it") from error
 
 
 def _check_placed(file: Path, folder: Path) -> None:

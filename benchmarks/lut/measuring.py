@@ -36,6 +36,9 @@ from fbnet_zoo.stats import Floats
 _DIGITS = 7
 """Decimal places of times in ms; no clock is more precise."""
 
+_LEAST_MS = 10.0**-_DIGITS
+"""Time of an operator that is not distinguished from a file without it; nothing takes no time at all."""
+
 _Shape = tuple[int, int]
 """Channels, and side in px."""
 
@@ -200,14 +203,15 @@ _Found = Mapping[str, Floats]
 
 def _estimate(operator: Operator, found: _Found) -> OperatorLatency:
     (estimate,) = found[_operator_key(operator)]
-    return OperatorLatency(operator=operator, median_ms=round(float(estimate), _DIGITS))
+    return OperatorLatency(operator=operator, median_ms=max(_LEAST_MS, round(float(estimate), _DIGITS)))
 
 
 def _figures(operator: Operator, found: _Found) -> OperatorLatency:
     samples = found[_operator_key(operator)]
     nothing = sum(_without_layers_ms(shape, found) for shape in _shapes(operator)) / 2
     own = [
-        round(max(0.0, float(each) - nothing), _DIGITS) for each in (samples[0], *np.percentile(samples, (10, 50, 90)))
+        round(max(_LEAST_MS, float(each) - nothing), _DIGITS)
+        for each in (samples[0], *np.percentile(samples, (10, 50, 90)))
     ]
     return OperatorLatency(
         operator=operator, minimum_ms=own[0], p10_ms=own[1], median_ms=own[2], p90_ms=own[3], samples=len(samples)

@@ -283,7 +283,9 @@ def read_result(text: str) -> HostResult:
     Raises:
         ValueError: the text is not a `HostResult`.
     """
+    from pydantic import TypeAdapter  # slow, and not needed in the process itself
+
     result = json.loads(text)
     if not isinstance(result, dict) or result.keys() != {field.name for field in fields(HostResult)}:
         raise ValueError("not a HostResult")
-    return HostResult(**result)
+    return TypeAdapter(HostResult).validate_python(result)

@@ -23,9 +23,10 @@ LOG_TAG = "ExecuTorch"
 _STDERR = re.compile(r"(?P<level>[DIEF]) \d\d:\d\d:\d\d\.\d+ \S+?:\S+?:\d+\] (?P<message>.*)")
 _LOGCAT_BRIEF = re.compile(rf"(?:[\d-]+ [\d:.]+ +)?(?P<level>[VDIWEF])/{LOG_TAG} *(?:\( *\d+\))?: (?P<message>.*)")
 _LOGCAT_TIMES = re.compile(rf"[\d-]+ [\d:.]+ +(?:\S+ +)?\d+ +\d+ (?P<level>[VDIWEF]) {LOG_TAG} *: (?P<message>.*)")
-_LOADED = re.compile(r"Model loaded in ([\d.]+) ms")
-_ITERATION = re.compile(r"Iteration (\d+) of (\d+): ([\d.]+) ms")
-_EXECUTED = re.compile(r"Model executed successfully (\d+) time\(s\) in ([\d.]+) ms")
+_COUNT, _MS = r"([0-9]{1,9})", r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
+_LOADED = re.compile(rf"Model loaded in {_MS} ms")
+_ITERATION = re.compile(rf"Iteration {_COUNT} of {_COUNT}: {_MS} ms")
+_EXECUTED = re.compile(rf"Model executed successfully {_COUNT} time\(s\) in {_MS} ms")
 _TRACE = re.compile(r"ETDump written to file '(.+)'")
 _CODE = re.compile(r"0x([0-9a-fA-F]+)\s*$")
 
@@ -144,12 +145,15 @@ def _last(pattern: re.Pattern[str], messages: Sequence[str]) -> re.Match[str] | 
 
 def _iterations(messages: Sequence[str], executions: int) -> tuple[float, ...]:
     found = [match for message in messages if (match := _ITERATION.search(message))]
-    if found and [int(match[1]) for match in found] != list(range(1, executions + 1)):
+    if found and (len(found) != executions or any(int(match[1]) != at for at, match in enumerate(found, start=1))):
         raise RunnerError(
             f"the log has {len(found)} iteration lines for {executions} runs: lines are lost, or belong to another "
             "program; stop other programs that use ExecuTorch, and enlarge the device's log (adb logcat -G 4M)"
         )
-    return tuple(float(match[3]) for match in found)
+    times = tuple(float(match[3]) for match in found)
+    if times and min(times) <= 0:
+        raise RunnerError(f"the runner reports that iteration {times.index(min(times)) + 1} took no time")
+    return times
 
 
 def _silent(lines: Sequence[_LogLine]) -> RunnerError:

@@ -103,6 +103,7 @@ class Options(options.FileOptions):
             "quantized: 0)",
             "--min-snr",
             metavar="DB",
+            callback=options.finite,
         ),
     ] = None
     max_error: Annotated[
@@ -111,6 +112,7 @@ class Options(options.FileOptions):
             _CHECK,
             "largest error of a logit, as a share of the largest logit (default: 1e-4; fp16: 0.03; quantized: 1)",
             metavar="X",
+            callback=options.finite,
         ),
     ] = None
     min_top1_agreement: Annotated[
@@ -120,6 +122,7 @@ class Options(options.FileOptions):
             "lowest share of images with the same top-1 class (default: 1; quantized: 0.9)",
             "--min-top1",
             metavar="X",
+            callback=options.finite,
         ),
     ] = None
     allow_unchecked: Annotated[

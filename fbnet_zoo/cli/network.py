@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fbnet_zoo import limits, registry
 from fbnet_zoo._require import quiet
 from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
+from fbnet_zoo.reading import read_text
 from fbnet_zoo.spec import ArchSpec
 
 if TYPE_CHECKING:
@@ -89,12 +90,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: the file cannot be read, or a line is empty.
     """
-    try:
-        lines = [line.strip() for line in limits.read_bytes(path).decode().splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; expected one label per line") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one label per line") from error
+    lines = [line.strip() for line in read_text(path, "one label per line").splitlines()]
     if not all(lines) or not lines:
         number = lines.index("") + 1 if lines else 1
         raise InputError(f"{path}:{number}: an empty line; expected one label per line")

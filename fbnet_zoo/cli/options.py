@@ -1,5 +1,6 @@
 """The arguments and options that several commands share, with their help."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -10,7 +11,7 @@ from fbnet_zoo import __version__, limits
 from fbnet_zoo.cli import screen
 from fbnet_zoo.deploy.options import AUTO, PRECISIONS, PrecisionOrAuto
 from fbnet_zoo.registry import list_models
-from fbnet_zoo.spec import Family
+from fbnet_zoo.spec import MAX_SEED, Family
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
@@ -29,6 +30,20 @@ def option(panel: str, help_: str, *flags: str, **settings: Any) -> "OptionInfo"
 def examples(*lines: str) -> str:
     """Return the text that ends the help of a command."""
     return "\n".join(("Examples:", *(f"  fbnet-zoo {line}" for line in lines)))
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity, which Python reads as numbers; the callback of every option with a fraction."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+def in_range(seed: int | None) -> int | None:
+    """Refuse a seed that PyTorch cannot use; the callback of every option of a seed."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise typer.BadParameter(f"{seed} is not a whole number from 0 to {MAX_SEED}.")
+    return seed
 
 
 def _complete_name(incomplete: str) -> list[str]:
@@ -68,7 +83,8 @@ Weights = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="seed of random weights; requires --weights none (default: 0)")
+    int | None,
+    typer.Option(metavar="N", callback=in_range, help="seed of random weights; requires --weights none (default: 0)"),
 ]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="names of the classes, one per line")]
 Device = Annotated[DeviceName, typer.Option(metavar="cpu|cuda|mps", help="where to compute")]

@@ -1,5 +1,6 @@
 """Times and counts, from text such as `5ms` and `300M`."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -34,8 +35,18 @@ def count(text: str) -> float:
 
 
 def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(\D*?)\s*", text)
-    value = float(match[1]) * units.get(match[2], 0.0) if match else 0.0
-    if not value > 0:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^0-9]*?)\s*", text)
+    if match and match[2] not in units:
+        raise InputError(f"{text!r} {_unit_problem(match[1], match[2], units)}; expected {expected}")
+    value = float(match[1]) * units[match[2]] if match else 0.0
+    if not 0 < value < math.inf:
         raise InputError(f"{text!r} is not a positive quantity; expected {expected}")
     return value
+
+
+def _unit_problem(number: str, unit: str, units: Mapping[str, float]) -> str:
+    known = " or ".join(filter(None, units))
+    if not unit:
+        return f"has no unit, which is {known}"
+    meant = next((each for each in units if each.lower() == unit.lower()), None)
+    return f"has the unit {unit!r}, which is not {known}" + (f": write {number}{meant}" if meant else "")

@@ -27,7 +27,9 @@ SpaceName = Annotated[
     str,
     typer.Argument(metavar="NAME", help="search space, or path of its YAML file", autocompletion=_complete_space),
 ]
-SampleSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="seed of the random choices")]
+SampleSeed = Annotated[
+    int, typer.Option("--seed", metavar="N", callback=options.in_range, help="seed of the random choices")
+]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="write the definition to this .yaml file")]
 
 

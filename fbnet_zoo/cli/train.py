@@ -46,7 +46,8 @@ Weights = Annotated[
 ]
 Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
 Seed = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="random seed of the training (default: the recipe's)")
+    int | None,
+    typer.Option(metavar="N", callback=options.in_range, help="random seed of the training (default: the recipe's)"),
 ]
 
 

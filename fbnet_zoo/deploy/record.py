@@ -4,26 +4,28 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, field_validator, model_validator
 
-from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.converters.manifest import Manifest, file_digest
+from fbnet_zoo.converters.manifest import Manifest, Sha256, file_digest
 from fbnet_zoo.converters.parity import CaseResult
-from fbnet_zoo.errors import InputError
-from fbnet_zoo.spec import Record
+from fbnet_zoo.deploy.platforms import PLATFORMS
+from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.latency.device import Milliseconds
+from fbnet_zoo.reading import FileName, InnerPath, decode, parse_record, read_bytes
+from fbnet_zoo.spec import Positive, Record
 
 NAME = "manifest.json"
 
 _UNSEALED = "0" * 64
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_EXPECTED = "the folder of a bundle"
 
 
 class FileEntry(Record):
     """Size in bytes and digest of one file of a bundle."""
 
-    size: int
+    size: Annotated[int, Field(ge=0)]
     sha256: Sha256
 
 
@@ -38,9 +40,9 @@ class Variant(Record):
     """
 
     precision: str
-    size: int | None = None
-    p50_ms: float | None = None
-    ratio: tuple[float, float, float] | None = None
+    size: Annotated[int, Field(ge=0)] | None = None
+    p50_ms: Milliseconds | None = None
+    ratio: tuple[Positive, Positive, Positive] | None = None
     dropped: str | None = None
 
     def describe(self) -> str:
@@ -79,11 +81,29 @@ class Deployed(Record):
     """
 
     platform: str
-    path: str
-    snippets: tuple[str, ...]
+    path: InnerPath
+    snippets: tuple[FileName, ...]
     manifest: Manifest
     on_reference: CaseResult
     choice: Choice | None = None
+
+    @field_validator("platform")
+    @classmethod
+    def _check_platform(cls, name: str) -> str:
+        if name not in PLATFORMS:
+            hint = did_you_mean(name, PLATFORMS) or f"; expected {' or '.join(PLATFORMS)}"
+            raise InputError(f"there is no platform {name!r}{hint}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        expected = PLATFORMS[self.platform].target
+        if self.manifest.target != expected:
+            raise InputError(
+                f"{self.platform} cannot have the target {self.manifest.target!r}; expected {expected}",
+                location=("manifest", "target"),
+            )
+        return self
 
     @property
     def worst(self) -> CaseResult:
@@ -124,10 +144,21 @@ class Bundle(Record):
     license: str | None
     created: str
     labels: str
-    deployed: tuple[Deployed, ...]
+    deployed: Annotated[tuple[Deployed, ...], Field(min_length=1)]
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
-    files: dict[str, FileEntry]
+    files: dict[InnerPath, FileEntry]
+
+    @model_validator(mode="after")
+    def _check_paths(self) -> Self:
+        """Refuse a network, or a snippet beside it, that is not one of the files, whose digests are checked."""
+        for index, each in enumerate(self.deployed):
+            folder = each.path.rpartition("/")[0]
+            snippets = [f"{folder}/{name}" if folder else name for name in each.snippets]
+            for key, path in (("path", each.path), *(("snippets", path) for path in snippets)):
+                if path not in self.files and not any(name.startswith(f"{path}/") for name in self.files):
+                    raise InputError(f"{path!r} is not one of the bundle's files", location=("deployed", index, key))
+        return self
 
     def save(self, folder: Path) -> None:
         """Write the manifest, with its own digest, into the folder of the bundle."""
@@ -143,13 +174,9 @@ class Bundle(Record):
             InputError: it is missing, damaged, or not a bundle's.
         """
         path = folder / NAME
-        try:
-            content = limits.read_bytes(path)
-            bundle = cls.model_validate_json(content)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); expected the folder of a bundle") from error
-        except ValidationError as error:
-            raise InputError(f"{path}: damaged, or not a bundle's manifest in a format of this version") from error
+        content = read_bytes(path, _EXPECTED)
+        origin = f"{path}: damaged, or not a bundle's manifest in a format of this version"
+        bundle = parse_record(cls, decode(content, str(path), _EXPECTED), origin, _EXPECTED)
         unsealed = content.replace(bundle.sha256.encode(), _UNSEALED.encode(), 1)
         if hashlib.sha256(unsealed).hexdigest() != bundle.sha256:
             raise InputError(f"{path}: damaged, its digest does not match")

@@ -21,6 +21,8 @@ from fbnet_zoo.spec import PreprocessSpec
 
 NAME = "reference.safetensors"
 
+_COLORS = 3
+
 _DRIFT_DB = 3.0
 """Tolerance for a quantized file on another machine, whose kernels round differently, dB."""
 
@@ -59,9 +61,22 @@ class ReferenceImages:
             InputError: they cannot be read.
         """
         try:
-            return cls(**load_file(folder / NAME))
+            found = cls(**load_file(folder / NAME))
         except (OSError, SafetensorError, TypeError) as error:
-            raise InputError(f"{folder / NAME}: cannot be read ({error})") from error
+            raise InputError(f"{folder / NAME}: damaged ({error}); expected pixels and logits") from error
+        _check_shapes(folder / NAME, found)
+        return found
+
+
+def _check_shapes(path: Path, reference: ReferenceImages) -> None:
+    pixels, logits = reference.pixels, reference.logits
+    count, size = pixels.shape[0] if pixels.ndim else 0, pixels.shape[1] if pixels.ndim > 1 else 0
+    if not count or not size or pixels.dtype != np.uint8 or pixels.shape != (count, size, size, _COLORS):
+        raise InputError(f"{path}: pixels is {pixels.dtype} {pixels.shape}; expected uint8 (N, S, S, {_COLORS})")
+    if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != count or not logits.shape[1]:
+        raise InputError(f"{path}: logits is {logits.dtype} {logits.shape}; expected float32 ({count}, classes)")
+    if not np.isfinite(logits).all():
+        raise InputError(f"{path}: logits has NaN or infinite values")
 
 
 def normalize(pixels: np.ndarray, preprocess: PreprocessSpec) -> np.ndarray:
@@ -76,12 +91,18 @@ def compare_file(path: Path, manifest: Manifest, reference: ReferenceImages) -> 
     """Compare a converted file with the model on the reference images.
 
     Raises:
+        InputError: the images have another size or the logits other classes than the file.
         ConversionError: the file cannot be loaded.
         MissingExtraError: its runtime is not installed.
     """
+    size, crop = reference.pixels.shape[1], manifest.preprocess.crop
+    if size != crop:
+        raise InputError(f"{NAME} has images of {size} px, but preprocess.crop of the manifest is {crop}")
     runner = importlib.import_module(TARGETS[manifest.target].module).load(path)
     images = normalize(reference.pixels, manifest.preprocess)
     logits = np.concatenate([runner(image[None]) for image in images])
+    if logits.shape != reference.logits.shape:
+        raise InputError(f"{NAME} has logits of shape {reference.logits.shape}, but the file gives {logits.shape}")
     tolerances = None if manifest.quantization else manifest.parity.tolerances
     return compare("photographs", reference.logits, logits, tolerances.min_snr_db if tolerances else math.inf)
 

@@ -46,7 +46,7 @@ def verify(folder: Path, *, progress: Progress | None = None) -> tuple[Bundle, t
     progress = progress or (lambda _: None)
     bundle = Bundle.load(folder)
     progress("digests")
-    digests = tuple(_digests(bundle.files, record.entries(folder)))
+    digests = (*_digests(bundle.files, record.entries(folder)), *_links(folder))
     if any(check.problem for check in digests):
         return bundle, digests
     return bundle, (*digests, *_scores(folder, bundle, progress))
@@ -64,6 +64,21 @@ def count_steps(folder: Path) -> int:
 def _digests(expected: dict[str, FileEntry], found: dict[str, FileEntry]) -> Iterator[FileCheck]:
     for path in sorted(expected.keys() | found.keys()):
         yield FileCheck(path=path, check="digest", problem=_problem(expected.get(path), found.get(path)))
+
+
+def _links(folder: Path) -> Iterator[FileCheck]:
+    """Yield a problem for each link that leads out of the bundle: its own digest says nothing about what it names."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not _is_inside(path, folder):
+            name = path.relative_to(folder).as_posix()
+            yield FileCheck(path=name, check="digest", problem="is a link out of the bundle")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
 
 
 def _problem(expected: FileEntry | None, found: FileEntry | None) -> str | None:

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, UnknownNameError, did_you_mean
-from fbnet_zoo.latency.table import LatencyTable, input_error
+from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.reading import parse_record, read_text
 from fbnet_zoo.schema import record_schema
 from fbnet_zoo.spec import Record
 
@@ -48,14 +47,10 @@ def load_table(path: Path) -> LatencyTable:
     Raises:
         InputError: the file cannot be read, or is not a table of this version; the text gives file and key.
     """
-    try:
-        content = limits.read_bytes(path)
-        limits.check("rows", content.count(b'"median_ms"'), f"{path} has")  # every row has one
-        return LatencyTable.model_validate_json(content)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise input_error(str(path), error) from error
+    expected = "a latency table"
+    text = read_text(path, expected)
+    limits.check("rows", text.count('"median_ms"'), f"{path} has")  # every row has one
+    return parse_record(LatencyTable, text, str(path), expected)
 
 
 def save_table(table: LatencyTable, path: Path) -> None:

@@ -16,6 +16,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
 from fbnet_zoo.latency.operators import Level, Operator, network_operators
 from fbnet_zoo.plans import NetworkPlan
+from fbnet_zoo.reading import record_error
 from fbnet_zoo.spec import ArchSpec, Name, Positive, Record, Text
 
 _ORDER = ("minimum_ms", "p10_ms", "median_ms", "p90_ms")
@@ -123,10 +124,27 @@ class LatencyTable(Record):
         twice = [operator for operator, count in Counter(each.operator for each in self.operators).items() if count > 1]
         if twice:
             raise InputError(f"duplicate operator {twice[0]}")
-        negative = [entry for entry in self.operators if entry.median_ms < 0]
-        if negative and not relative:
-            raise InputError(f"{negative[0].operator} takes {negative[0].median_ms} ms; expected at least 0")
+        if not relative:
+            self._check_times()
         return self
+
+    def _check_times(self) -> None:
+        """Refuse what no operator takes, and a correction that takes off more than all of them together."""
+        for index, entry in enumerate(self.operators):
+            lowest = min(getattr(entry, field) or 0.0 for field in _ORDER)
+            if entry.median_ms <= 0 or lowest < 0:
+                key = "median_ms" if entry.median_ms <= 0 else "minimum_ms"
+                value = entry.median_ms if entry.median_ms <= 0 else lowest
+                raise InputError(
+                    f"{entry.operator} takes {value} ms; expected more than 0: measure it again",
+                    location=("operators", index, key),
+                )
+        if self.corrected_ms(sum(entry.median_ms for entry in self.operators)) <= 0:
+            raise InputError(
+                f"{self.calibration and self.calibration.intercept_ms} ms leave nothing of all operators together; "
+                "calibrate the table again",
+                location=("calibration", "intercept_ms"),
+            )
 
     @cached_property
     def by_operator(self) -> dict[Operator, OperatorLatency]:
@@ -170,9 +188,23 @@ class LatencyTable(Record):
         return (self.base_ms or 0.0) + total
 
     def corrected_ms(self, sum_ms: float) -> float:
-        """Return the latency of a network whose operators add up to `sum_ms`."""
+        """Return the latency of a network whose operators add up to `sum_ms`; see `check_ms`."""
         fit = self.calibration
         return sum_ms if fit is None else fit.slope * sum_ms + fit.intercept_ms
+
+    def check_ms(self, latency_ms: float) -> float:
+        """Return the latency of a network; by a relative table, that of a network of skips may be 0.
+
+        Raises:
+            InputError: it is not above 0, so that the table cannot be right for the network.
+        """
+        if latency_ms > 0 or (self.relative_to and latency_ms == 0):
+            return latency_ms
+        key = "calibration.intercept_ms" if self.calibration else "base_ms"
+        raise InputError(
+            f"by the latency table {self.name} a network takes {latency_ms:.4g} ms, not more than 0: its {key} is "
+            "wrong for this network; use another table"
+        )
 
 
 class _Base:
@@ -211,15 +243,7 @@ def build_table(origin: str, **fields: Any) -> LatencyTable:
     try:
         return LatencyTable(**fields)
     except ValidationError as error:
-        raise input_error(origin, error) from error
-
-
-def input_error(origin: str, error: ValidationError) -> InputError:
-    """Return the error of a record as one sentence: origin, field and reason."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{origin}: {key}: {reason}" if key else f"{origin}: {reason}")
+        raise record_error(origin, error) from error
 
 
 def network_ms(
@@ -238,7 +262,7 @@ def network_ms(
         num_classes: number of classes, for a definition (default: 1000).
 
     Raises:
-        InputError: the table lacks an operator of the network.
+        InputError: the table lacks an operator of the network, or gives no latency above 0.
     """
     operators = network_operators(network, input_size, level=table.level, num_classes=num_classes)
-    return table.corrected_ms(table.sum_ms(operators))
+    return table.check_ms(table.corrected_ms(table.sum_ms(operators)))

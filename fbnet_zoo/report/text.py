@@ -116,8 +116,8 @@ def day(when: datetime | str) -> str:
     """
     if isinstance(when, str):
         try:
-            when = datetime.fromisoformat(when)
-        except ValueError:
+            when = datetime.fromisoformat(when).astimezone(UTC)
+        except (ValueError, OverflowError):  # the first and last day have no UTC in some zones
             return str(when)
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 

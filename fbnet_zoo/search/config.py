@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from fbnet_zoo.spec import Name, Positive, Record
+from fbnet_zoo.spec import MAX_SEED, Name, Positive, Record
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -21,7 +21,7 @@ class MethodConfig(Record):
 
     method: str
     limits: dict[Name, Positive] = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @property
     @abstractmethod

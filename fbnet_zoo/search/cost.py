@@ -128,13 +128,15 @@ def latency_cost(
         in_channels: number of image channels.
 
     Raises:
-        InputError: the table lacks an operator, or was measured with other classes or image channels.
+        InputError: the table lacks an operator, was measured with other classes or image channels, or gives the
+            fastest network no latency above 0.
     """
     prices = TableLatency(table=table, in_channels=in_channels, num_classes=num_classes)
     fit, base = table.calibration, table.base_ms or 0.0
-    if fit is None:
-        return cost_metric(encoding, prices, constant=base)
-    return cost_metric(encoding, prices, constant=base, slope=fit.slope, intercept=fit.intercept_ms)
+    slope, intercept = (1.0, 0.0) if fit is None else (fit.slope, fit.intercept_ms)
+    metric = cost_metric(encoding, prices, constant=base, slope=slope, intercept=intercept)
+    table.check_ms(metric.least)
+    return metric
 
 
 def macs_cost(encoding: Encoding, *, num_classes: int = 1000, in_channels: int = 3) -> CostMetric:

@@ -4,12 +4,12 @@ There are three evaluators: a short training of each network (`short_training`),
 (`gradient.evaluator`), and a table of known accuracies (`oracle`).
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.history import EvaluatedNetwork
 from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.space.encoding import Encoding, Population, Positions
@@ -40,6 +40,8 @@ class Evaluator(Protocol):
         """
 
 
+_AGAIN = "start again in another folder"
+
 Progress = Callable[[EvaluatedNetwork], None]
 
 
@@ -69,10 +71,23 @@ class Evaluations:
     _started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        for record in self.folder.records():
-            known = EvaluatedNetwork.model_validate_json(json.dumps(record))
+        for number, known in enumerate(self.folder.read(EvaluatedNetwork), start=1):
+            self._check(known, f"{self.folder.metrics}:{number}", number)
             self._known[known.positions] = known
         self.folder.forget_after(len(self._known))  # a last line that was not written whole
+
+    def _check(self, known: EvaluatedNetwork, where: str, number: int) -> None:
+        """Refuse a line that is not the next network of the space with its costs."""
+        counts = [len(decision.options) for decision in self.encoding.decisions]
+        in_range = len(known.positions) == len(counts) and all(
+            0 <= position < count for position, count in zip(known.positions, counts, strict=True)
+        )
+        if not in_range or self.canonical(known.positions) != known.positions:
+            raise InputError(f"{where}: positions: {known.positions} is not a network of the space; {_AGAIN}")
+        if known.positions in self._known or known.step != number:
+            raise InputError(f"{where}: step: {known.step} is not the next network, {number}; {_AGAIN}")
+        if known.costs.keys() != self.costs.keys():
+            raise InputError(f"{where}: costs: expected {', '.join(self.costs)}; {_AGAIN}")
 
     def top1(self, positions: Positions) -> float:
         """Return the accuracy of a network, percent; a network is evaluated at most once."""

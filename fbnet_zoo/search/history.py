@@ -2,8 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
-from fbnet_zoo.spec import Record
+from pydantic import Field
+
+from fbnet_zoo.search.config import Count
+from fbnet_zoo.spec import Percent, Record
 
 
 class HistoryRecord(Record):
@@ -14,8 +18,8 @@ class HistoryRecord(Record):
         seconds: time since the search was started or resumed.
     """
 
-    step: int
-    seconds: float
+    step: Count
+    seconds: Annotated[float, Field(ge=0)]
 
     @property
     @abstractmethod
@@ -42,8 +46,8 @@ class EvaluatedNetwork(HistoryRecord):
     """
 
     positions: tuple[int, ...]
-    top1: float
-    best: float
+    top1: Percent
+    best: Percent
     costs: dict[str, float]
 
     @property

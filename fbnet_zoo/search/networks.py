@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fbnet_zoo.search.limits import Costs, Limits, excess
 from fbnet_zoo.space import Choices
 from fbnet_zoo.space.encoding import Encoding, Positions
-from fbnet_zoo.spec import Name, Record
+from fbnet_zoo.spec import Name, Percent, Record
 
 
 class NetworkRecord(Record):
@@ -28,7 +28,7 @@ class NetworkRecord(Record):
     positions: tuple[int, ...]
     costs: dict[str, float]
     within_limits: bool
-    top1: float
+    top1: Percent
     log_probability: float | None = None
     projected: bool = False
     recalibrated_images: int | None = None

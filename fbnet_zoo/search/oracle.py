@@ -4,7 +4,6 @@ A CSV file with a header: one column for each decision of the space, named as `f
 and holding the name of an option, then `top1` (percent). Every other column is a cost that limits can name.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.reading import CsvRow, read_csv
 from fbnet_zoo.space.encoding import Encoding, Population, Positions
 
 TOP1 = "top1"
@@ -111,33 +110,19 @@ def read_oracle(path: Path, encoding: Encoding) -> Oracle:
         InputError: the file cannot be read, lacks a column, or has an invalid value; the text gives file, line and
             column.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _oracle(path, csv.DictReader(file), encoding)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a CSV file: it is not UTF-8 text") from error
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV file: {error}") from error
-
-
-def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Oracle:
-    header = list(reader.fieldnames or ())
+    header, found = read_csv(path, "a table of accuracies")
     costs = _cost_columns(path, header, encoding)
-    rows: dict[Positions, int] = {}
+    rows: dict[Positions, str] = {}
     values: dict[str, list[float]] = {name: [] for name in (TOP1, *costs)}
-    for row in limits.checked(reader, "rows", f"{path} has at least"):
-        where = f"{path}:{reader.line_num}"
-        if None in row:
-            raise InputError(f"{where}: more cells than the {len(header)} columns of line 1; keep one for each")
-        positions = tuple(_positions(where, row, encoding))
+    for row in found:
+        positions = tuple(_positions(row, encoding))
         network = tuple(encoding.canonical([positions])[0].tolist())
         if network in rows:
-            raise InputError(f"{where}: duplicate network, first on line {rows[network]}; keep one")
-        rows[network] = reader.line_num
+            first = rows[network].rpartition(":")[2]
+            raise InputError(f"{row.where}: duplicate network, first on line {first}; keep one")
+        rows[network] = row.where
         for name, known in values.items():
-            known.append(_number(where, name, row[name]))
+            known.append(_number(row, name))
     if len(rows) < _FEWEST:
         raise InputError(f"{path} has {len(rows)} networks; expected {_FEWEST} or more")
     return Oracle(
@@ -150,33 +135,31 @@ def _oracle(path: Path, reader: "csv.DictReader[str]", encoding: Encoding) -> Or
 
 
 def _cost_columns(path: Path, header: list[str], encoding: Encoding) -> list[str]:
-    """Return the cost columns; refuse a header with missing or duplicate columns."""
+    """Return the cost columns; refuse a header with missing columns."""
     decisions = [decision.name for decision in encoding.decisions]
     for name in (*decisions, TOP1):
         if name not in header:
             hint = did_you_mean(name, header) or f"; it has {', '.join(header) or 'nothing'}"
             raise InputError(f"{path}:1: missing column {name!r}{hint}")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise InputError(f"{path}:1: duplicate column {twice[0]!r}; keep one")
     return [name for name in header if name not in {*decisions, TOP1}]
 
 
-def _positions(where: str, row: dict[str, str], encoding: Encoding) -> Iterator[int]:
+def _positions(row: CsvRow, encoding: Encoding) -> Iterator[int]:
     for decision in encoding.decisions:
-        text = row[decision.name]
-        if text not in decision.options:
+        text = row.cells[decision.name]
+        if text is None or text not in decision.options:
             hint = did_you_mean(text or "", decision.options) or f"; expected {', '.join(decision.options)}"
-            raise InputError(f"{where}: {decision.name} cannot be {text!r}{hint}")
+            raise InputError(f"{row.where}: {decision.name} cannot be {text!r}{hint}")
         yield decision.options.index(text)
 
 
-def _number(where: str, name: str, text: str | None) -> float:
+def _number(row: CsvRow, name: str) -> float:
+    text = row.cells[name]
     try:
         value = float(text or "")
     except ValueError:
         value = float("nan")
     if not np.isfinite(value) or (name == TOP1 and not 0 <= value <= 100):
         expected = "percent, from 0 to 100" if name == TOP1 else "a number"
-        raise InputError(f"{where}: {name} cannot be {text!r}; expected {expected}")
+        raise InputError(f"{row.where}: {name} cannot be {text!r}; expected {expected}")
     return value

@@ -1,22 +1,27 @@
 """The record of a search, `search.json`, from which pages and tables are made."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, model_validator
 
-from fbnet_zoo import limits
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.reading import FileName, Location, parse_record, read_json
+from fbnet_zoo.search.config import Count
 from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.space.encoding import Decision
-from fbnet_zoo.spec import Name, Record
+from fbnet_zoo.spec import Name, Percent, Positive, Record
 from fbnet_zoo.train import Recipe
 
 FORMAT: Literal[2] = 2
+
+_NotNegative = Annotated[float, Field(ge=0)]
+_Whole = Annotated[int, Field(ge=0)]
 
 _SUPERNET = "with the supernet's weights"
 """`judged` of all records of format 1."""
@@ -35,7 +40,7 @@ class MetricRecord(Record):
 
     name: Name
     unit: str
-    base: float
+    base: _NotNegative
     table: str | None = None
     device: str | None = None
 
@@ -53,10 +58,10 @@ class DataRecord(Record):
     """
 
     name: str
-    classes: int
-    weights: int
-    selection: int
-    held_out: int
+    classes: Count
+    weights: Count
+    selection: Count
+    held_out: _Whole
     split: str
 
 
@@ -69,9 +74,9 @@ class TrainedRecord(Record):
         top1: accuracy on the held-out images, percent.
     """
 
-    weights: str
+    weights: FileName
     recipe: Recipe
-    top1: float
+    top1: Percent
 
 
 class MeasuredRecord(Record):
@@ -86,10 +91,10 @@ class MeasuredRecord(Record):
     """
 
     name: Name
-    predicted_ms: float
-    measured_ms: float
-    p10_ms: float
-    p90_ms: float
+    predicted_ms: Positive
+    measured_ms: Positive
+    p10_ms: Positive
+    p90_ms: Positive
 
 
 class RandomRecord(Record):
@@ -103,7 +108,7 @@ class RandomRecord(Record):
 
     name: Name
     costs: dict[str, float]
-    top1: float
+    top1: Percent
 
 
 class SearchRecord(Record):
@@ -138,16 +143,31 @@ class SearchRecord(Record):
     data: DataRecord | None
     decisions: tuple[Decision, ...]
     judged: str
-    networks: tuple[NetworkRecord, ...]
+    networks: Annotated[tuple[NetworkRecord, ...], Field(min_length=1)]
     met: bool
     trained: TrainedRecord | None = None
     measured: tuple[MeasuredRecord, ...] = ()
     random: tuple[RandomRecord, ...] = ()
-    processes: int
+    processes: Count
     device: str
-    seconds: float
+    seconds: _NotNegative
     date: AwareDatetime
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse networks that are none of the decisions, or lack a cost."""
+        for index, network in enumerate(self.networks):
+            where = ("networks", index)
+            counts = [len(decision.options) for decision in self.decisions]
+            if len(network.positions) != len(counts) or not all(map(_has, counts, network.positions)):
+                raise InputError(
+                    f"{network.positions} is not a network of the decisions", location=(*where, "positions")
+                )
+            _check_costs(self, network.costs, where)
+        for index, each in enumerate(self.random):
+            _check_costs(self, each.costs, ("random", index))
+        return self
 
     @property
     def method(self) -> MethodEntry:
@@ -165,7 +185,17 @@ class SearchRecord(Record):
         if self.trained is None or not self.random:
             return None
         average = fmean(each.top1 for each in self.random)
-        return 100 * (self.trained.top1 - average) / average
+        return 100 * (self.trained.top1 - average) / average if average else None
+
+
+def _has(options: int, position: int) -> bool:
+    return 0 <= position < options
+
+
+def _check_costs(record: SearchRecord, costs: Mapping[str, float], where: Location) -> None:
+    for metric in record.metrics:
+        if metric.name not in costs:
+            raise InputError(f"there is no {metric.name!r}, a cost of the search", location=(*where, "costs"))
 
 
 def save_record(record: SearchRecord, path: Path) -> None:
@@ -183,18 +213,9 @@ def load_record(path: Path) -> SearchRecord:
     Raises:
         InputError: the file cannot be read or is not a valid record; the text gives file and key.
     """
-    try:
-        text = limits.read_bytes(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        return SearchRecord.model_validate_json(json.dumps(_current(json.loads(text))))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join([str(path), *filter(None, [".".join(map(str, first["loc"]))])])
-        raise InputError(f"{place}: {first['msg']}; expected the record of a search") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); expected the record of a search") from error
+    expected = "the record of a search"
+    content = _current(read_json(path, expected))
+    return parse_record(SearchRecord, json.dumps(content), str(path), expected)
 
 
 def _current(content: Any) -> Any:

@@ -20,9 +20,7 @@ from fbnet_zoo.space.encode import match_end, match_stages
 from fbnet_zoo.space.layers import OpenLayer, Pick, open_layers, single_row, words
 from fbnet_zoo.space.places import Place, PlacedBlock, placed_blocks, places
 from fbnet_zoo.space.records import SpaceRow, SpaceSpec, VariantSpec
-from fbnet_zoo.spec import ArchSpec
-
-MAX_SEED = (1 << 63) - 1
+from fbnet_zoo.spec import MAX_SEED, ArchSpec
 
 
 @dataclass(frozen=True, kw_only=True)

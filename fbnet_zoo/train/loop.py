@@ -10,10 +10,10 @@ from torch import nn
 
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError, TrainingError
-from fbnet_zoo.spec import Record
+from fbnet_zoo.spec import Percent, Record
 from fbnet_zoo.train.batches import Batch, Inputs, seed_of, training_batches
 from fbnet_zoo.train.evaluate import evaluate
-from fbnet_zoo.train.recipe import Recipe
+from fbnet_zoo.train.recipe import Count, Recipe, Strength
 from fbnet_zoo.train.run_folder import RunFolder
 from fbnet_zoo.train.run_loop import RunLoop
 from fbnet_zoo.train.state import Tally, TrainingState
@@ -32,13 +32,13 @@ class EpochMetrics(Record):
         seconds: time since the run was started or resumed.
     """
 
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     loss: float
-    train_top1: float
-    top1: float | None
-    lr: float
-    seconds: float
+    train_top1: Percent
+    top1: Percent | None
+    lr: Strength
+    seconds: Strength
 
 
 Progress = Callable[[EpochMetrics], None]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from fbnet_zoo import limits, yaml_reader
-from fbnet_zoo.spec import Positive, Record
+from fbnet_zoo.spec import MAX_SEED, Positive, Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -82,7 +82,7 @@ class Recipe(Record):
     drop_rate: Rate = 0
     drop_path_rate: Rate = 0
     augmentation: Augmentation = Augmentation()
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     threads: Annotated[Count, AfterValidator(limits.within("threads"))] | None = None
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     evaluate_epochs: Count = 1

@@ -2,16 +2,45 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from fbnet_zoo.atomic import atomic_file, storing_in, write_atomically
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.reading import decode, parse_record, read_bytes, read_record
+from fbnet_zoo.spec import Record
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+_METRICS, _AGAIN = "the metrics of a run, one JSON object per line", "start again in another folder"
 
 log = logging.getLogger(__name__)
+
+
+class RunConfig(Record):
+    """The content of `config.json`.
+
+    Attributes:
+        config: everything that the result depends on.
+        versions: package name to version.
+    """
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+class _Step(BaseModel):
+    """What every line of the metrics has."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: Annotated[int, Field(ge=1)]
 
 
 class RunFolder:
@@ -72,29 +101,63 @@ class RunFolder:
         """Append a line to the metrics."""
         with storing_in(self.path), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint that survives a power cut has its line
 
     def forget_after(self, step: int) -> None:
-        """Remove metrics lines written after a checkpoint, as they will be written again."""
+        """Remove metrics lines written after a checkpoint, as they will be written again.
+
+        Raises:
+            InputError: a line is damaged; the text gives file, line and key.
+        """
         kept = [record for record in self.records() if record["step"] <= step]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomically(self.metrics, text)
+        write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the metrics, without an incomplete last line."""
-        if self.metrics.exists():
-            for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """Yield the metrics, without an incomplete last line.
+
+        Raises:
+            InputError: the file or a line is damaged; the text gives file, line and key.
+        """
+        for where, line in self._lines():
+            parse_record(_Step, line, where, _METRICS)
+            yield json.loads(line)
+
+    def read(self, kind: type[RecordT]) -> tuple[RecordT, ...]:
+        """Return the metrics as records, whose field `step` rises from line to line.
+
+        Raises:
+            InputError: the file or a line is damaged; the text gives file, line and key.
+        """
+        steps = [0, *(record["step"] for record in self.records())]
+        found = []
+        for (where, line), (before, step) in zip(self._lines(), pairwise(steps), strict=True):
+            if step <= before:
+                raise InputError(f"{where}: step: {step} does not follow {before}; {_AGAIN}")
+            found.append(parse_record(kind, line, where, _METRICS))
+        return tuple(found)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Yield place and text of each whole line."""
+        whole, end, _ = (read_bytes(self.metrics, _METRICS) if self.metrics.exists() else b"").rpartition(b"\n")
+        lines = decode(whole, str(self.metrics), _METRICS).split("\n") if end else []
+        for number, line in enumerate(lines, start=1):
+            yield f"{self.metrics}:{number}", line
 
     def _compare(self, config: Mapping[str, Any], versions: Mapping[str, str]) -> None:
-        before = json.loads(self.config.read_text(encoding="utf-8"))
-        for key, value in json.loads(json.dumps(config)).items():
-            if before["config"].get(key) != value:
-                change = _difference(before["config"].get(key), value)
+        before = read_record(RunConfig, self.config, "the configuration of a run")
+        now = json.loads(json.dumps(config))
+        for key in {**now, **before.config}:
+            if key not in now:
+                raise InputError(f"{self.config}: config.{key}: is not part of this run; {_AGAIN}")
+            if key not in before.config:
+                raise InputError(f"{self.config}: config.{key}: is missing; {_AGAIN}")
+            if before.config[key] != now[key]:
+                change = _difference(before.config[key], now[key])
                 raise InputError(
                     f"{self.path} holds a run with another {key} ({change}); use the same, or another folder"
                 )
-        if before["versions"] != versions:
+        if before.versions != versions:
             log.warning("%s was started with other library versions: results may differ in the last digits", self.path)
 
 

@@ -1,13 +1,14 @@
 """The base of all training loops: epochs with a metrics line each, checkpoints, and resuming from any step."""
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import Record
+from fbnet_zoo.train.checkpoint import restore
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.run_folder import RunFolder
 
@@ -104,12 +105,18 @@ class RunLoop(ABC, Generic[RecordT]):
             return []
         saved = self.processes.on_main(self.folder.load)
         if saved is not None:
-            self.loop_state.load_state_dict(saved.get("state", saved))  # nested in checkpoints of earlier versions
+            restore(self.loop_state, saved, str(self.folder.checkpoint))
         return self.processes.on_main(partial(self._records, self.folder))
 
     def _records(self, folder: RunFolder) -> list[RecordT]:
         folder.forget_after(self.loop_state.step)
-        return [self.record.model_validate_json(json.dumps(each)) for each in folder.records()]
+        done, completed = folder.read(self.record), self.loop_state.place[0]
+        if len(done) != completed:
+            raise InputError(
+                f"{folder.metrics} has {len(done)} epochs, but {folder.checkpoint.name} {completed}; "
+                "start again in another folder"
+            )
+        return list(done)
 
     def _finish(self, epoch: int, seconds: float) -> RecordT:
         """Log an epoch, save, and return its record."""

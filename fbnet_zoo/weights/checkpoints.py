@@ -220,7 +220,7 @@ def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, st
     spec, definition = checkpoint.spec, metadata.get("definition")
     if definition is not None:
         try:
-            saved = arch_file.parse(definition, origin="its definition")
+            saved = arch_file.parse_uncounted(definition, origin="its definition")
         except InputError as error:
             raise WeightsError(f"{path} contains an invalid definition ({error}); save it again") from error
         theirs, ours = planner.plan(saved), planner.plan(spec)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from fbnet_zoo import blocks, registry
 from fbnet_zoo.batch_norm import recalibrate
-from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError
+from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError, require_whole
 from fbnet_zoo.model import FBNet, changed
-from fbnet_zoo.spec import ArchSpec, Layout, WeightsSpec
+from fbnet_zoo.spec import MAX_SEED, ArchSpec, Layout, WeightsSpec
 from fbnet_zoo.weights import checkpoints, download, layouts
 from fbnet_zoo.weights.checkpoints import Checkpoint
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
@@ -132,7 +132,11 @@ def randomize(model: FBNet, seed: int) -> None:
     Unlike in the training init, gamma is never 0 (a zero would hide all errors inside a residual branch), and running
     statistics are those of seeded noise and of black and white images: every layer then varies with the image, as in a
     trained network, and an error in it shows in the logits.
+
+    Raises:
+        InputError: the seed is not a whole number of 64 bits.
     """
+    require_whole("seed", seed, low=-MAX_SEED - 1, high=MAX_SEED)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -45,7 +45,16 @@ class WeightsSource:
             return cls(text=text, kind="local")
         if match := _HUB.fullmatch(text):
             return cls(text=text, kind="hub", repository=match["repository"], file=match["file"] or "")
-        if urlsplit(text).scheme not in {"http", "https"}:
+        if not _is_url(text):
             expected = "hf://owner/repository[/file] or https://…"
             raise InputError(f"{text!r} is not a valid address of weights; expected {expected}")
         return cls(text=text, kind="url")
+
+
+def _is_url(text: str) -> bool:
+    """Return whether a text is an address of a server: its brackets match, and its port is a number in range."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:
+        return False

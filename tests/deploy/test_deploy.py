@@ -314,8 +314,7 @@ class TestVerify:
         result = run("verify", tmp_path)
         assert result.exit_code == 2
         assert (
-            "manifest.json: cannot be read (No such file or directory); expected the folder of a bundle"
-            in result.stderr
+            "manifest.json: cannot be read: No such file or directory; expected the folder of a bundle" in result.stderr
         )
 
 
@@ -368,7 +367,7 @@ class TestRefusals:
                 "the device host runs no file for iphone; expected ios or mac",
             ),
             (("--target", "onnx", "--device", "hots"), "there is no device 'hots'; did you mean 'host'?"),
-            (("--target", "onnx", "--labels", "no.txt"), "no.txt: cannot be read (No such file or directory)"),
+            (("--target", "onnx", "--labels", "no.txt"), "no.txt: cannot be read: No such file or directory"),
             (("--target", "onnx", "--labels", "imagenet", "--input-size", "4"), "input_size cannot be 4"),
         ],
     )

@@ -81,7 +81,7 @@ def test_wrong_keys_are_refused(key: str, problem: str) -> None:
         ("[]", "expected a JSON object"),
         ('{"pixel3_latency": {}, "fpga_energy": {}}', "no latency metric None; it has pixel3_latency"),
         ('{"FC_Cin8_Cout2": "1"}', "FC_Cin8_Cout2: expected milliseconds, got '1'"),
-        ('{"FC_Cin8_Cout2": -1}', r"table\.json: .*expected at least 0"),
+        ('{"FC_Cin8_Cout2": -1}', r"table\.json: .*expected more than 0"),
     ],
 )
 def test_wrong_hw_nas_bench_files_are_refused(tmp_path: Path, content: str, problem: str) -> None:
@@ -171,7 +171,7 @@ def test_what_networks_do_not_have_is_left_out_and_said(tmp_path: Path, caplog: 
     ("line", "problem"),
     [
         ("[]", ":1: expected a JSON object"),
-        ("{", ":1: expected a JSON object"),
+        ("{", ":1: not JSON .*; expected an operator of mobile-vision"),
         ("{}", ":1: missing key 'device'"),
     ],
 )
@@ -196,5 +196,5 @@ def test_wrong_mobile_vision_files_are_refused(tmp_path: Path, line: str, proble
 def test_wrong_mobile_vision_records_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     stem = network_operators(get_spec("fbnet_b"), level="layer")[0]
     path = write(tmp_path / "lut.json", [record_of(stem, 100) | change])
-    with pytest.raises(InputError, match=r"lut\.json: "):
+    with pytest.raises(InputError, match=r"lut\.json:(1:)? "):
         read_mobile_vision(path, name="x", source="A test.", device="SM-1")

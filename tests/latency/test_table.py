@@ -131,7 +131,7 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_wrong_figures_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"takes -1\.0 ms; expected at least 0"):
+    with pytest.raises(ValueError, match=r"takes -1\.0 ms; expected more than 0"):
         table(-1.0)
     with pytest.raises(ValueError, match="duplicate operator"):
         table(operators=(OperatorLatency(operator=conv(), median_ms=1.0),) * 2)

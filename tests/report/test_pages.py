@@ -150,7 +150,7 @@ def test_profile_has_a_page_of_its_own() -> None:
 
 
 def test_hostile_names_stay_text(tiny_spec: ArchSpec) -> None:
-    file = FileRecord(file=HOSTILE, size=1, sha256=HOSTILE)
+    file = FileRecord.model_construct(file=HOSTILE, size=1, sha256=HOSTILE)
     bad = manifest(
         file=file, weights=HOSTILE, license=HOSTILE, created=HOSTILE,
         facts={HOSTILE: HOSTILE, "operators": {HOSTILE: 1}},

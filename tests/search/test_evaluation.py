@@ -112,7 +112,7 @@ class TestOracle:
             (line(5, str(accuracy(ROWS[3])), "70 %"), r"known\.csv:5: top1 cannot be '70 %'; expected percent"),
             (line(2, f",{energy(ROWS[0])}", ",inf"), r"known\.csv:2: energy cannot be 'inf'; expected a number"),
             (TEXT + TEXT.splitlines()[2], r"known\.csv:6: duplicate network, first on line 3; keep one"),
-            (b"\xff\xfe\x00", r"known\.csv is not a CSV file: it is not UTF-8 text"),
+            (b"\xff\xfe\x00", r"known\.csv:1: not UTF-8 text; expected a table of accuracies"),
         ],
     )
     def test_mistakes_are_told_with_their_place(self, tmp_path: Path, text: str | bytes, told: str) -> None:
@@ -120,7 +120,7 @@ class TestOracle:
             read(tmp_path, text)
 
     def test_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"none\.csv cannot be read: No such file"):
+        with pytest.raises(InputError, match=r"none\.csv: cannot be read: No such file"):
             read_oracle(tmp_path / "none.csv", NANO)
 
 

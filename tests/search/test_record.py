@@ -195,5 +195,5 @@ class TestErrors:
             load_record(tmp_path / "search.json")
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"search\.json cannot be read: No such file"):
+        with pytest.raises(InputError, match=r"search\.json: cannot be read: No such file"):
             load_record(tmp_path / "search.json")

@@ -11,9 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo import limits
 from fbnet_zoo.cli import screen
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.reading import parse_record, read_json, read_text
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.measure import Device, ModelFile
@@ -37,18 +36,15 @@ def read(path: Path) -> "Profile":
         InputError: the file has none of these formats.
         MissingExtraError: an ETDump needs executorch.
     """
-    from pydantic import ValidationError
-
     from fbnet_zoo.benchmarks.profile import Profile, TraceContext, from_etdump, from_onnxruntime
 
     if path.suffix == TRACE_SUFFIX:
         return from_etdump(path, TraceContext(model=path.stem))
-    try:
-        return Profile.model_validate_json(limits.read_bytes(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError:
+    expected = "a profile"
+    if isinstance(read_json(path, expected), list):
         return from_onnxruntime(path, TraceContext(model=path.stem))
+    origin = f"{path}: not a profile of onnxruntime or of bench profile --out"
+    return parse_record(Profile, read_text(path, expected), origin, expected)
 
 
 def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "Profile":

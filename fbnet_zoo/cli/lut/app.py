@@ -50,7 +50,10 @@ Conflicts = Annotated[
     ),
 ]
 Tolerance = Annotated[
-    float, typer.Option(metavar="X", min=0, help="largest relative difference of two latencies of one operator")
+    float,
+    typer.Option(
+        metavar="X", min=0, help="largest relative difference of two latencies of one operator", callback=options.finite
+    ),
 ]
 NewName = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="name of the new table (default: the file's name)")

@@ -50,7 +50,12 @@ Validate = Annotated[
     ),
 ]
 Count = Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="lowest number of rounds over all operators")]
-Spread = Annotated[float, typer.Option(metavar="X", help="largest relative difference of rounds before more are added")]
+Spread = Annotated[
+    float,
+    typer.Option(
+        metavar="X", help="largest relative difference of rounds before more are added", callback=options.finite
+    ),
+]
 Config = Annotated[str, typer.Option(metavar="NAME", help="ethosu: family and MACs per cycle, such as ethos-u85-256")]
 SystemConfig = Annotated[
     str | None, typer.Option(metavar="NAME", help="ethosu: Vela's name of the clock and the memories")

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
 from fbnet_zoo import limits
 from fbnet_zoo.cli import quantities
+from fbnet_zoo.cli.options import finite, in_range
 from fbnet_zoo.errors import InputError, did_you_mean
+from fbnet_zoo.reading import record_error
 from fbnet_zoo.search.config import EvaluatingConfig, MethodConfig
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.methods import METHODS
@@ -101,8 +104,10 @@ PenaltyMetric = Annotated[
         _GRADIENT, "cost of the penalty: macs, params or latency (default: latency with --lut, else macs)", metavar="M"
     ),
 ]
-Alpha = Annotated[float | None, _option(_GRADIENT, "factor of the penalty (default: 0.2)", metavar="X")]
-Beta = Annotated[float | None, _option(_GRADIENT, "power of the penalty (default: 0.6)", metavar="X")]
+Alpha = Annotated[
+    float | None, _option(_GRADIENT, "factor of the penalty (default: 0.2)", metavar="X", callback=finite)
+]
+Beta = Annotated[float | None, _option(_GRADIENT, "power of the penalty (default: 0.6)", metavar="X", callback=finite)]
 Epochs = Annotated[
     int | None, _option(_GRADIENT, "search epochs (default: depends on the kind of data)", metavar="N", min=1)
 ]
@@ -168,7 +173,7 @@ Resume = Annotated[bool, _option(_RUN, "resume the run in the folder", "--resume
 ConfigFile = Annotated[
     Path | None, _option(_RUN, "all other settings of the method (YAML)", "--config", metavar="FILE")
 ]
-Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", min=0)]
+Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", callback=in_range)]
 Seeds = Annotated[int, _option(_RUN, "number of searches, with consecutive seeds from --seed", metavar="N", min=1)]
 Device = Annotated[
     str | None, _option(_RUN, "where to compute, such as cpu or cuda (default: the fastest available)", metavar="NAME")
@@ -223,7 +228,10 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
     if isinstance(base, EvaluatingConfig):
         own = {"budget": options["budget"], "train_epochs": options["candidate_epochs"]}
         update |= {key: value for key, value in own.items() if value is not None}
-    return type(base).model_validate(base.model_dump() | update)
+    try:
+        return type(base).model_validate(base.model_dump() | update)
+    except ValidationError as error:
+        raise record_error("the options of the search", error) from error
 
 
 def _gradient(
@@ -241,15 +249,31 @@ def _gradient(
 
 
 def _limits(options: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]:
-    found = {LATENCY: quantities.milliseconds(options["target_latency"])} if options.get("target_latency") else {}
+    found = {LATENCY: _target_latency(options["target_latency"])} if options.get("target_latency") is not None else {}
     known = tuple(dict.fromkeys((*_COUNTED, *columns)))
     for text in options.get("limit") or ():
         name, equals, value = text.rpartition("=")
         if name not in known or not equals:
             hint = did_you_mean(name, known) or f"; expected {' or '.join(f'{each}=N' for each in known)}"
             raise InputError(f"--limit cannot be {text!r}{hint}")
-        found[name] = quantities.count(value)
+        if name in found:
+            raise InputError(f"--limit {text}: {name} already has a limit of {found[name]:g}; give one of the two")
+        found[name] = _count(text, value)
     return found
+
+
+def _count(text: str, value: str) -> float:
+    try:
+        return quantities.count(value)
+    except InputError as error:
+        raise InputError(f"--limit {text}: {error}") from error
+
+
+def _target_latency(text: str) -> float:
+    try:
+        return quantities.milliseconds(text)
+    except InputError as error:
+        raise InputError(f"--target-latency {error}") from error
 
 
 def _penalty(

@@ -25,7 +25,7 @@ from fbnet_zoo.search.oracle import read_oracle
 from fbnet_zoo.search.record import MeasuredRecord
 from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, update_record
 from fbnet_zoo.space import Space, load_space
-from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.spec import MAX_SEED, ArchSpec
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.recipe import load_over
 from fbnet_zoo.zoo import install
@@ -84,6 +84,10 @@ def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, proces
 
 def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJob, Path]]:
     first = job.config.seed
+    if first + count - 1 > MAX_SEED:
+        raise InputError(
+            f"--seeds {count} from --seed {first} on exceed the largest seed, {MAX_SEED}; lower one of them"
+        )
     for seed in range(first, first + count):
         each = replace(job, config=job.config.model_copy(update={"seed": seed}))
         yield each, folder / f"seed_{seed}" if count > 1 else folder

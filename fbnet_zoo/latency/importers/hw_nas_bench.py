@@ -5,7 +5,6 @@ the benchmark's `get_op_lookup_tables()`, written with `json.dump`, or one of it
 and its shape, as in `ConvBlock_H32_W32_Cin16_Cout24_exp6_kernel3_stride1_group1`.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +18,18 @@ from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, build_table
 from fbnet_zoo.plans import same_padding
+from fbnet_zoo.reading import read_json
 
 CREDIT = "HW-NAS-Bench: MIT, Copyright (c) 2022 GaTech-EIC"
 
-_SHAPE = r"H(?P<H>\d+)_W(?P<W>\d+)_Cin(?P<Cin>\d+)_Cout(?P<Cout>\d+)"
+_N = "[0-9]{1,9}"
+_SHAPE = rf"H(?P<H>{_N})_W(?P<W>{_N})_Cin(?P<Cin>{_N})_Cout(?P<Cout>{_N})"
 _KEYS = (
-    rf"(?P<op>ConvNorm)_{_SHAPE}_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)_group(?P<group>\d+)",
-    rf"(?P<op>ConvBlock)_{_SHAPE}_exp(?P<exp>\d+)_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)_group(?P<group>\d+)",
-    rf"(?P<op>Skip)_{_SHAPE}_stride(?P<stride>\d+)",
-    rf"(?P<op>AvgP)_{_SHAPE}_kernel(?P<kernel>\d+)_stride(?P<stride>\d+)",
-    r"(?P<op>FC)_Cin(?P<Cin>\d+)_Cout(?P<Cout>\d+)",
+    rf"(?P<op>ConvNorm)_{_SHAPE}_kernel(?P<kernel>{_N})_stride(?P<stride>{_N})_group(?P<group>{_N})",
+    rf"(?P<op>ConvBlock)_{_SHAPE}_exp(?P<exp>{_N})_kernel(?P<kernel>{_N})_stride(?P<stride>{_N})_group(?P<group>{_N})",
+    rf"(?P<op>Skip)_{_SHAPE}_stride(?P<stride>{_N})",
+    rf"(?P<op>AvgP)_{_SHAPE}_kernel(?P<kernel>{_N})_stride(?P<stride>{_N})",
+    rf"(?P<op>FC)_Cin(?P<Cin>{_N})_Cout(?P<Cout>{_N})",
 )
 _NO_UNIT = "energy"
 
@@ -49,7 +50,7 @@ def read_hw_nas_bench(
     """
     figures = _figures(path, metric)
     entries = [
-        {"operator": operator_of_key(key), "median_ms": _milliseconds(path, key, value)}
+        {"operator": _operator(path, key), "median_ms": _milliseconds(path, key, value)}
         for key, value in figures.items()
     ]
     return build_table(
@@ -61,6 +62,13 @@ def read_hw_nas_bench(
         credit=(CREDIT,),
         operators=tuple(entries),
     )
+
+
+def _operator(path: Path, key: str) -> Operator:
+    try:
+        return operator_of_key(key)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def operator_of_key(key: str) -> Operator:
@@ -108,14 +116,7 @@ def operator_of(kind: str, **numbers: int) -> Operator:
 
 
 def _figures(path: Path, metric: str | None) -> Mapping[str, Any]:
-    try:
-        text = limits.read_bytes(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON; write the benchmark's dictionary with json.dump") from error
+    content = read_json(path, "the benchmark's dictionary, written with json.dump")
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected a JSON object that maps keys of HW-NAS-Bench to latencies")
     limits.check("rows", len(content), f"{path} has")
@@ -126,6 +127,8 @@ def _figures(path: Path, metric: str | None) -> Mapping[str, Any]:
         latencies = [each for each in content if nested and _NO_UNIT not in each]
         hint = did_you_mean(metric or "", latencies) or f"; it has {', '.join(latencies) or 'only one table'}"
         raise InputError(f"{path}: no latency metric {metric!r}{hint}")
+    if not isinstance(content[metric], dict):
+        raise InputError(f"{path}: {metric}: expected a JSON object that maps keys of HW-NAS-Bench to latencies")
     return content[metric]
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, build_table
+from fbnet_zoo.reading import parse_json, read_lines
 
+_EXPECTED = "an operator of mobile-vision on each line, as a JSON object"
 _ARGUMENT = re.compile(r'name:\s*"(\w+)"\s+(?:[fis]|ints|floats):\s*"?([\w.+-]+)"?')
 _FIGURES = {
     "median_ms": "runtime_us_p50",
@@ -110,7 +111,7 @@ def _by_operator(path: Path, records: Iterable[Mapping[str, Any]]) -> dict[Opera
         try:
             line = _line(record)
             operator = _operator(line)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a valid operator: {json.dumps(record)[:_SHOWN]}") from error
         if operator is None:
             left_out[record["op_type"]] += 1
@@ -122,21 +123,17 @@ def _by_operator(path: Path, records: Iterable[Mapping[str, Any]]) -> dict[Opera
 
 
 def _records(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        lines = limits.read_bytes(path).decode().splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, text in enumerate(limits.checked(lines, "rows", f"{path} has at least"), start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-            record = json.loads(record) if isinstance(record, str) else record
-            missing = sorted({"op_type", "op_args", "input_shapes", "device", "runtime_us_p50"} - record.keys())
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}:{number}: expected a JSON object on each line") from error
-        if missing:
-            raise InputError(f"{path}:{number}: missing key {missing[0]!r}")
+    for number, text in read_lines(path, _EXPECTED):
+        where = f"{path}:{number}"
+        record = parse_json(text, where, _EXPECTED)
+        record = parse_json(record, where, _EXPECTED) if isinstance(record, str) else record
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: expected a JSON object on each line")
+        if missing := sorted({"op_type", "op_args", "input_shapes", "device", "runtime_us_p50"} - record.keys()):
+            raise InputError(f"{where}: missing key {missing[0]!r}")
+        for key in ("op_type", "device"):
+            if not isinstance(record[key], str):
+                raise InputError(f"{where}: {key} is {record[key]!r}; expected text")
         yield record
 
 

@@ -6,19 +6,18 @@ FACTS is not part of the repository; the resulting tables are.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fbnet_zoo import limits
 from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.latency.files import TABLES, save_table
 from fbnet_zoo.latency.importers.hw_nas_bench import operator_of
 from fbnet_zoo.latency.operators import Operator
 from fbnet_zoo.latency.table import LatencyTable, OperatorLatency
+from fbnet_zoo.reading import read_json
 
 _DEVICES: dict[str, tuple[DeviceInfo, Literal["measured", "estimate"]]] = {
     "raspi4": (DeviceInfo(kind="published", id="raspi4", manufacturer="Raspberry Pi", model="4"), "measured"),
@@ -62,6 +61,8 @@ def published_table(name: str, facts: Mapping[str, Any]) -> LatencyTable:
         )
     except KeyError as error:
         raise InputError(f"the facts of {name} lack the key {error}") from error
+    except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(f"the facts of {name} have a value of a wrong kind ({error})") from error
 
 
 def _base(facts: Mapping[str, Any]) -> Iterator[Operator]:
@@ -99,10 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=TABLES)
     chosen = parser.parse_args(arguments)
     try:
-        facts = json.loads(limits.read_bytes(chosen.facts))
+        facts = read_json(chosen.facts, "the facts of devices")
         for name in _DEVICES:
             save_table(published_table(name, facts), chosen.out / f"{name}.json")
-    except (FbnetZooError, OSError, ValueError) as error:
+    except FbnetZooError as error:
         sys.stderr.write(f"error: {chosen.facts}: {error}\n")
         return 2
     return 0

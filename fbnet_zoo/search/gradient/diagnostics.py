@@ -3,13 +3,18 @@
 import logging
 from collections.abc import Iterator, Sequence
 from statistics import fmean
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.search.config import Count
 from fbnet_zoo.search.gradient.networks import ExpectedCost
 from fbnet_zoo.search.gradient.state import SearchState
 from fbnet_zoo.search.history import HistoryRecord
+from fbnet_zoo.spec import Percent, Positive
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +41,11 @@ class SearchEpoch(HistoryRecord):
         seconds: time since the search was started or resumed.
     """
 
-    epoch: int
-    step: int
-    temperature: float
+    epoch: Count
+    temperature: Positive
     weight_loss: float
     theta_loss: float | None
-    top1: float | None
+    top1: Percent | None
     entropy: tuple[float, ...]
     skip: tuple[float | None, ...]
     probable: tuple[int, ...]
@@ -49,7 +53,16 @@ class SearchEpoch(HistoryRecord):
     expected: dict[str, float]
     sampled: dict[str, float]
     multipliers: tuple[float, ...]
-    seconds: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("entropy", "skip", "probable"):
+            if len(getattr(self, name)) != len(self.shares):
+                raise InputError(f"expected one value for each of the {len(self.shares)} decisions", location=(name,))
+        for index, (position, shares) in enumerate(zip(self.probable, self.shares, strict=True)):
+            if not 0 <= position < len(shares):
+                raise InputError(f"{position} is not an option of its decision", location=("probable", index))
+        return self
 
     @property
     def number(self) -> int:

@@ -4,20 +4,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.reading import parse_record, read_record
+from fbnet_zoo.search.config import Count
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
 from fbnet_zoo.search.gradient.images import search_data
 from fbnet_zoo.search.gradient.method import GradientMethod
 from fbnet_zoo.search.job import SearchJob
-from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.methods import METHODS, AnyConfig
 from fbnet_zoo.space.encoding import Decision, Encoding, Positions
+from fbnet_zoo.spec import Size
 from fbnet_zoo.train import Augmentation
+from fbnet_zoo.train.checkpoint import check_parts
 from fbnet_zoo.train.processes import Processes
-from fbnet_zoo.train.run_folder import RunFolder
+from fbnet_zoo.train.run_folder import RunConfig, RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +62,24 @@ def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: s
         InputError: the folder holds no such search, or one of another space or data set.
     """
     before = _config(run)
-    content = json.dumps({"method": before["method"], **before["search"]})
-    config = METHODS[before["method"]].config.model_validate_json(content)
+    config = before.search
     if not isinstance(config, GradientConfig):
         raise InputError(f"{run} is a run of {config.method}, which has no supernet; expected one of dnas or dmasking")
-    augmentation = Augmentation.model_validate(before["augmentation"])
     own = replace(
         job,
         config=config,
-        input_size=before["input_size"],
-        batch_size=before["batch_size"],
-        recipe=job.recipe.model_copy(update={"augmentation": augmentation}),
+        input_size=before.input_size,
+        batch_size=before.batch_size,
+        recipe=job.recipe.model_copy(update={"augmentation": before.augmentation}),
     )
-    method = METHODS[before["method"]].load()
+    method = METHODS[config.method].load()
     assert isinstance(method, GradientMethod)  # noqa: S101 - `METHODS` pairs method and config
     _check(run, before, own, encoding, method.encoding(own))
     supernet, saved = method.supernet(own), RunFolder(run).load()
     if saved is None:
         raise InputError(f"{run} has no checkpoint.pt; expected the folder of a dnas or dmasking search")
+    found = {key: value for key, value in saved.items() if key == "supernet"}
+    check_parts({"supernet": supernet.state_dict()}, found, str(RunFolder(run).checkpoint))
     supernet.load_state_dict(saved["supernet"])
     supernet.to(device=device)
     evaluator = SupernetEvaluator(
@@ -91,16 +96,43 @@ def _open(encoding: Encoding) -> list[Decision]:
     return [decision for decision in encoding.decisions if len(decision.options) > 1]
 
 
-def _config(run: Path) -> dict[str, Any]:
+def _config(run: Path) -> "_SearchConfig":
+    path, expected = RunFolder(run).config, "the folder of a search"
     try:
-        return json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{run} is not the folder of a search: its config.json cannot be read") from error
+        content = read_record(RunConfig, path, expected).config
+    except InputError as error:
+        raise InputError(f"{run} is not the folder of a search: its config.json cannot be read ({error})") from error
+    if isinstance(content.get("search"), dict):
+        content["search"] = {"method": content.get("method"), **content["search"]}
+    return parse_record(_SearchConfig, json.dumps(content), f"{path}: config", expected)
 
 
-def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding, own: Encoding) -> None:
-    classes = job.num_classes
-    if before["definition"] != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
-        raise InputError(f"{run} searched {before['space']}, whose definition is not that of {job.space.name} here")
-    if before["data"]["classes"] != classes or before["data"]["name"] != job.required_dataset.name:
-        raise InputError(f"{run} was searched with {before['data']['name']}; use the same --data")
+class _SearchData(BaseModel):
+    """What a configuration says about the images."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    classes: int
+
+
+class _SearchConfig(BaseModel):
+    """What an evaluator needs of the configuration of a search, with its method in `search`."""
+
+    model_config = ConfigDict(strict=True)
+
+    search: AnyConfig
+    space: str
+    input_size: Size | None
+    batch_size: Count
+    augmentation: Augmentation
+    definition: str
+    data: _SearchData | None
+
+
+def _check(run: Path, before: _SearchConfig, job: SearchJob, encoding: Encoding, own: Encoding) -> None:
+    data = before.data
+    if before.definition != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
+        raise InputError(f"{run} searched {before.space}, whose definition is not that of {job.space.name} here")
+    if data is None or data.classes != job.num_classes or data.name != job.required_dataset.name:
+        raise InputError(f"{run} was searched with {data.name if data else 'no images'}; use the same --data")
