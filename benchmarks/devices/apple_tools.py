@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from fbnet_zoo.benchmarks.devices.command import Output, Run
 from fbnet_zoo.benchmarks.measure import DeviceState
 from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo, device_id
 
 _MAC = "Core ML and iPhones require a Mac"
@@ -142,8 +142,8 @@ class Tools:
 
     def _devicectl(self, *arguments: str) -> dict[str, Any]:
         """Run a `devicectl` command and return its JSON result, which it writes to a file."""
-        with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
-            path = Path(folder, "out.json")
+        with temporary() as folder:
+            path = folder / "out.json"
             self._text("devicectl failed", "xcrun", "devicectl", *arguments, "--json-output", str(path))
             try:
                 return dict(json.loads(path.read_bytes())["result"])

@@ -1,12 +1,12 @@
 """Running programs on this machine, through one function that tests can replace."""
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.measure import Inputs
 
 
@@ -35,12 +35,7 @@ def run_program(command: Sequence[str], timeout_s: float) -> Output:
         TimeoutError: the program did not finish in time and was killed.
         OSError: the program cannot be started.
     """
-    try:
-        done = subprocess.run(  # noqa: S603  the command lines are made by the modules of the devices
-            list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"not finished within {timeout_s:g} s") from error
+    done = programs.run(command, timeout_s=timeout_s)
     return Output(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 

@@ -57,6 +57,7 @@ class Benchmarker(Protocol):
 def main(question: Path, answer: Path) -> None:
     """Execute the request in one file, and write the result to another."""
     request = CoreMLRequest.model_validate_json(question.read_bytes())
+    tempfile.tempdir = str(answer.parent)  # which is removed even if this process is killed
     try:
         with quiet():
             result = asyncio.run(_measure(request))
@@ -189,7 +190,7 @@ def _planned_here(model: str, units: Any) -> list[PlannedOperator]:
     """Return the operators of Core ML's compute plan on this Mac, without constants."""
     utils = require("coremltools.models.utils", extra="coreml")
     plans = require("coremltools.models.compute_plan", extra="coreml")
-    with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
+    with tempfile.TemporaryDirectory() as folder:  # in the folder of the answer
         compiled = utils.compile_model(model, destination_path=f"{folder}/model.mlmodelc")
         plan = plans.MLComputePlan.load_from_path(path=compiled, compute_units=units)
         operators = []

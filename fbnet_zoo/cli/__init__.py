@@ -1,5 +1,13 @@
 """The command `fbnet-zoo`."""
 
-from fbnet_zoo.cli.app import main
+from fbnet_zoo import interruption
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    with interruption.handled():
+        from fbnet_zoo.cli.app import app  # takes a while, in which it may be interrupted, too
+
+        app()

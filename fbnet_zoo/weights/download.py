@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from urllib.request import Request, urlopen
 
 from fbnet_zoo.atomic import sync
 from fbnet_zoo.errors import WeightsError, WeightsUnavailableError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.weights.sources import WeightsSource
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -175,8 +175,8 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f"{name}.") as folder:
-            partial, expected = Path(folder) / name, size or _announced_size(url)
+        with temporary(path.parent) as folder:
+            partial, expected = folder / name, size or _announced_size(url)
             hub.download_url_to_file(url, str(partial), progress=sys.stderr.isatty())
             _verify(partial, expected, sha256, url, "it is damaged or another file: try again")
             sync(partial)
