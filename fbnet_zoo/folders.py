@@ -49,6 +49,8 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         _claims.reset(token)
+        with suppress(OSError):
+            (folder / _CLAIM).unlink()  # before the release: whoever waits for it notices that the file is gone
         lock.release()
 
 

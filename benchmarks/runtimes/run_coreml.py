@@ -57,7 +57,6 @@ class Benchmarker(Protocol):
 def main(question: Path, answer: Path) -> None:
     """Execute the request in one file, and write the result to another."""
     request = CoreMLRequest.model_validate_json(question.read_bytes())
-    tempfile.tempdir = str(answer.parent)  # which is removed even if this process is killed
     try:
         with quiet():
             result = asyncio.run(_measure(request))
@@ -190,7 +189,7 @@ def _planned_here(model: str, units: Any) -> list[PlannedOperator]:
     """Return the operators of Core ML's compute plan on this Mac, without constants."""
     utils = require("coremltools.models.utils", extra="coreml")
     plans = require("coremltools.models.compute_plan", extra="coreml")
-    with tempfile.TemporaryDirectory() as folder:  # in the folder of the answer
+    with tempfile.TemporaryDirectory() as folder:
         compiled = utils.compile_model(model, destination_path=f"{folder}/model.mlmodelc")
         plan = plans.MLComputePlan.load_from_path(path=compiled, compute_units=units)
         operators = []
@@ -218,4 +217,5 @@ def _processor(device: Any) -> str | None:
 
 
 if __name__ == "__main__":
+    tempfile.tempdir = str(Path(sys.argv[2]).parent)  # which is removed even if this process is killed
     main(Path(sys.argv[1]), Path(sys.argv[2]))
