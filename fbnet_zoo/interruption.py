@@ -112,6 +112,8 @@ def _watch(reader: socket.socket) -> None:
 
 def _leave(number: int) -> None:
     """End the process, and those that it started, without tidying up."""
+    if not _received:  # the main thread has not noticed
+        _received.append(number)
     _say(f"{word()}; cleanup took too long, so the next run has to do it")
     programs.kill_all()
     for child in multiprocessing.active_children():
