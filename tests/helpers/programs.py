@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from fbnet_zoo import interruption
 from fbnet_zoo.cli import main
 from fbnet_zoo.interruption import SIGNALS
 
@@ -78,6 +79,7 @@ class Program:
             for number in SIGNALS:  # as in a terminal, whatever those who run the tests ignore
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            interruption.GRACE_S = LONGEST_S / 2  # however slow the machine is
             tempfile.tempdir = str(self.scratch)
             output = os.open(self.folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for descriptor in (1, 2):
