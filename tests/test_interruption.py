@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,13 +101,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(happened: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + LONGEST_S
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def runtimes(pid: int) -> list[int]:
     """Return the processes that measure."""
     return [child for child in descendants(pid) if b"benchmarks.runtimes.run_" in command_line(child)]
@@ -129,7 +121,7 @@ def test_a_process_on_this_machine(
 ) -> None:
     files = [tiny_files["onnx"].path] * (2 if name == "compare" else 1)
     program = command(tmp_path, "bench", name, *files, "--runs", 10**9)
-    wait_until(lambda: runtimes(program.pid))
+    program.wait_until(lambda: runtimes(program.pid))
     (child,) = runtimes(program.pid)
     ends(program, number)
     assert not is_alive(child)
@@ -141,7 +133,7 @@ def test_a_table_that_is_measured_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "nano.yaml").write_text(NANO)
     words = ("lut", "measure", "--space", tmp_path / "nano.yaml", "--runtime", "onnxruntime", "--classes", 4)
     program = command(tmp_path, *words, "--validate", 0, "--out", tmp_path / "host.json")
-    wait_until(lambda: runtimes(program.pid))
+    program.wait_until(lambda: runtimes(program.pid))
     (child,) = runtimes(program.pid)
     ends(program, signal.SIGTERM)
     assert not is_alive(child)
@@ -156,7 +148,7 @@ HANG = 'echo $$ >> "$SANDBOX/hanging"; while :; do sleep 0.05; done'
 def test_a_phone(number: signal.Signals, phone: Phone, runner: Path, model_file: ModelFile, tmp_path: Path) -> None:
     phone.write("meanwhile", HANG)
     program = bench_on_phones(tmp_path, f"android:{phone.serial}", runner, model_file)
-    wait_until(lambda: phone.lines("hanging"))
+    program.wait_until(lambda: phone.lines("hanging"))
     ends(program, number)
     (pid,) = phone.lines("hanging")
     assert not is_alive(int(pid))
@@ -169,7 +161,7 @@ def test_several_phones(plug: Plug, runner: Path, model_file: ModelFile, tmp_pat
     busy.write("meanwhile", HANG)
     warm.write("warmth", "500\n")
     program = bench_on_phones(tmp_path, "android:all", runner, model_file)
-    wait_until(lambda: busy.lines("hanging") and any("dumpsys battery" in each for each in warm.services))
+    program.wait_until(lambda: busy.lines("hanging") and any("dumpsys battery" in each for each in warm.services))
     ends(program, signal.SIGTERM)
     (pid,) = busy.lines("hanging")
     assert not is_alive(int(pid))
@@ -193,10 +185,10 @@ def test_conversions_in_other_processes(number: signal.Signals, tmp_path: Path) 
             sys.exit(zoo_report.main(["--jobs", "2", "--files", str(files), "--out", str(tmp_path / "zoo.jsonl")]))
 
     program = Program(report, tmp_path)
-    wait_until(lambda: len(list(files.glob("*/.fbnet_zoo-*"))) == 2)
+    program.wait_until(lambda: len(list(files.glob("*/.fbnet_zoo-*"))) == 2)
     children = descendants(program.pid)
     ends(program, number)
-    wait_until(lambda: not any(map(is_alive, children)))
+    assert not any(map(is_alive, children))
     assert not list(files.glob("*/.fbnet_zoo-*"))
 
 

@@ -5,18 +5,21 @@ import select
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import pytest
 
 from fbnet_zoo import interruption
 from fbnet_zoo.cli import main
 from fbnet_zoo.interruption import SIGNALS
 
-LONGEST_S = 60
-"""Bound of every wait; none is that long unless something is broken."""
+LONGEST_S = 300
+"""Bound of every wait; none is that long unless something is broken, or the machine is very slow."""
 
 
 @dataclass(slots=True)
@@ -54,8 +57,20 @@ class Program:
     def wait_for_work(self) -> None:
         """Wait until the work has begun."""
         ready, _, _ = select.select([self.pipe[0]], [], [], LONGEST_S)
-        assert ready, self.text
-        assert os.read(self.pipe[0], 1), self.text
+        if not ready or not os.read(self.pipe[0], 1):
+            self.give_up()
+
+    def wait_until(self, happened: Callable[[], Any]) -> None:
+        """Wait until something outside shows that the work has begun."""
+        deadline = time.monotonic() + LONGEST_S
+        while not happened():
+            if time.monotonic() > deadline or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                self.give_up()
+            time.sleep(0.01)
+
+    def give_up(self) -> NoReturn:
+        os.kill(self.pid, signal.SIGKILL)
+        pytest.fail(f"it ends with {self.end()} after:\n{self.text}")
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
