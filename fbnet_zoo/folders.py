@@ -27,7 +27,7 @@ _CLAIM, _MARK = ".lock", "lock"
 
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
-_claims: ContextVar[frozenset[Path]] = ContextVar("_claims", default=frozenset())
+_claims: ContextVar[frozenset[tuple[int, Path]]] = ContextVar("_claims", default=frozenset())
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another run uses the folder, or it cannot be created or written.
     """
-    place = folder.resolve()
+    place = (os.getpid(), folder.resolve())  # a forked process holds nothing
     if place in _claims.get():
         yield
         return
