@@ -9,6 +9,7 @@ from threading import Event, Lock
 
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, Inputs, Measurement, ModelFile
 from fbnet_zoo.errors import DeviceError, DeviceLostError, DeviceUnavailableError
+from fbnet_zoo.programs import Canceller
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def measure_all(
     """Measure every task on every device, the devices in parallel.
 
     A failing task does not stop the other tasks of its device, unless the device is lost. On any other exception
-    (in `record`, or an interrupt), every device stops after its current task. All devices are cleaned up.
+    in `record`, every device stops after its current task; on an interrupt, at once. All devices are cleaned up.
 
     Args:
         devices: devices by name; the names appear in failures.
@@ -57,7 +58,7 @@ def measure_all(
     Returns:
         The failures, grouped by device.
     """
-    stop, lock = Event(), Lock()
+    stop, lock, cancellers = Event(), Lock(), {name: Canceller() for name in devices}
     own_tasks = tasks if isinstance(tasks, Mapping) else dict.fromkeys(devices, tasks)
 
     def record_alone(measurement: Measurement) -> None:
@@ -66,8 +67,9 @@ def measure_all(
 
     def work_through(name: str, device: Device) -> list[Failure]:
         try:
-            return _queue(name, device, own_tasks[name], record_alone, stop)
-        finally:
+            with cancellers[name]:
+                return _queue(name, device, own_tasks[name], record_alone, stop)
+        finally:  # outside of the canceller: cleanup is not interrupted
             _clean(name, device)
 
     with ThreadPoolExecutor(max_workers=max(1, len(devices))) as pool:
@@ -75,6 +77,10 @@ def measure_all(
         queues = [pool.submit(copy_context().run, work_through, name, device) for name, device in devices.items()]
         try:
             wait(queues, return_when=FIRST_EXCEPTION)
+        except BaseException:
+            for canceller in cancellers.values():
+                canceller.cancel()
+            raise
         finally:
             stop.set()
     return tuple(failure for queue in queues for failure in queue.result())

@@ -223,6 +223,9 @@ class Device(ABC):
             if error is None:
                 raise
             error.add_note(f"cleanup failed too: {failure}")
+        except KeyboardInterrupt:  # the user wants to leave, not to leave files behind
+            self.cleanup()
+            raise
 
 
 def check_counts(*, runs: int, warmup: int = 1, threads: int) -> None:

@@ -8,13 +8,15 @@ a second run resumes the first. Files stay in `build/zoo/` until they have been 
 import argparse
 import fnmatch
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +31,9 @@ from fbnet_zoo.converters import manifest
 from fbnet_zoo.converters.artifact import Artifact, Precision
 from fbnet_zoo.converters.conversion import convert_each
 from fbnet_zoo.converters.targets import TARGETS
+from fbnet_zoo.errors import FbnetZooError
+from fbnet_zoo.folders import claimed
+from fbnet_zoo.interruption import handled, raised
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.stats import summarize
 from fbnet_zoo.weights.loading import randomize
@@ -170,8 +175,9 @@ def main(arguments: Sequence[str]) -> int:
     results = zoo_results.read(asked.out)
     if asked.again:
         results = {key: result for key, result in results.items() if key not in {task.key for task in wanted}}
-    make_all(wanted, results, asked.out, asked.files, jobs=asked.jobs)
-    time_all(wanted, results, asked.out, asked.files)
+    with claimed(asked.files):
+        make_all(wanted, results, asked.out, asked.files, jobs=asked.jobs)
+        time_all(wanted, results, asked.out, asked.files)
     return _print_failures([results[task.key] for task in wanted])
 
 
@@ -179,15 +185,39 @@ def make_all(wanted: Iterable[ZooFile], results: Results, out: Path, folder: Pat
     """Convert the files that have no result yet, or that were deleted before they were timed."""
     missing = _grouped(task for task in wanted if not _is_made(task, results, folder))
     # One process per network: the libraries leak memory, and a crash must not affect other conversions.
-    pool = ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn"), max_tasks_per_child=1)
-    with pool, _progress() as progress:
+    pool = ProcessPoolExecutor(
+        max_workers=jobs, mp_context=get_context("spawn"), max_tasks_per_child=1, initializer=_leave_ctrl_c_to_parent
+    )
+    with pool, _ended_on_error(pool), _progress() as progress:
         bar = progress.add_task("converting", total=len(missing))
-        running = [pool.submit(make, group, folder) for group in missing]
+        running = [pool.submit(_make, group, folder) for group in missing]
         for future in as_completed(running):
             made = future.result()
             results.update({result.key: result for result in made})
             zoo_results.write(out, results.values())
             progress.update(bar, advance=1, description=f"converted {made[0].model}")
+
+
+def _leave_ctrl_c_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make(wanted: Sequence[ZooFile], folder: Path) -> list[ZooResult]:
+    """Call `make` in a process of the pool, which tidies up when it is terminated."""
+    with raised():
+        return make(wanted, folder)
+
+
+@contextmanager
+def _ended_on_error(pool: Executor) -> Iterator[None]:
+    """Terminate the processes of a pool on an error, instead of waiting for hours until all is done."""
+    try:
+        yield
+    except BaseException:
+        for process in active_children():
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _grouped(wanted: Iterable[ZooFile]) -> list[list[ZooFile]]:
@@ -230,4 +260,8 @@ def _print_failures(results: Iterable[ZooResult]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with handled():
+        try:
+            sys.exit(main(sys.argv[1:]))
+        except FbnetZooError as error:
+            sys.exit(f"error: {error}")

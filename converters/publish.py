@@ -1,17 +1,15 @@
 """Move finished files to their final paths, so that a kill at any time leaves the old files or the new ones."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from fbnet_zoo.atomic import sync
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.folders import PREFIX, temporary
 
-_PREFIX, _LOCK, _REPLACED = ".fbnet_zoo-", "lock", "replaced"
+_REPLACED = "replaced"
 
 
 @contextmanager
@@ -23,39 +21,14 @@ def workplace(out: Path) -> Iterator[Path]:
     Raises:
         InputError: `out` cannot be used as a folder.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _clear(out)
-        folder, lock = _make(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be used as a folder ({error.strerror}); choose another one") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-
-
-def _make(out: Path) -> tuple[Path, FileLock]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out))
-        lock = FileLock(folder / _LOCK)
-        lock.acquire()
-        if folder.exists():  # else another run has removed it before it was locked
-            return folder, lock
-        lock.release()
-
-
-def _clear(out: Path) -> None:
-    for folder in out.glob(f"{_PREFIX}*"):
-        lock = FileLock(folder / _LOCK)
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        _put_back(folder, out)
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+            out.mkdir(parents=True, exist_ok=True)
+            rescue = partial(_put_back, out=out)
+            folder = stack.enter_context(temporary(out, prefix=f".{PREFIX}", rescue=rescue))
+        except OSError as error:
+            raise InputError(f"{out}: cannot be used as a folder ({error.strerror}); choose another one") from error
+        yield folder
 
 
 def _put_back(folder: Path, out: Path) -> None:

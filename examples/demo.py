@@ -23,6 +23,7 @@ import fbnet_zoo
 from fbnet_zoo import data
 from fbnet_zoo.converters import TARGETS, Artifact
 from fbnet_zoo.errors import FbnetZooError, WeightsUnavailableError
+from fbnet_zoo.interruption import handled
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.weights import randomize
 
@@ -135,8 +136,9 @@ def _table() -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except FbnetZooError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}")
-        sys.exit(1)
+    with handled():
+        try:
+            sys.exit(main())
+        except FbnetZooError as error:
+            console.print(f"[red]error:[/] {escape(str(error))}")
+            sys.exit(1)

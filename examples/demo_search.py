@@ -25,6 +25,7 @@ from fbnet_zoo.benchmarks.lut import Rounds, TableJob, Writer
 from fbnet_zoo.converters import TARGETS
 from fbnet_zoo.datasets import open_dataset
 from fbnet_zoo.errors import FbnetZooError
+from fbnet_zoo.interruption import handled
 from fbnet_zoo.latency import LatencyTable
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.search import SearchJob, SearchRun, latency_cost, random_baseline, run_search, train_best
@@ -140,8 +141,9 @@ def _top1(runs: Callable[[torch.Tensor], torch.Tensor], network: FBNet, job: Sea
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except FbnetZooError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}")
-        sys.exit(1)
+    with handled():
+        try:
+            sys.exit(main())
+        except FbnetZooError as error:
+            console.print(f"[red]error:[/] {escape(str(error))}")
+            sys.exit(1)

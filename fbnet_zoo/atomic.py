@@ -1,6 +1,7 @@
 """Atomic writing of files: they appear complete or not at all, even if the process is killed."""
 
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -31,28 +32,68 @@ def storing_in(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder} cannot be written ({reason}); free some space, or use another folder") from error
 
 
+try:
+    import fcntl
+except ImportError:  # Windows, where partial files of killed processes stay, and open files cannot be replaced
+    fcntl = None  # type: ignore[assignment]
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file to write, which replaces `path`, synced to disk, when the block ends without an error.
 
-    Until then, and after an error, an existing `path` is unchanged. The permissions follow the user's umask.
+    Until then, and after an error, an existing `path` is unchanged. The permissions follow the user's umask. Partial
+    files that killed processes left are removed.
 
     Raises:
         InputError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = None
     try:
-        with partial.open("xb") as file:
+        _clear(path)
+        partial, opened = _partial(path)
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+            if fcntl is not None:  # while it is locked
+                partial.replace(path)
+        if fcntl is None:
+            partial.replace(path)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be written ({reason}); use a path in a writable folder") from error
     finally:
-        with suppress(OSError):  # where its folder is none, there is nothing to remove
-            partial.unlink()
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create a partial file, locked as long as it is open."""
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        file = partial.open("xb")
+        _is_ours_now(file)
+        if os.fstat(file.fileno()).st_nlink:  # else another process has removed it before it was locked
+            return partial, file
+        file.close()
+
+
+def _clear(path: Path) -> None:
+    """Remove partial files of the same path whose processes have ended."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.partial"):
+        with suppress(OSError), left.open("r+b") as file:
+            if _is_ours_now(file):
+                left.unlink()
+
+
+def _is_ours_now(file: IO[bytes]) -> bool:
+    """Lock a file if no other process does, and if the file system and the operating system can."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

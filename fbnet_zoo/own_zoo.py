@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +71,21 @@ def writing() -> Iterator[Path]:
         ) from error
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep other processes from changing the folder while it is read, where its permissions allow that."""
+    from filelock import FileLock
+
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(FileLock(home() / ".lock"))
+        yield
+
+
 def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None:
     """Write a definition after its files, so that an interruption leaves the previous entry, if any.
+
+    Files of the previous entry are removed, except those that another definition in the folder names.
 
     Args:
         folder: the folder that `writing` yields.
@@ -88,7 +101,17 @@ def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None
         write_atomically(folder / name, content)
     arch_file.save(spec, path)
     for name in before - files_of(spec):
-        (folder / name).unlink(missing_ok=True)
+        if not _is_named(name, folder):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _is_named(name: str, folder: Path) -> bool:
+    """Return whether the text of any definition, even an invalid one, has the name of a weights file."""
+    definitions = [path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"}]
+    try:
+        return any(name.encode() in path.read_bytes() for path in definitions)
+    except OSError:  # one that cannot be read may name it
+        return True
 
 
 def files_of(spec: "ArchSpec") -> set[str]:

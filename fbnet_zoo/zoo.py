@@ -8,8 +8,8 @@ from typing import Any, Literal, overload
 from PIL import Image
 from torch import Tensor
 
-from fbnet_zoo import preprocess, registry
-from fbnet_zoo.errors import InputError
+from fbnet_zoo import own_zoo, preprocess, registry
+from fbnet_zoo.errors import InputError, WeightsError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.weights import checkpoints, loading
@@ -85,9 +85,7 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
     """
     if out_indices is not None and not features_only:
         raise InputError("out_indices requires features_only=True")
-    spec, tag = registry.resolve(name_or_path)
-    source = _source(name_or_path, tag, pretrained)
-    checkpoint = None if source is False else loading.read(spec, source, registry.folder(name_or_path))
+    spec, checkpoint = _resolve(name_or_path, pretrained)
     network = FBNet(
         checkpoint.spec if checkpoint else spec,
         num_classes=0 if features_only and checkpoint else _classes(num_classes, checkpoint),
@@ -188,6 +186,30 @@ def _entry(spec: ArchSpec, path: Path, tag: str, licence: str | None) -> tuple[W
     }
     given = {key: value for key, value in fields.items() if value is not None}
     return WeightsSpec.model_construct(**given), name, content
+
+
+def _resolve(name: str | Path, pretrained: bool | str | Path) -> tuple[ArchSpec, Checkpoint | None]:
+    """Return a definition and its weights; those of the own zoo fit together even while the entry is replaced."""
+    try:
+        return _read(name, pretrained)
+    except (InputError, WeightsError, OSError):
+        if not _is_own(name):
+            raise
+        with own_zoo.undisturbed():
+            return _read(name, pretrained)
+
+
+def _is_own(name: str | Path) -> bool:
+    try:
+        return registry.folder(name).absolute() == own_zoo.home().absolute()
+    except InputError:
+        return False
+
+
+def _read(name: str | Path, pretrained: bool | str | Path) -> tuple[ArchSpec, Checkpoint | None]:
+    spec, tag = registry.resolve(name)
+    source = _source(name, tag, pretrained)
+    return spec, None if source is False else loading.read(spec, source, registry.folder(name))
 
 
 def _classes(given: int | None, checkpoint: Checkpoint | None) -> int:

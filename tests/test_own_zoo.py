@@ -21,6 +21,7 @@ from fbnet_zoo.cli.app import app
 from fbnet_zoo.errors import DefinitionError, InputError, UnknownNameError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec, WeightsSpec
+from fbnet_zoo.weights import loading
 from tests.helpers.checkpoint_files import logits
 
 PIXELS = PreprocessSpec(resize=32, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -123,6 +124,49 @@ class TestInstall:
         assert fbnet_zoo.get_spec("digits_net") == second != first
         assert [path.name for path in home.glob("*.safetensors")] == [second.weights[0].source.removeprefix("file:")]
         assert torch.equal(logits(fbnet_zoo.create("digits_net", True), 32), logits(found, 32))
+
+    @pytest.mark.parametrize("broken", [False, True])
+    def test_weights_that_another_entry_names_stay(
+        self, home: Path, found: FBNet, saved: Path, spec: ArchSpec, broken: bool
+    ) -> None:
+        first = fbnet_zoo.install(spec, saved, licence="CC0-1.0")
+        other = text_of(first, name="other")
+        (home / "other.yaml").write_text(f"{other}an: error\n" if broken else other)
+        weights.randomize(found, 3)
+        weights.save(found, saved)
+        second = fbnet_zoo.install(spec, saved, licence="CC0-1.0", replace=True)
+        names = {each.weights[0].source.removeprefix("file:") for each in (first, second)}
+        assert {path.name for path in home.glob("*.safetensors")} == names
+        (home / "other.yaml").write_text(other)
+        assert fbnet_zoo.create("other", True).weights == "trained"
+
+    @pytest.mark.parametrize("as_path", [False, True])
+    def test_an_entry_may_be_replaced_while_it_is_read(
+        self, home: Path, found: FBNet, saved: Path, spec: ArchSpec, as_path: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fbnet_zoo.install(spec, saved, licence="CC0-1.0")
+        weights.randomize(found, 3)
+        weights.save(found, saved)
+        read, times = loading.read, 0
+
+        def slowly(*arguments: Any) -> Any:
+            nonlocal times
+            times += 1
+            if times == 1:  # between the definition and the weights that it names
+                fbnet_zoo.install(spec, saved, licence="CC0-1.0", replace=True)
+            return read(*arguments)
+
+        monkeypatch.setattr(loading, "read", slowly)
+        name = home / "digits_net.yaml" if as_path else "digits_net"
+        assert torch.equal(logits(fbnet_zoo.create(name, True), 32), logits(found, 32))
+        assert times == 2
+
+    def test_weights_that_are_missing_are_an_error_of_their_own(self, home: Path, saved: Path, spec: ArchSpec) -> None:
+        fbnet_zoo.install(spec, saved, licence="CC0-1.0")
+        for path in home.glob("*.safetensors"):
+            path.unlink()
+        with pytest.raises(WeightsUnavailableError, match=r"there is no file .*, which a definition requires"):
+            fbnet_zoo.create("digits_net", True)
 
     def test_weights_at_addresses_stay(self, home: Path, saved: Path, spec: ArchSpec) -> None:
         other = WeightsSpec(tag="far", source="https://example.org/a", layout="timm", license="MIT")

@@ -12,6 +12,7 @@ from posixpath import dirname
 from shlex import quote
 from typing import TypeVar
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.devices.adb import Server, check_state
 from fbnet_zoo.errors import DeviceLostError, DeviceStorageError
 
@@ -56,6 +57,18 @@ class Link:
             DeviceUnavailableError: the device is not connected or not ready.
         """
         check_state(self.serial, self.server.states())
+
+    def is_ready(self) -> bool:
+        """Return whether the device accepts adb commands, after one attempt to restore a connection over the network.
+
+        Raises:
+            DeviceUnavailableError: the adb server does not respond.
+            DeviceTimeoutError: the adb server did not respond in time.
+        """
+        if _NETWORK_SERIAL.fullmatch(self.serial) and self.server.states().get(self.serial) != "device":
+            self.server.call("disconnect", self.serial)
+            self.server.call("connect", self.serial)
+        return self.server.states().get(self.serial) == "device"
 
     def shell(self, command: str, *, timeout_s: float | None = None) -> Reply:
         """Run a command on the device. The command must be repeatable: it runs again if the connection breaks.
@@ -108,7 +121,7 @@ class Link:
                     f"{self.serial}: connection broken ({reason}) and not restored within {self._reconnect_s:g} s: "
                     f"the device is {state or 'not connected'}; reconnect it"
                 )
-            time.sleep(_POLL_S)
+            programs.pause(_POLL_S)
 
     def _shell(self, command: str, timeout_s: float | None = None) -> Reply:
         mark = f"end-{secrets.token_hex(8)}"

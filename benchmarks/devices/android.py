@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.devices.adb import Server
 from fbnet_zoo.benchmarks.devices.adb_link import Link
@@ -50,6 +50,7 @@ from fbnet_zoo.errors import (
     RunnerError,
     RunnerUnusableError,
 )
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class AndroidDevice(Device):
         self._runner = find_runner(runner)
         self._info: DeviceInfo | None = None
         self._sent: set[str] = set()
-        self._touched = False
+        self._prepared = self._touched = self._lost = False
 
     @classmethod
     def find(cls, serial: str | None = None, *, runner: Path | None = None, limits: Limits | None = None) -> Self:
@@ -160,32 +161,34 @@ class AndroidDevice(Device):
             self._link.pull(TRACE, out)
 
     def cleanup(self) -> None:
-        if self._touched:
-            self._link.shell(f"{STOP}; rm -rf {FOLDER}")
-        self._forget()
-
-    def _forget(self) -> None:
+        """Remove our files, and stop the runner; if the device was lost, do so if it is connected again."""
         self._sent.clear()
-        self._touched = False
+        self._prepared = False
+        if self._touched and not (self._lost and not self._link.is_ready()):
+            self._link.shell(f"{STOP}; rm -rf {FOLDER}")
+            self._touched = self._lost = False
 
     @contextmanager
     def _tidy(self) -> Iterator[None]:
         try:
             yield
-        except (DeviceLostError, DeviceUnavailableError) as error:
-            if self._touched:
-                error.add_note(f"{FOLDER} is still on the device; the next measurement there removes it")
-            self._forget()
-            raise
         except BaseException as error:  # including KeyboardInterrupt
-            try:
-                self.cleanup()
-            except DeviceError as failure:
-                error.add_note(f"cleanup failed too: {failure}")
+            self._lost = isinstance(error, DeviceLostError | DeviceUnavailableError)
+            self._clean_after(error)
             raise
 
+    def _clean_after(self, error: BaseException) -> None:
+        try:
+            self.cleanup()
+        except DeviceError as failure:
+            if not self._lost:
+                error.add_note(f"cleanup failed too: {failure}")
+            self._lost = True
+        if self._touched and self._lost:
+            error.add_note(f"{FOLDER} is still on the device; the next measurement there removes it")
+
     def _prepare(self) -> None:
-        if self._touched:
+        if self._prepared:
             return
         abis, built_for = self.info().abis, elf_abi(self._runner)
         if built_for and abis and built_for not in abis:
@@ -197,6 +200,7 @@ class AndroidDevice(Device):
         self._link.shell(f"{STOP}; rm -rf {FOLDER}")
         self._link.push(self._runner, RUNNER)
         self._link.shell(f"chmod 755 {RUNNER}")
+        self._prepared, self._lost = True, False
 
     def _job(self, model: ModelFile, inputs: Inputs, threads: int) -> AndroidRun:
         remote = self._send(_content(model), model.path.suffix)
@@ -208,8 +212,8 @@ class AndroidDevice(Device):
         self._prepare()
         remote = f"{FOLDER}/{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
         if remote not in self._sent:
-            with tempfile.TemporaryDirectory() as folder:
-                local = Path(folder, Path(remote).name)
+            with temporary() as folder:
+                local = folder / Path(remote).name
                 local.write_bytes(content)
                 self._link.push(local, remote)
             self._sent.add(remote)
@@ -227,7 +231,7 @@ class AndroidDevice(Device):
                     f"the limit of {limits.warmest_celsius:g} C: let it cool, unplug the charger or raise the limit"
                 )
             log.info("%s: cooling down, %g C", self._link.serial, warmth)
-            time.sleep(limits.poll_s)
+            programs.pause(limits.poll_s)
         return state
 
     def _mask(self, state: DeviceState, threads: int) -> str | None:

@@ -6,18 +6,20 @@ a separate process: `run_coreml` on this Mac, or on a phone the app that coremlt
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Self
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.devices.apple_coreml import CoreMLDevice
 from fbnet_zoo.benchmarks.devices.apple_process import CoreMLResult, CoreMLTarget
 from fbnet_zoo.benchmarks.devices.apple_tools import Phone, Tools
 from fbnet_zoo.benchmarks.devices.command import Run, run_program
 from fbnet_zoo.benchmarks.measure import DeviceState, Inputs, ModelFile
 from fbnet_zoo.errors import DeviceError, DeviceLostError, DeviceTimeoutError, DeviceUnavailableError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class MacDevice(CoreMLDevice):
                     f"macOS still throttles this Mac after {self._cooldown_s:g} s (pmset -g therm): let it cool"
                 )
             log.info("cooling down")
-            time.sleep(self._poll_s)
+            programs.pause(self._poll_s)
         return state
 
 
@@ -99,7 +101,9 @@ class IPhoneDevice(CoreMLDevice):
     ) -> None:
         super().__init__(phone.info, run=run, compute_units=compute_units, run_s=run_s)
         self._phone, self._team = phone, team
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folders = ExitStack()
+        self._folder: Path | None = None
+        self._installed = self._lost = False
 
     @classmethod
     def find(
@@ -136,33 +140,31 @@ class IPhoneDevice(CoreMLDevice):
         return cls(phone, team=team, run=run, compute_units=compute_units)
 
     def cleanup(self) -> None:
-        """Remove the app from the phone, and its build folder.
+        """Remove the app from the phone, and its build folder; if the phone was lost, once it is connected again.
 
         Raises:
             DeviceUnavailableError: the phone does not respond.
         """
-        if self._folder is None:
+        self._folders.close()
+        self._folder = None
+        if not self._installed or (self._lost and not self._is_there()):
             return
-        self._forget()
         try:
             self.tools.uninstall(self._phone.udid, APP)
         except DeviceUnavailableError as error:
             raise DeviceUnavailableError(
                 f"{error}; the app {APP} may still be on {self._phone.name}: delete it there"
             ) from error
-
-    def _forget(self) -> None:
-        if self._folder:
-            self._folder.cleanup()
-        self._folder = None
+        self._installed = self._lost = False
 
     def _versions(self) -> dict[str, str]:
         return {"xcode": self.tools.xcode()}
 
     def phone_target(self) -> CoreMLTarget:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="fbnet_zoo-iphone-")
-        return CoreMLTarget(udid=self._phone.udid, team=self._team, folder=self._folder.name)
+            self._folder = self._folders.enter_context(temporary())
+            self._installed, self._lost = True, False
+        return CoreMLTarget(udid=self._phone.udid, team=self._team, folder=str(self._folder))
 
     def _execute(self, model: ModelFile, inputs: Inputs, *, runs: int, operators: bool = False) -> CoreMLResult:
         with self._tidy():
@@ -177,6 +179,7 @@ class IPhoneDevice(CoreMLDevice):
             try:
                 self.cleanup()
             except DeviceError as failure:
+                self._lost = True
                 error.add_note(f"cleanup failed too: {failure}")
             if lost:
                 raise DeviceLostError(f"{self._phone.name} was disconnected ({error}); reconnect it") from error

@@ -1,7 +1,6 @@
 """The process in which Core ML runs a model, on this Mac or on a phone: its request and its result."""
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from pydantic import Field
 from fbnet_zoo.benchmarks.devices.command import Run, save_inputs
 from fbnet_zoo.benchmarks.measure import Inputs
 from fbnet_zoo.errors import DeviceLostError, DeviceTimeoutError, DeviceUnavailableError, InputError, RunnerError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.reading import read_record
 from fbnet_zoo.spec import Record
 
@@ -114,8 +114,7 @@ def execute(run: Run, request: CoreMLRequest, inputs: Inputs, *, timeout_s: floa
         RunnerError: Core ML failed.
     """
     model = Path(request.model).name
-    with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as name:
-        folder = Path(name)
+    with temporary() as folder:
         question, answer = folder / "job.json", folder / "answer.json"
         question.write_text(request.model_copy(update={"inputs": save_inputs(inputs, folder)}).model_dump_json())
         try:

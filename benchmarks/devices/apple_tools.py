@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from fbnet_zoo.benchmarks.devices.command import Output, Run
 from fbnet_zoo.benchmarks.devices.linux import decimal, whole
 from fbnet_zoo.benchmarks.measure import DeviceState
 from fbnet_zoo.errors import DeviceTimeoutError, DeviceUnavailableError, InputError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo, device_id
 from fbnet_zoo.reading import read_json, record_error
 
@@ -150,8 +150,8 @@ class Tools:
 
     def _devicectl(self, *arguments: str) -> dict[str, Any]:
         """Run a `devicectl` command and return its JSON result, which it writes to a file."""
-        with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
-            path = Path(folder, "out.json")
+        with temporary() as folder:
+            path = folder / "out.json"
             self._text("devicectl failed", "xcrun", "devicectl", *arguments, "--json-output", str(path))
             what = " ".join(arguments[:3])
             try:

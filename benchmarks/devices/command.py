@@ -1,12 +1,12 @@
 """Running programs on this machine, through one function that tests can replace."""
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.measure import Inputs
 
 
@@ -35,18 +35,8 @@ def run_program(command: Sequence[str], timeout_s: float) -> Output:
         TimeoutError: the program did not finish in time and was killed.
         OSError: the program cannot be started.
     """
-    with subprocess.Popen(  # noqa: S603  the command lines are made by the modules of the devices
-        list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
-        except BaseException as error:  # `subprocess.run` waits a quarter of a second for what the user interrupts
-            process.kill()
-            process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise TimeoutError(f"not finished within {timeout_s:g} s") from error
-            raise
-    return Output(exit_code=process.returncode, stdout=stdout, stderr=stderr)
+    done = programs.run(command, timeout_s=timeout_s)
+    return Output(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 def save_inputs(inputs: Inputs, folder: Path) -> tuple[str, ...]:

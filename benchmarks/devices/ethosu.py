@@ -6,7 +6,6 @@ file is deterministic.
 
 import configparser
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, DeviceState, Inputs, Measurement, ModelFile, check_counts
 from fbnet_zoo.errors import InputError, MissingKernelError, ModelFileError, UnknownNameError, did_you_mean
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo
 from fbnet_zoo.reading import read_csv
 
@@ -131,9 +131,9 @@ class EthosUDevice(Device):
     ) -> Measurement:
         """Return the estimate of a file as a single sample, as all runs would be equal."""
         check_counts(runs=runs, warmup=warmup, threads=threads)
-        with tempfile.TemporaryDirectory() as folder:
-            self._compile(model.path, Path(folder))
-            inference_ms = _inference_ms(Path(folder))
+        with temporary() as folder:
+            self._compile(model.path, folder)
+            inference_ms = _inference_ms(folder)
         compiler = version(_PACKAGE)
         return measurement(
             model,
@@ -150,9 +150,9 @@ class EthosUDevice(Device):
     def profile(self, model: ModelFile, out: Path, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> None:
         """Write Vela's estimate of each layer as CSV."""
         check_counts(runs=runs, threads=threads)
-        with tempfile.TemporaryDirectory() as folder:
-            self._compile(model.path, Path(folder), "--verbose-performance")
-            (layers,) = Path(folder).glob("*_per-layer.csv")
+        with temporary() as folder:
+            self._compile(model.path, folder, "--verbose-performance")
+            (layers,) = folder.glob("*_per-layer.csv")
             write_atomically(out, layers.read_bytes())
 
     def cleanup(self) -> None:

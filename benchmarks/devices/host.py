@@ -5,7 +5,6 @@ the runtime and for OpenMP. The memory is that of the whole process, including P
 `Measurement.baseline_rss_mb` is their memory without the model.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from fbnet_zoo.benchmarks.measure import (
 from fbnet_zoo.benchmarks.profile import Profile, TraceContext, from_onnxruntime
 from fbnet_zoo.benchmarks.runtimes.child import HostResult, HostRun
 from fbnet_zoo.errors import InputError, RunnerUnusableError, did_you_mean
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.device import DeviceInfo
 
 
@@ -95,8 +95,8 @@ class HostDevice(Device):
 
     def profile_operators(self, model: ModelFile, inputs: Inputs = (), runs: int = RUNS, threads: int = 1) -> Profile:
         """Return the time of each operator of an ONNX file; errors are those of `profile`."""
-        with tempfile.TemporaryDirectory() as folder:
-            trace = Path(folder, "trace.json")
+        with temporary() as folder:
+            trace = folder / "trace.json"
             self.profile(model, trace, inputs, runs, threads)
             context = TraceContext(
                 model=model.name,

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fbnet_zoo import programs
 from fbnet_zoo.benchmarks.devices.command import save_inputs
 from fbnet_zoo.benchmarks.devices.host_state import choose_cores
 from fbnet_zoo.benchmarks.measure import Inputs, ModelFile
@@ -25,6 +24,7 @@ from fbnet_zoo.errors import (
     RunnerInputError,
     RunnerUnusableError,
 )
+from fbnet_zoo.folders import temporary
 
 RUNTIMES = {target: runtime.name for target, runtime in runtimes_on("host").items()}
 """Target to the runtime of its files on this machine; the process is the module `run_<runtime>`."""
@@ -60,15 +60,15 @@ def prepare_run(
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
     cores = choose_cores(threads, allowed=allowed) if allowed else ()
-    with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
+    with temporary() as folder:
         yield HostRun(
             model=str(model.path.resolve()),
-            inputs=save_inputs(inputs, Path(folder)),
+            inputs=save_inputs(inputs, folder),
             runs=runs,
             warmup=warmup,
             threads=threads,
             cores=cores,
-            trace=str(Path(folder, "trace")) if trace else None,
+            trace=str(folder / "trace") if trace else None,
             others=[str(other.path.resolve()) for other in others],
         )
 
@@ -83,7 +83,7 @@ def measure(model: ModelFile, run: HostRun, *, timeout_s: float) -> HostResult:
     """
     try:
         end = _run(RUNTIMES[model.target], run, timeout_s)
-    except subprocess.TimeoutExpired as error:
+    except TimeoutError as error:
         raise DeviceTimeoutError(
             f"{model.path.name}: {run.warmup} + {run.runs} runs did not finish within {timeout_s:g} s; "
             "use fewer runs, or a higher limit"
@@ -102,13 +102,11 @@ def _run(runtime: str, run: HostRun, timeout_s: float) -> _End:
     # The import path of this process. -P, lest a file torch.py in the working folder be imported as PyTorch.
     places = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
     threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
-    done = subprocess.run(  # noqa: S603  our own module in our own interpreter
+    done = programs.run(
         [sys.executable, "-P", "-m", f"fbnet_zoo.benchmarks.runtimes.run_{runtime}"],
-        input=json.dumps(asdict(run)).encode(),
-        capture_output=True,
-        timeout=timeout_s,
-        env={**os.environ, **threads, "PYTHONPATH": places},
-        check=False,
+        stdin=json.dumps(asdict(run)).encode(),
+        timeout_s=timeout_s,
+        environment={**os.environ, **threads, "PYTHONPATH": places},
     )
     stdout, stderr = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
     return _End(code=done.returncode, stdout=stdout, stderr=stderr)

@@ -189,7 +189,7 @@ def _planned_here(model: str, units: Any) -> list[PlannedOperator]:
     """Return the operators of Core ML's compute plan on this Mac, without constants."""
     utils = require("coremltools.models.utils", extra="coreml")
     plans = require("coremltools.models.compute_plan", extra="coreml")
-    with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         compiled = utils.compile_model(model, destination_path=f"{folder}/model.mlmodelc")
         plan = plans.MLComputePlan.load_from_path(path=compiled, compute_units=units)
         operators = []
@@ -217,4 +217,5 @@ def _processor(device: Any) -> str | None:
 
 
 if __name__ == "__main__":
+    tempfile.tempdir = str(Path(sys.argv[2]).parent)  # which is removed even if this process is killed
     main(Path(sys.argv[1]), Path(sys.argv[2]))

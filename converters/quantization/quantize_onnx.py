@@ -12,7 +12,6 @@ onnxruntime has an integer kernel for every operator of a network with ReLU, har
   so its steps of 6 / 255 are interpreted as steps of 1 / 255.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.program import Program, Quantization
 from fbnet_zoo.errors import ConversionError
+from fbnet_zoo.folders import temporary
 
 SCHEME = "onnxruntime static, as QDQ: int8 weights per channel, uint8 activations per tensor, the stem in float32"
 
@@ -58,8 +58,8 @@ def int8_model(model: Any, program: Program, quantization: Quantization, *, verb
     kept = [name for name in names if quantization.keeps(name) or name.startswith(f"{_STEM}.")]
     gates = _respell(model.graph, frozenset(kept))
     try:
-        with quiet(verbose=verbose or None), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "int8.onnx"
+        with quiet(verbose=verbose or None), temporary() as folder:
+            path = folder / "int8.onnx"
             _quantize(model, path, program, quantization, kept, gates)
             quantized = onnx.load(path)
     except Exception as error:  # onnxruntime's exceptions have no common base

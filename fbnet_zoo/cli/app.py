@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from fbnet_zoo import interruption
 from fbnet_zoo.cli import convert, deploy, evaluate, lint, options, predict, screen, show, space, train, verify
 from fbnet_zoo.cli.bench.app import app as bench
 from fbnet_zoo.cli.lut.app import app as lut
@@ -40,9 +41,9 @@ class _Commands(TyperGroup):
             try:
                 code = super().main(words or ["--help"], *rest, **settings)
             except Exception as error:  # the last place where it can be printed as one line
-                code = screen.report(error, as_json="--json" in words)
-            if code == _INTERRUPTED:
-                screen.say("error", "interrupted", "bold red")
+                code = interruption.received() or screen.report(error, as_json="--json" in words)
+            if code in {_INTERRUPTED, interruption.received()}:
+                screen.say("error", interruption.word(), "bold red")
             code = screen.finish(code)
         sys.exit(code)
 
@@ -59,12 +60,6 @@ def _hide_types_of_flags(command: Any) -> None:
 app = typer.Typer(
     cls=_Commands, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    screen.open_streams()
-    app()
 
 
 @app.callback()

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import torch
 
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.atomic import write_atomically
+from fbnet_zoo.folders import claimed
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.limits import NetworkCost
-from fbnet_zoo.search.method import Context, Progress, SearchResult
+from fbnet_zoo.search.method import Context, Method, Progress, SearchResult
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord, TrainedRecord, save_record
 from fbnet_zoo.space.encoding import Encoding
@@ -64,6 +66,7 @@ def run_search(
     resume: bool = False,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    claims: ExitStack | None = None,
 ) -> SearchRun:
     """Search a space, write the run to a folder, and return it.
 
@@ -76,9 +79,11 @@ def run_search(
         resume: whether to resume a search in the folder; the result is the same as without the interruption.
         processes: cooperating processes (default: one on a CPU); only the main one reads and writes the folder.
         progress: called with every history record, in the main process.
+        claims: stack that keeps the folder claimed until it is closed (default: it is released at the end).
 
     Raises:
-        InputError: a value is invalid, no network of the space satisfies a limit, or the folder holds another run.
+        InputError: a value is invalid, no network of the space satisfies a limit, or the folder holds another run, or
+            is in use by one.
         MissingExtraError: a library is missing.
         TrainingError: a value is NaN or infinite; the last good checkpoint is kept.
     """
@@ -88,21 +93,28 @@ def run_search(
     folder, together = RunFolder(out), processes or Processes()
     context = Context(encoding=encoding, costs=costs, folder=folder, processes=together, progress=progress or _ignore)
     method.check(job, context)  # before the folder is created
-    together.on_main(lambda: folder.begin(_config(job, together), _versions(), resume=resume))
-    with _board(out, encoding, folder, together) as note:
+    claim = folder.claimed(_config(job, together), _versions(), resume=resume)
+    with ExitStack() as until_the_end:
+        together.on_main(partial((claims or until_the_end).enter_context, claim))
+        result = _searched(method, job, context)
+        best = encoding.definition(result.best.positions)
+        definition = finished(job, best, name=job.name, summary=_summary(job))
+        record = together.on_main(lambda: _record(job, context, result))
+        if together.is_main:
+            arch_file.save(definition, out / DEFINITION)
+            save_record(record, out / RECORD)
+    return SearchRun(folder=out, record=record, definition=definition, history=tuple(result.history))
+
+
+def _searched(method: Method, job: SearchJob, context: Context) -> SearchResult:
+    """Search, with the progress also in TensorBoard."""
+    with _board(context.path, context.encoding, context.folder, context.processes) as note:
 
         def progressed(record: HistoryRecord) -> None:
             note(record)
             context.progress(record)
 
-        result = method.run(job, replace(context, progress=progressed))
-    best = encoding.definition(result.best.positions)
-    definition = finished(job, best, name=job.name, summary=_summary(job))
-    record = together.on_main(lambda: _record(job, context, result))
-    if together.is_main:
-        arch_file.save(definition, out / DEFINITION)
-        save_record(record, out / RECORD)
-    return SearchRun(folder=out, record=record, definition=definition, history=tuple(result.history))
+        return method.run(job, replace(context, progress=progressed))
 
 
 def train_best(
@@ -118,24 +130,25 @@ def train_best(
     `result.yaml` and `search.json` are updated with the weights and their accuracy on the held-out images.
 
     Raises:
-        InputError: an image cannot be read, or a file cannot be written.
+        InputError: an image cannot be read, a file cannot be written, or another run uses the folder.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
-    trained = train(
-        run.folder / DEFINITION,
-        job.required_dataset,
-        job.recipe,
-        run.folder / TRAINING,
-        resume=resume,
-        device=device,
-        progress=progress,
-    )
-    content = trained.weights.read_bytes()
-    write_atomically(run.folder / WEIGHTS, content)
-    spec = run.definition.model_copy(update={"weights": (_weights(content),)})
-    arch_file.save(spec, run.folder / DEFINITION)
-    found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
-    return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
+    with claimed(run.folder):
+        trained = train(
+            run.folder / DEFINITION,
+            job.required_dataset,
+            job.recipe,
+            run.folder / TRAINING,
+            resume=resume,
+            device=device,
+            progress=progress,
+        )
+        content = trained.weights.read_bytes()
+        write_atomically(run.folder / WEIGHTS, content)
+        spec = run.definition.model_copy(update={"weights": (_weights(content),)})
+        arch_file.save(spec, run.folder / DEFINITION)
+        found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
+        return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
 
 
 def _weights(content: bytes) -> WeightsSpec:

@@ -75,19 +75,29 @@ def fit(
         InputError: there are fewer images than a batch, or an image cannot be read.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
-    count = len(dataset.train.labels)
-    if count < recipe.batch_size:
-        raise InputError(
-            f"{dataset.name} has {count} training images, fewer than a batch of {recipe.batch_size}; lower batch_size"
-        )
+    steps = steps_per_epoch(dataset, recipe)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with _reproducible(recipe):
-        state = TrainingState(network, recipe, count // recipe.batch_size)
+        state = TrainingState(network, recipe, steps)
         run = _Fit(state, dataset, recipe, inputs, folder, device)
         *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
     return last
+
+
+def steps_per_epoch(dataset: ImageDataset, recipe: Recipe) -> int:
+    """Return the number of full batches.
+
+    Raises:
+        InputError: there are fewer images than a batch.
+    """
+    count = len(dataset.train.labels)
+    if count < recipe.batch_size:
+        raise InputError(
+            f"{dataset.name} has {count} training images, fewer than a batch of {recipe.batch_size}; lower batch_size"
+        )
+    return count // recipe.batch_size
 
 
 @contextmanager

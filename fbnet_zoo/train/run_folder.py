@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fbnet_zoo.atomic import atomic_file, storing_in, write_atomically
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.folders import claimed
 from fbnet_zoo.reading import decode, parse_record, read_bytes, read_record
 from fbnet_zoo.spec import Record
 
@@ -55,8 +57,11 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
 
-    def begin(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> None:
-        """Write the configuration of a new run, or check that a resumed run has the same one.
+    @contextmanager
+    def claimed(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> Iterator[None]:
+        """Claim the folder for a run: write the configuration of a new one, or compare that of a resumed one.
+
+        To be called after all other checks, so that a run that cannot begin leaves no folder.
 
         Args:
             config: everything that the result depends on, as plain values.
@@ -64,19 +69,21 @@ class RunFolder:
             resume: whether to resume a run in the folder.
 
         Raises:
-            InputError: the folder already holds a run and `resume` is false, or its configuration differs.
+            InputError: another process uses the folder, it already holds a run and `resume` is false, its configuration
+                differs, or it cannot be written.
         """
-        if self.config.exists():
-            if not resume:
-                raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
+        with claimed(self.path):
+            self._begin(config, versions, resume=resume)
+            yield
+
+    def _begin(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> None:
+        if not self.config.exists():
+            text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
+            write_atomically(self.config, text)
+        elif resume:
             self._compare(config, versions)
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be created ({error.strerror}); use another folder") from error
-        text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
-        write_atomically(self.config, text)
+        else:
+            raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint with a state of tensors and plain values, atomically."""

@@ -14,7 +14,7 @@ from fbnet_zoo.layers import check_batch
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
-from fbnet_zoo.train.loop import EpochMetrics, Progress, fit
+from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
 from fbnet_zoo.train.qat import adopt, prepare
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
@@ -81,7 +81,7 @@ def train(  # noqa: PLR0913 - the options of the command line
         progress: called after every epoch.
 
     Raises:
-        InputError: a value is invalid, or the folder holds another run.
+        InputError: a value is invalid, or the folder holds another run, or is in use by one.
         ConversionError: the libraries cannot quantize the network.
         MissingExtraError: a library that `qat` needs is missing.
         WeightsError: the weights to start from are not available, or do not fit.
@@ -93,17 +93,18 @@ def train(  # noqa: PLR0913 - the options of the command line
     if qat and (start is None or recipe.ema_decay is not None):
         raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
     check_batch(network.plan, inputs.preprocess.crop, recipe.batch_size)
+    steps_per_epoch(dataset, recipe)
     folder, config = RunFolder(out), {**_config(network, dataset, recipe, device), "qat": qat}
-    folder.begin(config, _versions(), resume=resume)
     trained = prepare(network) if qat else network
-    metrics = fit(trained, dataset, recipe, inputs, folder=folder, device=device, progress=progress)
-    if qat:
-        adopt(network, trained)
-    network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
-    network.weights = f"trained{' for int8' if qat else ''} on {dataset.name}" + (f" from {start}" if start else "")
-    training = {key: value for key, value in config.items() if key != "definition"}
-    notes = {"weights": network.weights, "license": network.license, "training": json.dumps(training)}
-    checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
+    with folder.claimed(config, _versions(), resume=resume):  # after everything that may be refused
+        metrics = fit(trained, dataset, recipe, inputs, folder=folder, device=device, progress=progress)
+        if qat:
+            adopt(network, trained)
+        network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
+        network.weights = f"trained{' for int8' if qat else ''} on {dataset.name}" + (f" from {start}" if start else "")
+        training = {key: value for key, value in config.items() if key != "definition"}
+        notes = {"weights": network.weights, "license": network.license, "training": json.dumps(training)}
+        checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
     return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
 
 

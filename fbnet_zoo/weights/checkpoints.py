@@ -1,6 +1,7 @@
 """Checkpoint files: recognized by all of their keys, verified, written atomically."""
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ _COUNTER = ".num_batches_tracked"
 """Suffix of a batch-norm buffer that inference does not use and older files do not have."""
 
 _VARIANCE = ".running_var"
+_LENGTH_BYTES = 8
+"""Length of the length of a safetensors file's header, which is also the alignment of the values."""
 
 _REMEDY = "expected a checkpoint of that network"
 _UNUSABLE = "the training diverged or the file is damaged; use another checkpoint"
@@ -102,7 +105,20 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
     texts = {"format": "pt", "name": spec.name, "definition": arch_file.dump(spec), **notes}
     metadata = {key: text for key, text in texts.items() if text is not None}
     content = save({name: value.contiguous() for name, value in state.items()}, metadata)
-    write_atomically(path, content)
+    write_atomically(path, _sorted_header(content))
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, which is otherwise different in every process.
+
+    Source: https://github.com/huggingface/safetensors#format (length of the header, JSON padded with spaces, values).
+    """
+    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # so that values are aligned
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]
 
 
 def _value(path: Path, state: Mapping[str, Any], name: str) -> Tensor:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from fbnet_zoo import _http
 from fbnet_zoo.atomic import sync
 from fbnet_zoo.errors import WeightsError, WeightsUnavailableError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.weights.sources import SAFETENSORS, WeightsSource
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -182,8 +182,8 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f"{name}.") as folder:
-            partial = Path(folder) / name
+        with temporary(path.parent) as folder:
+            partial = folder / name
             announced = _http.download(url, partial)
             _verify(partial, size or announced, sha256, url, "it is damaged or another file: try again")
             _check_form(partial, url, "nothing was kept: check the address, and try again")

@@ -78,6 +78,10 @@ class AdbDaemon:
         """Break the connection and accept no other."""
         self._call(self._unplug())
 
+    def plug_in(self) -> None:
+        """Accept connections again, at the same port."""
+        self._server = self._call(asyncio.start_server(self._accept, "127.0.0.1", self.port))
+
     def path(self, device_path: str) -> Path:
         """Where a file of the device lies here."""
         return Path(DEVICE_PATH.sub(f"{self.root}/", device_path))

@@ -30,6 +30,7 @@ from fbnet_zoo.train import (
 )
 from fbnet_zoo.weights.loading import save
 from tests.helpers.paths import ROOT
+from tests.helpers.programs import Program
 from tests.helpers.training import INPUTS, LONG, RECIPE, STEPS, TINY, same
 
 
@@ -53,6 +54,7 @@ def test_equal_arguments_give_bit_identical_weights(
     seen: list[EpochMetrics] = []
     again = train(definition, few_digits, RECIPE, tmp_path / "again", progress=seen.append)
     assert same(again.network.state_dict(), finished.network.state_dict())
+    assert again.weights.read_bytes() == finished.weights.read_bytes()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert [(metrics.epoch, metrics.step) for metrics in seen] == [(1, STEPS), (2, 2 * STEPS), (3, 3 * STEPS)]
     assert seen[-1].top1 == again.metrics.top1 == finished.metrics.top1
@@ -137,6 +139,40 @@ def test_folder_of_another_run_is_refused(finished: Trained, definition: Path, f
     other = RECIPE.model_copy(update={"lr": 1e-3})
     with pytest.raises(InputError, match=r"another recipe \(lr: 0.004, now 0.001\); use the same"):
         train(definition, few_digits, other, folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"recipe": RECIPE.model_copy(update={"batch_size": 1000})}, "136 training images, fewer than a batch of 1000"),
+        ({"qat": True}, "qat requires trained weights"),
+        ({"pretrained": "nowhere.safetensors"}, "is not a file"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(
+    definition: Path, few_digits: ImageDataset, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    words: dict[str, Any] = {"recipe": RECIPE, "out": tmp_path / "run", **changes}
+    with pytest.raises(InputError, match=problem):
+        train(definition, few_digits, **words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(
+    definition: Path, few_digits: ImageDataset, finished: Trained, tmp_path: Path
+) -> None:
+    def second(metrics: EpochMetrics) -> None:
+        if metrics.epoch == 2:
+            program = Program(lambda _: print(train(definition, few_digits, RECIPE, run, resume=True)), tmp_path)
+            assert program.end() == 99
+            assert "InputError" in program.text
+            assert f"{run} is in use by another run; wait until it ends, or use another folder" in program.text
+
+    run = tmp_path / "run"
+    first = train(definition, few_digits, RECIPE, run, progress=second)
+    assert first.weights.read_bytes() == finished.weights.read_bytes()
+    assert without_times(RunFolder(run)) == without_times(RunFolder(finished.weights.parent))
+    assert {path.name for path in run.iterdir()} == {path.name for path in finished.weights.parent.iterdir()}
 
 
 def test_damaged_checkpoint_is_refused(

@@ -1,5 +1,6 @@
 """Weights: saved and found again, adapted to other channels and classes, refused without a trace, drawn from a seed."""
 
+import json
 import logging
 import os
 import pickle
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 import fbnet_zoo
@@ -44,6 +45,20 @@ def test_saved_network_is_found_again(tiny: FBNet, tmp_path: Path) -> None:
     assert torch.equal(logits(again, 64), logits(tiny, 64))
     assert (again.spec, again.license) == (tiny.spec, "CC0-1.0")
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_equal_networks_give_equal_files(tiny: FBNet, tmp_path: Path) -> None:
+    """The metadata has an order of its own in every call of safetensors."""
+    tiny.license = "CC0-1.0"
+    contents = set()
+    for _ in range(20):
+        weights.save(tiny, tmp_path / "tiny.safetensors")
+        contents.add((tmp_path / "tiny.safetensors").read_bytes())
+    (content,) = contents
+    start = 8 + int.from_bytes(content[:8], "little")
+    assert start % 8 == 0, "values are aligned"
+    assert list(json.loads(content[8:start])["__metadata__"]) == ["definition", "format", "license", "name", "weights"]
+    assert load(content).keys() == tiny.state_dict().keys()
 
 
 def test_saved_file_does_not_pass_for_what_was_loaded(tiny: FBNet, tmp_path: Path) -> None:

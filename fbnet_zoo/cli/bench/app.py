@@ -1,6 +1,5 @@
 """`fbnet-zoo bench`: the latency of converted files, by file and by operator, and comparisons of files."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from fbnet_zoo.cli.parameters import from_records, several
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.targets import TARGETS, TORCH
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.folders import temporary
 
 Words = Annotated[
     list[str], typer.Argument(metavar="FILE|NAME...", help="converted files, or networks to convert first")
@@ -88,8 +88,8 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         yield keep
         return
-    with tempfile.TemporaryDirectory(prefix="fbnet_zoo-") as folder:
-        yield Path(folder)
+    with temporary() as folder:
+        yield folder
 
 
 def _devices(name: str, runner: Path | None, stack: ExitStack) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`fbnet-zoo bench profile`: the time of each operator, as a table with bars."""
 
-import tempfile
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.reading import parse_record, read_json, read_text
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def trace(model: "ModelFile", device: "Device", *, runs: int, threads: int) -> "
     from fbnet_zoo.benchmarks.devices.host import HostDevice
     from fbnet_zoo.benchmarks.profile import TraceContext, from_etdump
 
-    with device, tempfile.TemporaryDirectory() as folder:
+    with device, temporary() as folder:
         if isinstance(device, HostDevice | CoreMLDevice):
             return device.profile_operators(model, runs=runs, threads=threads)
-        dump = Path(folder, f"trace{TRACE_SUFFIX}")
+        dump = folder / f"trace{TRACE_SUFFIX}"
         device.profile(model, dump, runs=runs + _WARMUP, threads=threads)
         file, info = model.path.name, device.info()
         context = TraceContext(model=model.name, file=file, device=info, threads=threads, warmup=_WARMUP)

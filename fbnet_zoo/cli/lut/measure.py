@@ -15,6 +15,7 @@ from rich.text import Text
 from fbnet_zoo.cli import options, screen
 from fbnet_zoo.converters.targets import RUNTIMES, TARGETS, TORCH, require_libraries
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.folders import claimed
 
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.lut.measuring import NetworkLatency
@@ -124,7 +125,7 @@ def command(  # noqa: PLR0913 - one per option
         )
         table, networks = job.measure(opened, partial / "measurements.jsonl", screen.steps)
         save_table(table, out)
-    shutil.rmtree(partial)
+        shutil.rmtree(partial)
     _show(table, networks, out, as_json=as_json)
 
 
@@ -188,16 +189,14 @@ def _check_partial(partial: Path, *, resume: bool) -> None:
 
 @contextmanager
 def _kept(partial: Path) -> Iterator[None]:
-    """Create the folder of files and measurements, and name it if the command ends before the table is written."""
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{partial}: cannot create the folder: {error.strerror}") from error
-    try:
-        yield
-    except BaseException:
-        screen.say("note", f"{partial} keeps the measurements so far; the same command with --resume continues", "cyan")
-        raise
+    """Claim the folder of files and measurements, and name it if the command ends before the table is written."""
+    with claimed(partial):
+        try:
+            yield
+        except BaseException:
+            text = f"{partial} keeps the measurements so far; the same command with --resume continues"
+            screen.say("note", text, "cyan")
+            raise
 
 
 def _show(table: "LatencyTable", networks: "Sequence[NetworkLatency]", out: Path, *, as_json: bool) -> None:

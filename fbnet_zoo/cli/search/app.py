@@ -1,5 +1,6 @@
 """`fbnet-zoo search`: from a data set, a device and a budget to a new network."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
@@ -69,7 +70,8 @@ def command(  # noqa: PLR0913 - one argument per option
     job = steps.job(context.params)
     source = job.dataset.name if job.dataset else Path(str(oracle)).stem
     folder = out or Path("runs") / f"{job.space.name}_{source}_{method}"
-    runs = steps.search_all(job, folder, count=seeds, resume=resume, processes=processes)
+    claims = context.with_resource(ExitStack())  # the folders are this command's until it ends
+    runs = steps.search_all(job, folder, count=seeds, resume=resume, processes=processes, claims=claims)
     processes.leave()
     if not processes.is_main:
         return

@@ -1,6 +1,7 @@
 """The steps of `fbnet-zoo search`, in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,17 @@ def _check_name(space: Space, options: Mapping[str, Any]) -> None:
         raise InputError(f"an entry named {name!r} exists; use another --name")
 
 
-def search_all(job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes) -> list[SearchRun]:
-    """Search with consecutive seeds, with a subfolder for each if there are several; return the runs."""
-    seeded = _seeded(job, folder, count)
-    return [_searched(each, where, resume=resume, processes=processes) for each, where in seeded]
+def search_all(
+    job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes, claims: ExitStack
+) -> list[SearchRun]:
+    """Search with consecutive seeds, with a subfolder for each if there are several; return the runs.
+
+    The folders stay claimed until `claims` is closed.
+    """
+    return [
+        _searched(each, where, resume=resume, processes=processes, claims=claims)
+        for each, where in _seeded(job, folder, count)
+    ]
 
 
 def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJob, Path]]:
@@ -93,13 +101,13 @@ def _seeded(job: SearchJob, folder: Path, count: int) -> Iterator[tuple[SearchJo
         yield each, folder / f"seed_{seed}" if count > 1 else folder
 
 
-def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processes) -> SearchRun:
+def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processes, claims: ExitStack) -> SearchRun:
     if not processes.is_main:
         return run_search(job, folder, resume=resume, processes=processes)
     noun = METHODS[job.config.method].noun
     title = f"search {job.space.name}, seed {job.config.seed}"
     with result.listening(title, job.config.total, noun=noun) as listener:
-        return run_search(job, folder, resume=resume, processes=processes, progress=listener.searched)
+        return run_search(job, folder, resume=resume, processes=processes, progress=listener.searched, claims=claims)
 
 
 def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:

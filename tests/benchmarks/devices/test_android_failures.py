@@ -6,6 +6,7 @@ import signal
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,31 @@ def test_an_unplugged_phone_is_tidied_when_it_comes_back(
             assert "fbnet_zoo/old" not in again.files
             assert not is_alive(pid)
         assert again.files == []
+
+
+@pytest.mark.parametrize("kind", ["lose", "drop"])
+def test_a_phone_that_is_reachable_after_a_lost_push_is_left_clean(
+    phone: Phone, runner: Path, model_file: ModelFile, kind: Any
+) -> None:
+    """What is pushed twice without success, over a connection that works again after that."""
+    phone.faults.append(Fault(kind=kind, service="push:.*pte" if kind == "lose" else "sha256sum .*pte", times=2))
+    with pytest.raises(DeviceLostError, match="connection broken twice") as caught:
+        device_of(phone, runner).push(model_file)
+    assert phone.files == []
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_a_lost_phone_is_tidied_as_soon_as_it_is_connected_again(
+    phone: Phone, runner: Path, model_file: ModelFile
+) -> None:
+    phone.faults.append(Fault(kind="unplug", service="sha256sum .*pte"))
+    device = AndroidDevice(Link(Server(), phone.serial, reconnect_s=0.3), runner=runner, limits=FAST)
+    with pytest.raises(DeviceLostError), device:
+        device.push(model_file)
+    assert "fbnet_zoo/executor_runner" in phone.files
+    phone.plug_in()
+    device.cleanup()
+    assert phone.files == []
 
 
 def test_a_device_that_is_lost_while_tidying_does_not_hide_the_error(

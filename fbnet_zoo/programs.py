@@ -1,0 +1,142 @@
+"""Running other programs, so that none of them outlives its use: not after a time limit, an error or an interruption.
+
+Each program is started in a session of its own and killed together with the programs that it started.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from threading import Event, Lock
+from typing import Self
+
+Process = subprocess.Popen[bytes]
+
+_lock = Lock()
+_running: set[Process] = set()
+
+
+class Canceller:
+    """Interrupts the work of one thread, since Ctrl-C reaches only the main one.
+
+    After `cancel`, which another thread calls, the program or pause in progress in the `with` block, or else the next
+    one, ends with a `KeyboardInterrupt`. This happens once, so that programs can still be used for cleanup.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._raised = Event(), False
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        self._token = _canceller.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _canceller.reset(self._token)
+
+    def cancel(self) -> None:
+        """Interrupt the thread."""
+        self._asked.set()
+        with _lock:
+            process = self._process
+        if process is not None:
+            _kill(process)
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if the thread is to be interrupted and has not been yet."""
+        if self._asked.is_set() and not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+
+    def pause(self, seconds: float) -> None:
+        """Wait; after the interruption, do not."""
+        self._asked.wait(seconds)
+        self.check()
+
+    @contextmanager
+    def watching(self, process: Process) -> Iterator[None]:
+        """Kill a program if the thread is interrupted meanwhile."""
+        with _lock:
+            self._process = process
+        if self._asked.is_set() and not self._raised:
+            _kill(process)
+        try:
+            yield
+        finally:
+            with _lock:
+                self._process = None
+        self.check()
+
+
+_canceller: ContextVar[Canceller | None] = ContextVar("_canceller", default=None)
+
+
+def run(
+    command: Sequence[str], *, timeout_s: float, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program and return its exit code and output.
+
+    Args:
+        command: program and arguments.
+        timeout_s: time limit, seconds.
+        stdin: input of the program.
+        environment: environment variables (default: those of this process).
+
+    Raises:
+        TimeoutError: the program did not finish in time and was killed.
+        OSError: the program cannot be started.
+        KeyboardInterrupt: the user or a `Canceller` interrupted it; it was killed.
+    """
+    canceller = _canceller.get() or Canceller()
+    canceller.check()
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(  # noqa: S603  our own command lines
+        list(command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+    )
+    with process, _known(process), canceller.watching(process):
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"not finished within {timeout_s:g} s") from error
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def pause(seconds: float) -> None:
+    """Wait; a `Canceller` ends the wait with a `KeyboardInterrupt`."""
+    canceller = _canceller.get()
+    if canceller is None:
+        time.sleep(seconds)
+    else:
+        canceller.pause(seconds)
+
+
+def kill_all() -> None:
+    """Kill every program that is running, from any thread, as the last act of a process."""
+    with _lock:
+        running = tuple(_running)
+    for process in running:
+        _kill(process)
+
+
+@contextmanager
+def _known(process: Process) -> Iterator[None]:
+    """Make a program known to `kill_all`, and kill it on an error."""
+    with _lock:
+        _running.add(process)
+    try:
+        yield
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        with _lock:
+            _running.discard(process)
+
+
+def _kill(process: Process) -> None:
+    """Kill a program, and those that it started, unless it has ended."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
