@@ -51,6 +51,8 @@ class FBNet(nn.Module):
         weights: name of the weights loaded last, even if trained since: a tag of the definition, an address, the name
             of a file, or a seed; after a comma, what was replaced or adapted. `None` for initial values.
         license: license of the loaded weights, if known.
+        class_names: names of the classes by index, if known: those of the loaded weights, or of the data that the
+            network was trained on. `fbnet_zoo.weights.save` stores them, and files for apps contain them.
 
     Raises:
         InputError: a value is not valid.
@@ -74,6 +76,7 @@ class FBNet(nn.Module):
         require_whole("in_chans", in_chans, low=1, high=MAX_CHANNELS)
         _require_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         self.spec, self.weights, self.license = spec, None, None
+        self.class_names: tuple[str, ...] | None = None
         self.plan = planner.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
         self.feature_info = feature_info(self.plan)
         self.num_features = self.feature_info[-1].channels
@@ -123,6 +126,7 @@ class FBNet(nn.Module):
         self.plan = replace(self.plan, num_classes=num_classes)
         self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and dtype
         blocks.init_weights(self.classifier)
+        self.class_names = None
         if num_classes:
             self.weights = changed(self.weights, "new classifier")
 

@@ -49,6 +49,8 @@ class DataRecord(Record):
         selection: number of other images, which select networks (and train theta, if the method has one).
         held_out: number of images never used by the search, on which the trained network is evaluated.
         split: how the held-out images were chosen.
+        class_names: names of the classes by index; empty in earlier records.
+        images_sha256: digest of all pixels and labels; `None` in earlier records.
     """
 
     name: str
@@ -57,6 +59,8 @@ class DataRecord(Record):
     selection: int
     held_out: int
     split: str
+    class_names: tuple[str, ...] = ()
+    images_sha256: str | None = None
 
 
 class TrainedRecord(Record):

@@ -9,7 +9,11 @@ from typing import Any
 import torch
 
 from fbnet_zoo.atomic import atomic_file, write_atomically
+from fbnet_zoo.class_names import in_order
 from fbnet_zoo.errors import InputError
+
+_RECENT = frozenset({"class_names", "images_sha256"})
+"""Facts about the data that earlier versions, whose runs can be resumed, did not record."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,15 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
 
+    def require_free(self, *, resume: bool) -> None:
+        """Refuse a folder that holds a run, unless that is to be resumed.
+
+        Raises:
+            InputError: the folder already holds a run, and `resume` is false.
+        """
+        if self.config.exists() and not resume:
+            raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
+
     def begin(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> None:
         """Write the configuration of a new run, or check that a resumed run has the same one.
 
@@ -37,9 +50,8 @@ class RunFolder:
         Raises:
             InputError: the folder already holds a run and `resume` is false, or its configuration differs.
         """
+        self.require_free(resume=resume)
         if self.config.exists():
-            if not resume:
-                raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
             self._compare(config, versions)
             return
         try:
@@ -89,7 +101,7 @@ class RunFolder:
     def _compare(self, config: Mapping[str, Any], versions: Mapping[str, str]) -> None:
         before = json.loads(self.config.read_text(encoding="utf-8"))
         for key, value in json.loads(json.dumps(config)).items():
-            if before["config"].get(key) != value:
+            if before["config"].get(key) != (value := self._recorded(before["config"].get(key), value)):
                 change = _difference(before["config"].get(key), value)
                 raise InputError(
                     f"{self.path} holds a run with another {key} ({change}); use the same, or another folder"
@@ -97,11 +109,32 @@ class RunFolder:
         if before["versions"] != versions:
             log.warning("%s was started with other library versions: results may differ in the last digits", self.path)
 
+    def _recorded(self, before: Any, now: Any) -> Any:
+        """Return a value without what the version that started the run did not record."""
+        left = _RECENT & (now.keys() - before.keys()) if isinstance(before, dict) and isinstance(now, dict) else None
+        if not left:
+            return now
+        names = now["class_names"]
+        if "class_names" in left and sorted(names) != names == in_order(names):
+            raise InputError(
+                f"{self.path} was started by an earlier version, which had the classes in the order "
+                f"{', '.join(sorted(names)[:4])}, …; start again in another folder"
+            )
+        log.warning(
+            "%s was started by an earlier version, which did not record the names of the classes and a digest of the "
+            "images: make sure that they are the same",
+            self.path,
+        )
+        return {key: value for key, value in now.items() if key not in left}
+
 
 def _difference(before: Any, now: Any) -> str:
     """Return the difference of two values in words, for mappings that of the first entry that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
         return f"{key}: {_difference(before.get(key), now.get(key))}"
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        at = next(at for at, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
+        return f"{at}: {_difference(before[at], now[at])}"
     shown = [text if len(text := str(value)) <= 40 else "a longer text" for value in (before, now)]
     return f"{shown[0]}, now {shown[1]}" if shown[0] != shown[1] else "it was changed"

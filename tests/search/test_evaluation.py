@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fbnet_zoo import arch_file
-from fbnet_zoo.datasets import ImageDataset
+from fbnet_zoo.datasets import ImageDataset, Subset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig, GradientConfig
 from fbnet_zoo.search.gradient.trained_supernet import trained_supernet
-from fbnet_zoo.search.images import Chosen, split
+from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.oracle import Oracle, read_oracle
 from fbnet_zoo.search.random_search import RandomConfig
@@ -171,7 +171,7 @@ class TestShortTraining:
         own, others = split(few_digits, job.loading)
         assert (len(own), len(others)) == (109, 27)
         assert not set(own.tolist()) & set(others.tolist())
-        learning, judging = (Chosen(few_digits.train, each) for each in (own, others))
+        learning, judging = (Subset(few_digits.train, each) for each in (own, others))
         for positions, top1 in zip(POINTS[:2], found, strict=True):
             arch = finished(job, NANO.definition(positions))
             arch_file.save(arch, tmp_path / "mine.yaml")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fbnet_zoo import arch_file
+from fbnet_zoo.class_names import difference
+from fbnet_zoo.datasets import dataset_digest
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
@@ -99,8 +101,15 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding, own: Encoding) -> None:
-    classes = job.num_classes
+    dataset, data = job.required_dataset, before["data"]
     if before["definition"] != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
         raise InputError(f"{run} searched {before['space']}, whose definition is not that of {job.space.name} here")
-    if before["data"]["classes"] != classes or before["data"]["name"] != job.required_dataset.name:
-        raise InputError(f"{run} was searched with {before['data']['name']}; use the same --data")
+    if data["classes"] != job.num_classes or data["name"] != dataset.name:
+        raise InputError(f"{run} was searched with {data['name']}; use the same --data")
+    if (names := data.get("class_names", list(dataset.classes))) != list(dataset.classes):
+        raise InputError(
+            f"{run} was searched with other classes than those of {dataset.name}: "
+            f"{difference(names, dataset.classes)}; use the same --data"
+        )
+    if data.get("images_sha256") not in {None, dataset_digest(dataset)}:
+        raise InputError(f"{run} was searched with other images of the name {dataset.name}; use the same --data")
