@@ -40,7 +40,7 @@ def command(
         from fbnet_zoo.datasets import read_images
         from fbnet_zoo.train import evaluate, inputs_of, matching_dataset
     dataset = matching_dataset(model, dataset)
-    read_images(dataset.held_out, screen.track)
+    read_images(dataset.held_out, track=screen.track)
     result = evaluate(model.to(device), dataset.held_out, inputs_of(model, dataset), device=device)
     record = {
         "model": model.spec.name,

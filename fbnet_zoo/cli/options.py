@@ -70,7 +70,10 @@ Weights = Annotated[
 Seed = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="seed of random weights; requires --weights none (default: 0)")
 ]
-Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="names of the classes, one per line")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="names of the classes, one per line (default: those of the weights, if known)"),
+]
 Device = Annotated[DeviceName, typer.Option(metavar="cpu|cuda|mps", help="where to compute")]
 Runner = Annotated[
     Path | None,

@@ -1,10 +1,10 @@
 """Every image is read once before a long run: unreadable ones are found, and the content gets a digest."""
 
 import hashlib
-import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -42,43 +42,55 @@ def dataset_digest(dataset: ImageDataset, track: Track | None = None) -> str:
     Raises:
         InputError: images cannot be read; the text names up to ten of them.
     """
-    digest = hashlib.sha256()
-    for part, title in ((dataset.train, "reading training images"), (dataset.held_out, "reading held-out images")):
-        digest.update(read_images(part, track, title).tobytes() + part.labels.numpy().tobytes())
+    digest, parts = hashlib.sha256(), (dataset.train, dataset.held_out)
+    for part, images in zip(parts, read_images(*parts, track=track), strict=True):
+        digest.update(images.tobytes() + part.labels.numpy().tobytes())
     return digest.hexdigest()
 
 
-def read_images(images: ImageSet, track: Track | None = None, title: str = "reading images") -> np.ndarray:
-    """Read every image of a set, several at a time; return the digests of their pixels, uint8 `(N, 32)`.
+def read_images(*sets: ImageSet, track: Track | None = None) -> tuple[np.ndarray, ...]:
+    """Read every image of some sets, several at a time; return digests of their pixels, uint8 `(N, 32)` for each set.
 
     Args:
-        images: the images.
+        sets: sets of images.
         track: reports progress.
-        title: name of the step.
 
     Raises:
         InputError: images cannot be read; the text names up to ten of them.
     """
-    if isinstance(images, Relabeled):
-        return read_images(images.images, track, title)
+    new = [each for each in dict.fromkeys(map(_whole, sets)) if each not in _digests]
+    starts = [0, *accumulate(len(each.labels) for each in new)]
+
+    def read(index: int) -> bytes:
+        at = bisect_right(starts, index) - 1
+        return _digest(new[at].image(index - starts[at]))
+
+    found = read_each(read, starts[-1], track)
+    for each, (start, end) in zip(new, pairwise(starts), strict=True):
+        digests = np.frombuffer(b"".join(found[start:end]), np.uint8)
+        _digests[each] = digests.reshape(-1, hashlib.sha256().digest_size)
+    return tuple(_digests[_whole(each)][_indices(each)] for each in sets)
+
+
+def _whole(images: ImageSet) -> ImageSet:
+    """Return the set that a set was made from."""
+    return _whole(images.images) if isinstance(images, Subset | Relabeled) else images
+
+
+def _indices(images: ImageSet) -> np.ndarray:
+    """Return the indices of the images of a set in the set that it was made from."""
     if isinstance(images, Subset):
-        return read_images(images.images, track, title)[images.indices.numpy()]
-    if images not in _digests:
-        found = read_each(lambda index: _digest(images.image(index)), len(images.labels), track, title)
-        _digests[images] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, hashlib.sha256().digest_size)
-    return _digests[images]
+        return _indices(images.images)[images.indices.numpy()]
+    return _indices(images.images) if isinstance(images, Relabeled) else np.arange(len(images.labels))
 
 
-def read_each(
-    read: Callable[[int], Read], count: int, track: Track | None = None, title: str = "reading images"
-) -> list[Read]:
+def read_each(read: Callable[[int], Read], count: int, track: Track | None = None) -> list[Read]:
     """Return what a function returns for each image, called in several threads.
 
     Args:
         read: function of the index of an image; raises `InputError` if the image cannot be read.
         count: number of images.
         track: reports progress.
-        title: name of the step.
 
     Raises:
         InputError: images cannot be read; the text names up to ten of them.
@@ -87,10 +99,10 @@ def read_each(
     def attempts(start: int) -> list[Read | InputError]:
         return [_attempt(read, index) for index in range(start, min(start + _CHUNK, count))]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor() as pool:
         done: Iterator[Read | InputError] = chain.from_iterable(pool.map(attempts, range(0, count, _CHUNK)))
         try:
-            found = [next(done) for _ in (track(range(count), title) if track else range(count))]
+            found = [next(done) for _ in (track(range(count), "reading images") if track else range(count))]
         finally:
             pool.shutdown(cancel_futures=True)  # when interrupted, do not read the rest
     errors = [each for each in found if isinstance(each, InputError)]
