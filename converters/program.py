@@ -203,7 +203,7 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
         InputError: the labels or the input size do not fit the network.
         ConversionError: PyTorch cannot export it, or the deploy form does not compute what the model computes.
     """
-    labels = model.class_names if options.labels is None else tuple(options.labels)
+    labels = model.class_names if options.labels is None else options.labels
     if labels is not None:
         check_label_count(labels, model.plan.num_classes)
         check_labels(labels, model.class_names)
@@ -222,7 +222,7 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
         in_channels=model.plan.stem.in_channels,
         num_classes=model.plan.num_classes or model.plan.features,
         preprocess=preprocess,
-        labels=labels or None,
+        labels=tuple(labels) if labels else None,
         class_names=model.class_names,
         license=model.license,
         weights=model.weights,

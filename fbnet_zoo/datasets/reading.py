@@ -4,6 +4,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import accumulate, chain, pairwise
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -58,7 +59,9 @@ def read_images(*sets: ImageSet, track: Track | None = None) -> tuple[np.ndarray
     Raises:
         InputError: images cannot be read; the text names up to ten of them.
     """
-    new = [each for each in dict.fromkeys(map(_whole, sets)) if each not in _digests]
+    whole = {id(each): each for each in map(_whole, sets)}
+    known = {key: digests for key, each in whole.items() if (digests := _remembered(each)) is not None}
+    new = [each for key, each in whole.items() if key not in known]
     starts = [0, *accumulate(len(each.labels) for each in new)]
 
     def read(index: int) -> bytes:
@@ -67,9 +70,18 @@ def read_images(*sets: ImageSet, track: Track | None = None) -> tuple[np.ndarray
 
     found = read_each(read, starts[-1], track)
     for each, (start, end) in zip(new, pairwise(starts), strict=True):
-        digests = np.frombuffer(b"".join(found[start:end]), np.uint8)
-        _digests[each] = digests.reshape(-1, hashlib.sha256().digest_size)
-    return tuple(_digests[_whole(each)][_indices(each)] for each in sets)
+        digests = np.frombuffer(b"".join(found[start:end]), np.uint8).reshape(-1, hashlib.sha256().digest_size)
+        known[id(each)] = digests
+        with suppress(TypeError):  # a class of the user, which cannot be remembered
+            _digests[each] = digests
+    return tuple(known[id(_whole(each))][_indices(each)] for each in sets)
+
+
+def _remembered(images: ImageSet) -> np.ndarray | None:
+    try:
+        return _digests.get(images)
+    except TypeError:
+        return None
 
 
 def _whole(images: ImageSet) -> ImageSet:

@@ -102,6 +102,7 @@ class Subset:
 
     @property
     def labels(self) -> Tensor:
+        """Class of each image, int64 `(N,)`."""
         return self.images.labels[self.indices]
 
     def image(self, index: int) -> Image.Image | Tensor:

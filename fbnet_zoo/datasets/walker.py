@@ -2,11 +2,11 @@
 
 import logging
 import os
-import stat
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fbnet_zoo.errors import InputError
 
@@ -31,7 +31,7 @@ def subfolders(folder: Path) -> list[str]:
     Raises:
         InputError: the folder cannot be read.
     """
-    return [entry.name for entry in _entries(folder) if (mode := _mode(entry)) is not None and stat.S_ISDIR(mode)]
+    return [entry.name for entry in _entries(folder) if _kind(entry) == "folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +68,10 @@ def find_images(root: Path) -> FoundImages:
             continue
         seen.add(identity)
         for entry in _entries(folder):
-            mode, path = _mode(entry), folder / entry.name
-            if mode is not None and stat.S_ISDIR(mode):
+            kind, path = _kind(entry), folder / entry.name
+            if kind == "folder":
                 (links if entry.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in SUFFIXES and (mode is None or stat.S_ISREG(mode)):
+            elif kind == "file" and path.suffix.lower() in SUFFIXES:
                 found.append(path)
     files = sorted(found, key=lambda path: (str(path.parent), path.name))
     return FoundImages(files=tuple(files), repeated=frozenset(repeated))
@@ -90,12 +90,14 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _BYPRODUCTS
 
 
-def _mode(entry: os.DirEntry[str]) -> int | None:
-    """Return the type of what an entry is or links to, `None` for a link without a target."""
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file"] | None:
+    """Return what an entry is or links to; a link without a target is a file, which cannot be read."""
     try:
-        return entry.stat().st_mode
-    except OSError:
-        return None
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or (entry.is_symlink() and not Path(entry).exists()) else None
+    except OSError:  # a link to itself
+        return "file"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

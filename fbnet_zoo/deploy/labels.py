@@ -47,7 +47,7 @@ def choose(given: tuple[str, ...] | str | None, num_classes: int, class_names: t
         check_labels(names, class_names)
         return Labels(names=names, source="ImageNet-1k, as torchvision spells it")
     if class_names is not None:
-        return Labels(names=_checked(class_names, num_classes), source="stored with the weights")
+        return Labels(names=_checked(tuple(class_names), num_classes), source="stored with the weights")
     if num_classes == _IMAGENET_CLASSES:
         source = "ImageNet-1k, as torchvision spells it, assumed for 1000 classes, since no names were given"
         return Labels(names=imagenet_labels(), source=source)

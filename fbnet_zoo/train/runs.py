@@ -52,7 +52,7 @@ def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
     Raises:
         InputError: the network has other classes, or the same ones in another order; see `matching_dataset`.
     """
-    if network.class_names not in {None, dataset.classes}:
+    if network.class_names is not None and tuple(network.class_names) != dataset.classes:
         raise _other_classes(network, dataset)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)

@@ -111,5 +111,5 @@ def _check(run: Path, before: dict[str, Any], job: SearchJob, encoding: Encoding
             f"{run} was searched with other classes than those of {dataset.name}: "
             f"{difference(names, dataset.classes)}; use the same --data"
         )
-    if data.get("images_sha256") not in {None, dataset_digest(dataset)}:
+    if "images_sha256" in data and data["images_sha256"] != dataset_digest(dataset):
         raise InputError(f"{run} was searched with other images of the name {dataset.name}; use the same --data")
