@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
@@ -61,6 +61,12 @@ class DataRecord(Record):
     split: str
     class_names: tuple[str, ...] = ()
     images_sha256: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an earlier version did not record, so that its record stays the same."""
+        recent = {"class_names": self.class_names, "images_sha256": self.images_sha256}
+        return {key: value for key, value in serialize(self).items() if recent.get(key, True)}
 
 
 class TrainedRecord(Record):
