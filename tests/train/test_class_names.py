@@ -217,7 +217,7 @@ def test_nothing_is_written_if_an_image_cannot_be_read(definition: Path, abc: Im
     assert isinstance(abc.train, Files)
     for path in abc.train.paths[2:4]:
         path.write_text("no image")
-    with pytest.raises(InputError, match=r"^2 of 15 images cannot be read: .*03\.png.*00\.png|04\.png"):
+    with pytest.raises(InputError, match=r"^2 of 15 images cannot be read: "):
         train(definition, abc, RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
