@@ -52,7 +52,8 @@ class FBNet(nn.Module):
             of a file, or a seed; after a comma, what was replaced or adapted. `None` for initial values.
         license: license of the loaded weights, if known.
         class_names: names of the classes by index, if known: those of the loaded weights, or of the data that the
-            network was trained on. `fbnet_zoo.weights.save` stores them, and files for apps contain them.
+            network was trained on; set them after training a network yourself. `fbnet_zoo.weights.save` stores them,
+            and files for apps contain them.
 
     Raises:
         InputError: a value is not valid.

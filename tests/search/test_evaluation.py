@@ -286,6 +286,14 @@ class TestSupernetErrors:
         other = replace(job, dataset=replace(job.required_dataset, name="others"))
         self.refused(dnas, other, "searched with few_digits; use the same --data")
 
+    def test_other_images_and_classes_of_the_same_name(self, dnas: Path, job: SearchJob) -> None:
+        data = job.required_dataset
+        for other, told in (
+            (replace(data, classes=(*data.classes[:9], "x")), "only the weights have '9', only the data have 'x'"),
+            (replace(data, train=data.held_out), "was searched with other images of the name few_digits"),
+        ):
+            self.refused(dnas, replace(job, dataset=other), told)
+
     def test_no_checkpoint(self, dnas: Path, job: SearchJob, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes((dnas / "config.json").read_bytes())
         self.refused(tmp_path, job, r"has no checkpoint\.pt; expected the folder of a dnas or dmasking search")
