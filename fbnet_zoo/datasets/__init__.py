@@ -3,7 +3,7 @@
 from fbnet_zoo.data import normalised
 from fbnet_zoo.datasets.layout import find_split
 from fbnet_zoo.datasets.names import NAMES, open_dataset
-from fbnet_zoo.datasets.reading import Track, dataset_digest, read_each, read_images
+from fbnet_zoo.datasets.reading import dataset_digest, read_each, read_images
 from fbnet_zoo.datasets.records import Files, ImageDataset, ImageSet, Pixels, Subset, with_classes
 from fbnet_zoo.datasets.walker import SUFFIXES, find_images
 
@@ -15,7 +15,6 @@ __all__ = [
     "ImageSet",
     "Pixels",
     "Subset",
-    "Track",
     "dataset_digest",
     "find_images",
     "find_split",

@@ -13,7 +13,8 @@ import torch
 
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.atomic import write_atomically
-from fbnet_zoo.datasets import Track, dataset_digest
+from fbnet_zoo.datasets import dataset_digest
+from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.images import split

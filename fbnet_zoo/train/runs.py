@@ -11,7 +11,8 @@ import torch
 
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.class_names import difference, to_text
-from fbnet_zoo.datasets import ImageDataset, Track, dataset_digest, with_classes
+from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
+from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
