@@ -51,7 +51,7 @@ class ConvertOptions:
         batch: images per run, unless `dynamic_batch`.
         dynamic_batch: accept any batch of 1 to 64 images.
         input_size: side of the square image, px (default: the definition's).
-        labels: class names, written into the file.
+        labels: class names, written into the file (default: those of the weights, if known).
         image_input: accept 8-bit images and normalize them inside the file.
         deployment_target: oldest system version to support, such as `iOS16`.
         opset: ONNX opset version.

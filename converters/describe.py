@@ -38,6 +38,7 @@ def describe(
         precision=precision,
         weights=program.weights,
         license=program.license,
+        class_names=program.labels,
         created=manifest.now(),
         file=main,
         companions=tuple(others),

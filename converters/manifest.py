@@ -153,6 +153,7 @@ class Manifest(Record):
         model: name of the definition.
         weights: source of the weights: a tag, a path or a seed.
         license: license of the weights.
+        class_names: names of the classes by index, if known.
         created: date and time of creation, UTC, ISO 8601.
         file: the file itself.
         companions: files written along with it.
@@ -168,6 +169,7 @@ class Manifest(Record):
     precision: Precision
     weights: str | None
     license: str | None
+    class_names: tuple[str, ...] | None = None
     created: str
     file: FileRecord
     companions: tuple[FileRecord, ...]

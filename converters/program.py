@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from fbnet_zoo import blocks
 from fbnet_zoo._require import quiet
+from fbnet_zoo.class_names import check_labels
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db
@@ -78,7 +79,8 @@ class Program:
         module: the exported module; computes in `precision`.
         num_classes: number of outputs; without a classifier, of features.
         preprocess: preprocessing for `input_size`.
-        labels: names of the `num_classes` classes, if known.
+        labels: names of the `num_classes` classes, if known: from the user, else from the weights.
+        class_names: names of the classes in the weights, if known.
         license: license of the weights.
         weights: source of the weights: a tag, a URL, a file name or a seed.
         quantization: how to quantize the program; `None` for 16 and 32 bits.
@@ -97,6 +99,7 @@ class Program:
     num_classes: int
     preprocess: PreprocessSpec
     labels: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None = None
     license: str | None
     weights: str | None
     quantization: Quantization | None = None
@@ -202,8 +205,10 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
         InputError: the labels or the input size do not fit the network.
         ConversionError: PyTorch cannot export it, or the deploy form does not compute what the model computes.
     """
-    if options.labels is not None:
-        check_labels(options.labels, model.plan.num_classes)
+    labels = model.class_names if options.labels is None else options.labels
+    if labels is not None:
+        check_label_count(labels, model.plan.num_classes)
+        check_labels(labels, model.class_names)
     preprocess = _preprocess(model, options.input_size)
     deque(walk(model.plan, preprocess.crop), maxlen=0)  # rejects images that are too small
     check_batch(model.plan, preprocess.crop, LARGEST_BATCH if options.dynamic_batch else options.batch)
@@ -220,7 +225,8 @@ def export(model: FBNet, options: ConvertOptions) -> Program:
         in_channels=model.plan.stem.in_channels,
         num_classes=model.plan.num_classes or model.plan.features,
         preprocess=preprocess,
-        labels=tuple(options.labels) if options.labels else None,
+        labels=tuple(labels) if labels else None,
+        class_names=model.class_names,
         license=model.license,
         weights=model.weights,
     )
@@ -260,7 +266,7 @@ def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) ->
         raise ConversionError(f"PyTorch cannot export the network: {error}") from error
 
 
-def check_labels(labels: Sequence[str], num_classes: int) -> None:
+def check_label_count(labels: Sequence[str], num_classes: int) -> None:
     """Raise `InputError` unless there is one label per class."""
     if len(labels) != num_classes:
         raise InputError(f"{len(labels)} labels for {num_classes} classes; expected one per class")

@@ -39,6 +39,9 @@ class FBNet(nn.Module):
         weights: name of the weights loaded last, even if trained since: a tag of the definition, an address, the name
             of a file, or a seed; after a comma, what was replaced or adapted. `None` for initial values.
         license: license of the loaded weights, if known.
+        class_names: names of the classes by index, if known: those of the loaded weights, or of the data that the
+            network was trained on; set them after training a network yourself. `fbnet_zoo.weights.save` stores them,
+            and files for apps contain them.
 
     Raises:
         InputError: a value is not valid.
@@ -64,6 +67,7 @@ class FBNet(nn.Module):
         self.spec = spec
         self.weights: str | None = None
         self.license: str | None = None
+        self.class_names: tuple[str, ...] | None = None
         self.plan = planner.plan(spec, in_channels=in_chans, num_classes=num_classes, output_stride=output_stride)
         self.num_classes = num_classes
         self.feature_info = feature_levels(self.plan)
@@ -116,6 +120,7 @@ class FBNet(nn.Module):
         self.plan, self.num_classes = replace(self.plan, num_classes=num_classes), num_classes
         self.classifier = blocks.classifier(self.plan).to(next(self.parameters()))  # its device and dtype
         blocks.init_classifier(self.classifier)
+        self.class_names = None
         if num_classes:
             self.weights = changed(self.weights, "new classifier")
 

@@ -1,6 +1,7 @@
 """Images for calibrating the ranges of activations, and others for evaluating the quantized network."""
 
 import logging
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from fbnet_zoo import limits
-from fbnet_zoo.data import digits, load_image, photographs
+from fbnet_zoo.data import Digits, digits, load_image, photographs
+from fbnet_zoo.datasets import SUFFIXES, find_images, find_split, read_each
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
@@ -20,7 +22,6 @@ DIGITS = "digits"
 LARGEST_FOLDER = 256
 """Maximum number of images read from a folder, evenly spread over it."""
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _CROPS = (48, 24)
 _DIGITS = 128
 _SMALLEST_CROP = 0.35
@@ -64,18 +65,23 @@ def load(
     *,
     num_classes: int | None = None,
     labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> CalibrationImages:
     """Read the images that a network is quantized with.
 
     Args:
         source: `digits` for scikit-learn's handwritten digits, or a folder with subfolders: every second one of at
-            most 256 images is for calibration. The default is seeded crops and flips of the sample photographs, 48 for
-            calibration and 24 for evaluation, or seeded noise if the network has neither 1 nor 3 input channels.
+            most 256 images is for calibration; of a folder with `train/` and `val/`, up to 128 images of the former
+            are, and as many of the latter are for evaluation. The default is seeded crops and flips of the sample
+            photographs, 48 for calibration and 24 for evaluation, or seeded noise if the network has neither 1 nor 3
+            input channels.
         preprocess: preprocessing of the network.
         channels: input channels of the network; a single channel is the mean of RGB.
-        num_classes: number of classes of the network. Classes of images are known for digits if it is ten, and for
-            folders whose subfolders are all named after a class, by index or by label.
-        labels: names of the classes.
+        num_classes: number of classes of the network. Classes of images are known for digits if it is ten and the
+            names are digits or unknown, and for folders whose subfolders are all named after a class, by name, label
+            or index.
+        labels: labels of the classes.
+        class_names: names of the classes in the weights.
 
     Raises:
         InputError: the folder does not exist, has fewer than two images, or the network has neither 1 nor 3 channels.
@@ -84,10 +90,11 @@ def load(
     if source is None:
         return _of_photographs(preprocess, channels)
     if source == DIGITS:
-        return _of_digits(preprocess, channels, num_classes)
+        return _of_digits(preprocess, channels, num_classes, class_names)
     if channels not in {1, 3}:
         raise InputError(f"calibration images have 1 or 3 channels, the network has {channels}; leave out calibration")
-    return _of_folder(Path(source), preprocess, channels, _class_indices(num_classes, labels))
+    names = [each for each in (class_names, labels) if each is not None]
+    return _of_folder(Path(source), preprocess, channels, names or [_numbers(num_classes or 0)])
 
 
 def _of_photographs(preprocess: PreprocessSpec, channels: int) -> CalibrationImages:
@@ -127,54 +134,92 @@ def _prepare(sources: Sequence[Image.Image], preprocess: PreprocessSpec, channel
     return (images if channels == 3 else images.mean(1, keepdim=True)).numpy()
 
 
-def _of_digits(preprocess: PreprocessSpec, channels: int, num_classes: int | None) -> CalibrationImages:
-    train, held_out = digits()
-    known = num_classes == len(train.classes.unique())
-    return CalibrationImages(
-        calibrate=PreparedImages(
-            images=train.images(preprocess, channels=channels, limit=_DIGITS).numpy(),
-            classes=train.classes[:_DIGITS].numpy() if known else None,
-            source=f"{_DIGITS} of scikit-learn's handwritten digits, from the training split",
-        ),
-        evaluate=PreparedImages(
-            images=held_out.images(preprocess, channels=channels).numpy(),
-            classes=held_out.classes.numpy() if known else None,
-            source=f"{len(held_out.classes)} of scikit-learn's handwritten digits, from the held-out split",
-        ),
-    )
+def _of_digits(
+    preprocess: PreprocessSpec, channels: int, num_classes: int | None, names: Sequence[str] | None
+) -> CalibrationImages:
+    (train, held_out), ten = digits(), _numbers(10)
+    names = ten if names is None and num_classes == len(ten) else names
+    known = names is not None and sorted(names) == ten
 
-
-def _of_folder(folder: Path, preprocess: PreprocessSpec, channels: int, indices: dict[str, int]) -> CalibrationImages:
-    files = _files(folder)
-    classes = [indices.get(file.relative_to(folder).parts[0]) for file in files]
-    known = None not in classes
-    if not known and any(index is not None for index in classes):
-        log.warning("%s: not every subfolder is named after a class; accuracy is not measured", folder)
-    images = _prepare([load_image(file) for file in files], preprocess, channels)
-    calibrate, evaluate = (
-        PreparedImages(
-            images=np.ascontiguousarray(images[start::2]),
-            classes=np.array(classes[start::2]) if known else None,
-            source=f"{len(images[start::2])} images of the folder {folder.resolve().name}",
+    def prepared(part: Digits, limit: int, split: str) -> PreparedImages:
+        classes = part.classes[:limit].tolist()
+        return PreparedImages(
+            images=part.images(preprocess, channels=channels, limit=limit).numpy(),
+            classes=_indices([ten[digit] for digit in classes], [names]) if names and known else None,
+            source=f"{len(classes)} of scikit-learn's handwritten digits, from the {split} split",
         )
-        for start in (0, 1)
+
+    return CalibrationImages(
+        calibrate=prepared(train, _DIGITS, "training"),
+        evaluate=prepared(held_out, len(held_out.classes), "held-out"),
     )
-    return CalibrationImages(calibrate=calibrate, evaluate=evaluate)
 
 
-def _files(folder: Path) -> list[Path]:
+def _of_folder(
+    folder: Path, preprocess: PreprocessSpec, channels: int, names: Sequence[Sequence[str]]
+) -> CalibrationImages:
     if not folder.is_dir():
         hint = did_you_mean(str(folder), [DIGITS])
         raise InputError(f"calibration cannot be {str(folder)!r}{hint or '; expected a folder of images, or digits'}")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
-    if len(files) < 2:
-        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in _SUFFIXES))
-        raise InputError(f"{folder}: {len(files)} images are too few for calibration; expected two or more ({kinds})")
-    count = min(len(files), LARGEST_FOLDER)
+    split = find_split(folder)
+    if split:
+        half = LARGEST_FOLDER // 2
+        parts = [(part, _evenly(find_images(part).files, half)) for part in (split.train, split.held_out)]
+    else:
+        files = _evenly(find_images(folder).files, LARGEST_FOLDER)
+        parts = [(folder, files[start::2]) for start in (0, 1)]
+    count = sum(len(files) for _, files in parts)
+    if not all(files for _, files in parts):
+        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+        raise InputError(f"{folder}: {count} images are too few for calibration; expected two or more ({kinds})")
+    classes = _indices([file.relative_to(part).parts[0] for part, files in parts for file in files], names)
+    paths = [file for _, files in parts for file in files]
+    images = _prepare(read_each(lambda index: load_image(paths[index]), count), preprocess, channels)
+    first = len(parts[0][1])
+    halves = [
+        PreparedImages(
+            images=images[chosen],
+            classes=None if classes is None else classes[chosen],
+            source=f"{len(images[chosen])} images of the folder {_shown(folder, part)}",
+        )
+        for (part, _), chosen in zip(parts, (slice(first), slice(first, None)), strict=True)
+    ]
+    return CalibrationImages(calibrate=halves[0], evaluate=halves[1])
+
+
+def _shown(folder: Path, part: Path) -> str:
+    name = folder.resolve().name
+    return name if part == folder else f"{name}/{part.name}"
+
+
+def _evenly(files: Sequence[Path], largest: int) -> list[Path]:
+    count = min(len(files), largest)
     return [files[index * len(files) // count] for index in range(count)]
 
 
-def _class_indices(num_classes: int | None, labels: Sequence[str] | None) -> dict[str, int]:
-    """Return the class index of each possible folder name."""
-    numbers = {str(index): index for index in range(num_classes or 0)}
-    return numbers | {label: index for index, label in enumerate(labels or ())}
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def _indices(named: Sequence[str], names: Sequence[Sequence[str]]) -> np.ndarray | None:
+    """Return the classes of images that are named after them; `None` unless all are.
+
+    Args:
+        named: class of each image, in words.
+        names: possible lists of names of the classes, in order of preference; their indices are the last resort.
+    """
+    numbers = _numbers(len(names[0]))
+    given = [*names, *([] if any(set(numbers) & set(each) for each in names) else [numbers])]
+    places = [{_normal(name): index for index, name in enumerate(each)} for each in given]
+    found = [_normal(name) for name in named]
+    for place in places:
+        if place.keys() >= set(found):
+            return np.array([place[name] for name in found])
+    if any(place.keys() & set(found) for place in places):
+        log.warning("calibration images: not every subfolder is named after a class; accuracy is not measured")
+    return None
+
+
+def _normal(name: str) -> str:
+    """Return a name in the form that does not depend on the file system."""
+    return unicodedata.normalize("NFC", name)

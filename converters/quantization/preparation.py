@@ -28,6 +28,7 @@ def quantization(program: Program, options: ConvertOptions) -> Quantization:
         program.in_channels,
         num_classes=program.num_classes,
         labels=program.labels,
+        class_names=program.class_names,
     )
     network = program.module.get_submodule("network")
     if options.precision != "mixed":

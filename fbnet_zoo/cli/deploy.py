@@ -65,7 +65,7 @@ class DeployRequest:
         str | None,
         typer.Option(
             metavar="FILE|imagenet",
-            help="names of the classes, one per line (default: ImageNet's if there are 1000 classes)",
+            help="names of the classes, one per line (default: those of the weights, else ImageNet's for 1000 classes)",
         ),
     ] = None
     device: Annotated[

@@ -1,16 +1,11 @@
 """`fbnet-zoo eval`: the accuracy of a network on the held-out images of a data set."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fbnet_zoo._require import quiet
 from fbnet_zoo.cli import network, options, predict, screen, train
-from fbnet_zoo.errors import InputError
-
-if TYPE_CHECKING:
-    from fbnet_zoo.datasets import ImageDataset
-    from fbnet_zoo.model import FBNet
 
 EPILOG = options.examples(
     "eval fbnet_b --data digits --weights runs/fbnet_b_digits/weights.safetensors",
@@ -41,9 +36,11 @@ def command(
     network.resolve(name, weights=source, seed=None)
     dataset = train.open_data(data, data_root, download=download)
     model = network.load(name, weights=source, seed=None, labels=dataset.classes)
-    _check_classes(model, dataset)
     with quiet():
-        from fbnet_zoo.train import evaluate, inputs_of
+        from fbnet_zoo.datasets import read_images
+        from fbnet_zoo.train import evaluate, inputs_of, matching_dataset
+    dataset = matching_dataset(model, dataset)
+    read_images(dataset.held_out, track=screen.track)
     result = evaluate(model.to(device), dataset.held_out, inputs_of(model, dataset), device=device)
     record = {
         "model": model.spec.name,
@@ -60,12 +57,3 @@ def command(
     else:
         about = f"{model.spec.name} ({model.weights}) on {dataset.name}"
         screen.show(f"{about}: top-1 {result.top1:.2f} %, {result.correct} of {result.images} held-out images")
-
-
-def _check_classes(model: "FBNet", dataset: "ImageDataset") -> None:
-    has, wanted = model.plan.num_classes, len(dataset.classes)
-    if has != wanted:
-        raise InputError(
-            f"weights {model.weights} have {has} classes, but {dataset.name} has {wanted}; give weights trained on it, "
-            "such as those that 'fbnet-zoo train' writes"
-        )

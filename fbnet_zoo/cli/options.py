@@ -86,7 +86,10 @@ Seed = Annotated[
     int | None,
     typer.Option(metavar="N", callback=in_range, help="seed of random weights; requires --weights none (default: 0)"),
 ]
-Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="names of the classes, one per line")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="names of the classes, one per line (default: those of the weights, if known)"),
+]
 Device = Annotated[DeviceName, typer.Option(metavar="cpu|cuda|mps", help="where to compute")]
 Runner = Annotated[
     Path | None,

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fbnet_zoo.class_names import check_labels
 from fbnet_zoo.cli import network, options, screen
 from fbnet_zoo.cli.literal import literal
 from fbnet_zoo.cli.network import IMAGENET_CLASSES
@@ -78,13 +79,14 @@ def classify(
     Args:
         model: network; it is moved to the device.
         images: image files; an unreadable one gets an `error` instead of classes.
-        labels: names of the classes (default: ImageNet-1k's, or class numbers if there are not 1000).
+        labels: names of the classes (default: those of the weights, else ImageNet-1k's for 1000 classes, else class
+            numbers).
         top: number of classes to return for each image, most probable first.
         device: where to compute.
 
     Raises:
-        InputError: the device is not available, the labels do not match the classes, or the network does not accept
-            color images.
+        InputError: the device is not available, the labels do not match the classes or are in another order, or the
+            network does not accept color images.
     """
     labels = _labels(model, labels)
     probabilities = _classifier(model, device)
@@ -110,7 +112,12 @@ def _labels(model: "FBNet", given: tuple[str, ...] | None) -> tuple[str, ...]:
         raise InputError(
             f"there are {len(given)} labels for the {classes} classes of these weights; give one per class"
         )
-    return given or (imagenet_labels() if classes == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(classes)))
+    if given is not None:
+        check_labels(given, model.class_names)
+        return given
+    if model.class_names is not None:
+        return model.class_names
+    return imagenet_labels() if classes == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(classes))
 
 
 def _classifier(model: "FBNet", device: DeviceName) -> Callable[[Path], "Tensor"]:

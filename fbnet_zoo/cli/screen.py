@@ -45,6 +45,9 @@ log = logging.getLogger("fbnet_zoo")
 
 _stderr: ContextVar[LiteralConsole] = ContextVar("_stderr")
 
+_bars: ContextVar[Progress | None] = ContextVar("_bars", default=None)
+"""The progress bars on the terminal, which has room for one group of them."""
+
 
 def show(*renderables: RenderableType) -> None:
     """Print results on stdout, without colors if it is not a terminal."""
@@ -203,16 +206,30 @@ def track(items: Sequence[ItemT], title: str) -> Iterator[ItemT]:
         yield from items
         return
     with _bar() as bar:
-        yield from bar.track(items, description=literal(title))
+        task = bar.add_task(literal(title), total=len(items))
+        for item in items:
+            yield item
+            bar.advance(task)
+        bar.remove_task(task)
 
 
-def _bar() -> Progress:
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """Yield the group of progress bars on the terminal; only the outermost call creates and removes it."""
+    if (outer := _bars.get()) is not None:
+        yield outer
+        return
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), MofNCompleteColumn()]
     columns.append(TimeElapsedColumn())
     if stderr().width >= _NARROW:
         columns.insert(1, BarColumn(bar_width=20))
         columns += [TextColumn("left"), TimeRemainingColumn()]
-    return Progress(*columns, console=stderr(), transient=True, redirect_stdout=False, redirect_stderr=False)
+    with Progress(*columns, console=stderr(), transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
+        token = _bars.set(progress)
+        try:
+            yield progress
+        finally:
+            _bars.reset(token)
 
 
 def report(error: Exception, *, as_json: bool) -> int:

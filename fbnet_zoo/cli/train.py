@@ -86,6 +86,7 @@ def command(  # noqa: PLR0913 - one per option
             resume=resume,
             device=device,
             progress=_reporter(step, chosen.epochs),
+            track=screen.track,
         )
     record = _record(spec.name, dataset, trained)
     if as_json:

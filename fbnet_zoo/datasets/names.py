@@ -19,8 +19,8 @@ def open_dataset(name: str | Path, *, root: Path | None = None, download: bool =
     """Return a data set.
 
     Args:
-        name: `digits`, `digits_cluttered`, `cifar10`, `cifar100`, or the path of a folder with `train/` and `val/`, or
-            one subfolder per class.
+        name: `digits`, `digits_cluttered`, `cifar10`, `cifar100`, or the path of a folder with `train/` and `val/`
+            (or `valid/`, `validation/`, `test/`), or one subfolder per class.
         root: folder of CIFAR.
         download: download CIFAR to `root` if it is missing; otherwise nothing is downloaded.
 

@@ -1,6 +1,7 @@
 """Data sets: labeled images for training and evaluation, in memory or in files."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -33,7 +34,7 @@ class ImageSet(Protocol):
         """Return one image at the size for evaluation, not normalized: float32 `(C, crop, crop)` from 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Pixels:
     """Small square images in memory, which are scaled without cropping.
 
@@ -58,7 +59,7 @@ class Pixels:
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Files:
     """Color image files, read on demand, resized and cropped by the network's preprocessing.
 
@@ -87,6 +88,32 @@ class Files:
         return eval_transform(preprocess.model_copy(update=_PLAIN))(self.image(index))
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Subset:
+    """Some images of a set.
+
+    Attributes:
+        images: the set.
+        indices: indices of the images in the set, int64 `(N,)`.
+    """
+
+    images: ImageSet
+    indices: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each image, int64 `(N,)`."""
+        return self.images.labels[self.indices]
+
+    def image(self, index: int) -> Image.Image | Tensor:
+        """Return one image, unchanged."""
+        return self.images.image(int(self.indices[index]))
+
+    def fitted(self, index: int, preprocess: PreprocessSpec) -> Tensor:
+        """Return one image at the size for evaluation."""
+        return self.images.fitted(int(self.indices[index]), preprocess)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageDataset:
     """Training images and held-out images, whose split never changes.
@@ -110,6 +137,42 @@ class ImageDataset:
     train: ImageSet = field(repr=False)
     held_out: ImageSet = field(repr=False)
     split: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Relabeled:
+    """The images of a set with other labels.
+
+    Attributes:
+        images: the set.
+        labels: class of each image, int64 `(N,)`.
+    """
+
+    images: ImageSet
+    labels: Tensor
+
+    def image(self, index: int) -> Image.Image | Tensor:
+        """Return one image, unchanged."""
+        return self.images.image(index)
+
+    def fitted(self, index: int, preprocess: PreprocessSpec) -> Tensor:
+        """Return one image at the size for evaluation."""
+        return self.images.fitted(index, preprocess)
+
+
+def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
+    """Return a data set with the same classes in another order.
+
+    Args:
+        dataset: a data set.
+        names: the names of its classes, in the new order.
+    """
+    if dataset.classes == tuple(names):
+        return dataset
+    places = {name: index for index, name in enumerate(names)}
+    moved = labels_of([places[name] for name in dataset.classes])  # new label by old
+    train, held_out = (Relabeled(part, moved[part.labels]) for part in (dataset.train, dataset.held_out))
+    return replace(dataset, classes=tuple(names), train=train, held_out=held_out)
 
 
 def labels_of(values: list[int]) -> Tensor:

@@ -74,7 +74,7 @@ def deploy(
     final = Path(out).absolute()
     check_place(final, force=force)
     _check_model(model)
-    classes = labels.choose(options.labels, model.plan.num_classes)
+    classes = labels.choose(options.labels, model.plan.num_classes, model.class_names)
     for platform in options.platforms:
         targets.require_libraries(targets.TARGETS[platform.target])
     if device:

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from fbnet_zoo.datasets import ImageDataset, ImageSet
-from fbnet_zoo.spec import PreprocessSpec
+from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.train import Augmentation, Inputs
 
 
@@ -38,21 +36,3 @@ def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(loading.seed))
     own, others = order.tensor_split([round(loading.weight_share * count)])
     return own, others
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """A subset of an image set."""
-
-    images: ImageSet
-    indices: Tensor
-
-    @property
-    def labels(self) -> Tensor:
-        return self.images.labels[self.indices]
-
-    def image(self, index: int) -> Image.Image | Tensor:
-        return self.images.image(int(self.indices[index]))
-
-    def fitted(self, index: int, preprocess: PreprocessSpec) -> Tensor:
-        return self.images.fitted(int(self.indices[index]), preprocess)

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
@@ -55,6 +55,8 @@ class DataRecord(Record):
         selection: number of other images, which select networks (and train theta, if the method has one).
         held_out: number of images never used by the search, on which the trained network is evaluated.
         split: how the held-out images were chosen.
+        class_names: names of the classes by index; empty in earlier records.
+        images_sha256: digest of all pixels and labels; `None` in earlier records.
     """
 
     name: str
@@ -63,6 +65,14 @@ class DataRecord(Record):
     selection: Count
     held_out: _Whole
     split: str
+    class_names: tuple[str, ...] = ()
+    images_sha256: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an earlier version did not record, so that its record stays the same."""
+        recent = {"class_names": self.class_names, "images_sha256": self.images_sha256}
+        return {key: value for key, value in serialize(self).items() if recent.get(key, True)}
 
 
 class TrainedRecord(Record):

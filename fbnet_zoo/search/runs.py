@@ -14,6 +14,8 @@ import torch
 
 from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.atomic import write_atomically
+from fbnet_zoo.datasets import dataset_digest
+from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.folders import claimed
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.history import HistoryRecord
@@ -66,6 +68,7 @@ def run_search(
     resume: bool = False,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
     claims: ExitStack | None = None,
 ) -> SearchRun:
     """Search a space, write the run to a folder, and return it.
@@ -79,11 +82,12 @@ def run_search(
         resume: whether to resume a search in the folder; the result is the same as without the interruption.
         processes: cooperating processes (default: one on a CPU); only the main one reads and writes the folder.
         progress: called with every history record, in the main process.
+        track: reports progress while every image is read once, before the folder is created.
         claims: stack that keeps the folder claimed until it is closed (default: it is released at the end).
 
     Raises:
-        InputError: a value is invalid, no network of the space satisfies a limit, or the folder holds another run, or
-            is in use by one.
+        InputError: a value is invalid, an image cannot be read, no network of the space satisfies a limit, or the
+            folder holds another run, or is in use by one.
         MissingExtraError: a library is missing.
         TrainingError: a value is NaN or infinite; the last good checkpoint is kept.
     """
@@ -93,13 +97,15 @@ def run_search(
     folder, together = RunFolder(out), processes or Processes()
     context = Context(encoding=encoding, costs=costs, folder=folder, processes=together, progress=progress or _ignore)
     method.check(job, context)  # before the folder is created
-    claim = folder.claimed(_config(job, together), _versions(), resume=resume)
+    together.on_main(lambda: folder.require_free(resume=resume))
+    data = together.on_main(lambda: _data(job, track))
+    claim = folder.claimed(_config(job, data, together), _versions(), resume=resume)
     with ExitStack() as until_the_end:
         together.on_main(partial((claims or until_the_end).enter_context, claim))
         result = _searched(method, job, context)
         best = encoding.definition(result.best.positions)
         definition = finished(job, best, name=job.name, summary=_summary(job))
-        record = together.on_main(lambda: _record(job, context, result))
+        record = together.on_main(lambda: _record(job, data, context, result))
         if together.is_main:
             arch_file.save(definition, out / DEFINITION)
             save_record(record, out / RECORD)
@@ -192,15 +198,14 @@ def _board(
         yield note
 
 
-def _config(job: SearchJob, processes: Processes) -> dict[str, Any]:
+def _config(job: SearchJob, data: DataRecord | None, processes: Processes) -> dict[str, Any]:
     """Return everything that the result depends on."""
-    data = _data(job)
     return {
         "method": job.config.method,
         "space": job.space.name,
         "input_size": job.input_size,
         # "theta" is its name in earlier versions, whose runs can be resumed
-        "data": data and {"theta": data.selection, **data.model_dump(exclude={"selection"})},
+        "data": data and {"theta": data.selection, **data.model_dump(mode="json", exclude={"selection"})},
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
         "device": processes.kind,
@@ -220,7 +225,8 @@ def _judge(job: SearchJob) -> dict[str, Any]:
     return {"supernet": str(job.supernet)} if job.supernet is not None else {}
 
 
-def _data(job: SearchJob) -> DataRecord | None:
+def _data(job: SearchJob, track: Track | None) -> DataRecord | None:
+    """Return the data of a search; every image is read."""
     if job.dataset is None:
         return None
     own, others = split(job.dataset, job.loading)
@@ -231,17 +237,19 @@ def _data(job: SearchJob) -> DataRecord | None:
         selection=len(others),
         held_out=len(job.dataset.held_out.labels),
         split=job.dataset.split,
+        class_names=job.dataset.classes,
+        images_sha256=dataset_digest(job.dataset, track),
     )
 
 
-def _record(job: SearchJob, context: Context, result: SearchResult) -> SearchRecord:
+def _record(job: SearchJob, data: DataRecord | None, context: Context, result: SearchResult) -> SearchRecord:
     config: Any = job.config  # a member of `AnyConfig`, as validated by the record
     return SearchRecord(
         space=job.space.name,
         input_size=context.encoding.input_size,
         config=config,
         metrics=tuple(_metric(job, cost) for cost in context.costs.values()),
-        data=_data(job),
+        data=data,
         decisions=context.encoding.decisions,
         judged=result.judged,
         networks=result.networks,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fbnet_zoo import arch_file
-from fbnet_zoo.datasets import ImageDataset
-from fbnet_zoo.search.images import Chosen, split
+from fbnet_zoo.datasets import ImageDataset, Subset
+from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.train.loop import Progress
@@ -54,7 +54,7 @@ class ShortTraining:
         arch_file.save(definition, folder / DEFINITION)
         own, others = split(self.dataset, self.job.loading)
         train_images = self.dataset.train
-        parts = replace(self.dataset, train=Chosen(train_images, own), held_out=Chosen(train_images, others))
+        parts = replace(self.dataset, train=Subset(train_images, own), held_out=Subset(train_images, others))
         trained = train(
             folder / DEFINITION,
             parts,

@@ -5,7 +5,7 @@ from fbnet_zoo.train.evaluate import Evaluation, evaluate
 from fbnet_zoo.train.loop import EpochMetrics, fit
 from fbnet_zoo.train.recipe import Augmentation, Recipe, default_recipe, load_recipe, qat_recipe
 from fbnet_zoo.train.run_folder import RunFolder
-from fbnet_zoo.train.runs import Trained, inputs_of, train
+from fbnet_zoo.train.runs import Trained, inputs_of, matching_dataset, train
 
 __all__ = [
     "Augmentation",
@@ -20,6 +20,7 @@ __all__ = [
     "fit",
     "inputs_of",
     "load_recipe",
+    "matching_dataset",
     "qat_recipe",
     "train",
 ]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fbnet_zoo import _require
 from fbnet_zoo.datasets import ImageSet, normalised
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.train.recipe import Augmentation
 
@@ -139,33 +139,53 @@ def evaluation_batches(images: ImageSet, inputs: Inputs, *, batch_size: int, wor
     yield from _load(_Fitted(images, inputs.preprocess), images.labels, inputs, batches, workers)
 
 
-class _Fitted(Dataset[tuple[int, Tensor]]):
+Item = tuple[int, Tensor] | FbnetZooError
+"""The index and the input of an image, or why it cannot be read: raised in another process, it would be a traceback."""
+
+
+class _Fitted(Dataset[Item]):
     def __init__(self, images: ImageSet, preprocess: PreprocessSpec) -> None:
         self.images, self.preprocess = images, preprocess
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        return index, self.images.fitted(index, self.preprocess)
+    def __getitem__(self, index: int) -> Item:
+        try:
+            return index, self.images.fitted(index, self.preprocess)
+        except FbnetZooError as error:
+            return error
 
 
-class _Augmented(Dataset[tuple[int, Tensor]]):
+class _Augmented(Dataset[Item]):
     def __init__(self, images: ImageSet, transform: "Transform", seed: tuple[int, int]) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+    def __getitem__(self, index: int) -> Item:
         before = torch.get_rng_state()  # used by torchvision, and maybe by the caller
         torch.default_generator.manual_seed(seed_of(*self.seed, index))
         try:
             return index, self.transform(self.images, index)
+        except FbnetZooError as error:
+            return error
         finally:
             torch.set_rng_state(before)
 
 
 def _load(
-    items: Dataset[tuple[int, Tensor]], labels: Tensor, inputs: Inputs, batches: list[list[int]], workers: int
+    items: Dataset[Item], labels: Tensor, inputs: Inputs, batches: list[list[int]], workers: int
 ) -> Iterator[Batch]:
-    loader = DataLoader(items, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
-    for indices, images in loader:
+    loader = DataLoader(
+        items, batch_sampler=batches, num_workers=workers, generator=torch.Generator(), collate_fn=_collate
+    )
+    for batch in loader:
+        if isinstance(batch, FbnetZooError):
+            raise batch
+        indices, images = batch
         yield inputs(images), labels[indices]
+
+
+def _collate(items: list[Item]) -> Batch | FbnetZooError:
+    """Return the indices and the inputs of a batch, or the first error."""
+    error = next((item for item in items if isinstance(item, FbnetZooError)), None)
+    return default_collate(items) if error is None else error
 
 
 Transform = Callable[[ImageSet, int], Tensor]

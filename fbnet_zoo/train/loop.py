@@ -10,6 +10,7 @@ from torch import nn
 
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError, TrainingError
+from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import Percent, Record
 from fbnet_zoo.train.batches import Batch, Inputs, seed_of, training_batches
 from fbnet_zoo.train.evaluate import evaluate
@@ -83,6 +84,8 @@ def fit(
         *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
+    if isinstance(network, FBNet):
+        network.class_names = dataset.classes
     return last
 
 

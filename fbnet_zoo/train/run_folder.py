@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from fbnet_zoo.atomic import atomic_file, storing_in, write_atomically
+from fbnet_zoo.class_names import in_order
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.folders import claimed
 from fbnet_zoo.reading import decode, parse_record, read_bytes, read_record
@@ -21,6 +22,9 @@ from fbnet_zoo.spec import Record
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _METRICS, _AGAIN = "the metrics of a run, one JSON object per line", "start again in another folder"
+
+_RECENT = frozenset({"class_names", "images_sha256"})
+"""Facts about the data that earlier versions, whose runs can be resumed, did not record."""
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,15 @@ class RunFolder:
         self.config, self.metrics = path / "config.json", path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
 
+    def require_free(self, *, resume: bool) -> None:
+        """Refuse a folder that holds a run, unless that is to be resumed.
+
+        Raises:
+            InputError: the folder already holds a run, and `resume` is false.
+        """
+        if self.config.exists() and not resume:
+            raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
+
     @contextmanager
     def claimed(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> Iterator[None]:
         """Claim the folder for a run: write the configuration of a new one, or compare that of a resumed one.
@@ -77,13 +90,12 @@ class RunFolder:
             yield
 
     def _begin(self, config: Mapping[str, Any], versions: Mapping[str, str], *, resume: bool) -> None:
-        if not self.config.exists():
-            text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
-            write_atomically(self.config, text)
-        elif resume:
+        self.require_free(resume=resume)
+        if self.config.exists():
             self._compare(config, versions)
-        else:
-            raise InputError(f"{self.path} already holds a run; resume it (--resume), or use another folder")
+            return
+        text = json.dumps({"config": config, "versions": versions}, indent=2) + "\n"
+        write_atomically(self.config, text)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint with a state of tensors and plain values, atomically."""
@@ -159,13 +171,31 @@ class RunFolder:
                 raise InputError(f"{self.config}: config.{key}: is not part of this run; {_AGAIN}")
             if key not in before.config:
                 raise InputError(f"{self.config}: config.{key}: is missing; {_AGAIN}")
-            if before.config[key] != now[key]:
-                change = _difference(before.config[key], now[key])
+            if before.config[key] != (value := self._recorded(before.config[key], now[key])):
+                change = _difference(before.config[key], value)
                 raise InputError(
                     f"{self.path} holds a run with another {key} ({change}); use the same, or another folder"
                 )
         if before.versions != versions:
             log.warning("%s was started with other library versions: results may differ in the last digits", self.path)
+
+    def _recorded(self, before: Any, now: Any) -> Any:
+        """Return a value without what the version that started the run did not record."""
+        left = _RECENT & (now.keys() - before.keys()) if isinstance(before, dict) and isinstance(now, dict) else None
+        if not left:
+            return now
+        names = now["class_names"]
+        if "class_names" in left and sorted(names) != names == in_order(names):
+            raise InputError(
+                f"{self.path} was started by an earlier version, which had the classes in the order "
+                f"{', '.join(sorted(names)[:4])}, …; start again in another folder"
+            )
+        log.warning(
+            "%s was started by an earlier version, which did not record the names of the classes and a digest of the "
+            "images: make sure that they are the same",
+            self.path,
+        )
+        return {key: value for key, value in now.items() if key not in left}
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -173,5 +203,8 @@ def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
         return f"{key}: {_difference(before.get(key), now.get(key))}"
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        at = next(at for at, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
+        return f"{at}: {_difference(before[at], now[at])}"
     shown = [text if len(text := str(value)) <= 40 else "a longer text" for value in (before, now)]
     return f"{shown[0]}, now {shown[1]}" if shown[0] != shown[1] else "it was changed"

@@ -1,6 +1,8 @@
 """A whole training in a run folder: from the name of a network to weights that `create` loads."""
 
 import json
+import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import torch
 
 from fbnet_zoo import __version__, arch_file
-from fbnet_zoo.datasets import ImageDataset
+from fbnet_zoo.class_names import difference, to_text
+from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
+from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.layers import check_batch
 from fbnet_zoo.model import FBNet
@@ -18,11 +22,15 @@ from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
 from fbnet_zoo.train.qat import adopt, prepare
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
-from fbnet_zoo.weights import checkpoints
+from fbnet_zoo.weights import RANDOM, checkpoints
 from fbnet_zoo.zoo import create
 
 WEIGHTS = "weights.safetensors"
 """File name of the trained weights in a run folder."""
+
+_OTHER_WEIGHTS = "give weights trained on it, such as those that 'fbnet-zoo train' writes"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,9 +49,52 @@ class Trained:
 
 
 def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
-    """Return a network's input format for a data set, by its weights or definition; small images are not cropped."""
+    """Return a network's input format for a data set, by its weights or definition; small images are not cropped.
+
+    Raises:
+        InputError: the network has other classes, or the same ones in another order; see `matching_dataset`.
+    """
+    if network.class_names is not None and tuple(network.class_names) != dataset.classes:
+        raise _other_classes(network, dataset)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
+
+
+def matching_dataset(network: FBNet, dataset: ImageDataset) -> ImageDataset:
+    """Return a data set with its classes in the order of a network's; if the network has no names, unchanged.
+
+    Raises:
+        InputError: the network has other classes, or another number of them.
+    """
+    has, wanted = network.plan.num_classes, len(dataset.classes)
+    if has != wanted:
+        raise InputError(
+            f"weights {network.weights} have {has} classes, but {dataset.name} has {wanted}; {_OTHER_WEIGHTS}"
+        )
+    if network.class_names is None:
+        _warn_of_positions(network, dataset)
+        return dataset
+    if set(network.class_names) != set(dataset.classes):
+        raise _other_classes(network, dataset)
+    return with_classes(dataset, network.class_names)
+
+
+def _other_classes(network: FBNet, dataset: ImageDataset) -> InputError:
+    differs = difference(network.class_names or (), dataset.classes)
+    return InputError(f"weights {network.weights} have other classes than {dataset.name}: {differs}; {_OTHER_WEIGHTS}")
+
+
+def _warn_of_positions(network: FBNet, dataset: ImageDataset) -> None:
+    """Say that classes are matched by position, unless the weights are random or the folders are ImageNet's."""
+    if network.weights is None or network.weights.startswith(RANDOM):
+        return
+    if not all(re.fullmatch(r"n\d{8}", name) for name in dataset.classes):
+        log.warning(
+            "weights %s do not name their classes: they are matched by position with those of %s, %s",
+            network.weights,
+            dataset.name,
+            ", ".join(map(repr, dataset.classes[:4])) + (", …" if len(dataset.classes) > 4 else ""),
+        )
 
 
 def preprocess_of(spec: ArchSpec, weights: str | None, dataset: ImageDataset) -> PreprocessSpec:
@@ -63,6 +114,7 @@ def train(  # noqa: PLR0913 - the options of the command line
     resume: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    track: Track | None = None,
 ) -> Trained:
     """Train an entry of the zoo, from scratch or from weights, write the run to a folder, and return the result.
 
@@ -70,7 +122,8 @@ def train(  # noqa: PLR0913 - the options of the command line
 
     Args:
         name: name of the network or path of its definition, as for `create`.
-        dataset: images to train on, which determine the classes.
+        dataset: images to train on, which determine the classes. If the weights to start from name other classes, the
+            classifier is initialized.
         recipe: training settings.
         out: run folder.
         pretrained: weights to start from, as for `create`.
@@ -79,22 +132,26 @@ def train(  # noqa: PLR0913 - the options of the command line
         resume: whether to resume a run in the folder; the result is the same as without the interruption.
         device: device to train on.
         progress: called after every epoch.
+        track: reports progress while every image is read once, before the folder is created.
 
     Raises:
-        InputError: a value is invalid, or the folder holds another run, or is in use by one.
+        InputError: a value is invalid, an image cannot be read, or the folder holds another run, or is in use by one.
         ConversionError: the libraries cannot quantize the network.
         MissingExtraError: a library that `qat` needs is missing.
         WeightsError: the weights to start from are not available, or do not fit.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
     recipe = recipe.model_copy(update={"threads": recipe.threads or torch.get_num_threads()})
-    network = _start(name, pretrained, dataset, recipe)
+    network = _start(name, pretrained, dataset, recipe, qat=qat)
+    dataset = with_classes(dataset, network.class_names or dataset.classes)
     start, inputs = network.weights, inputs_of(network, dataset)
     if qat and (start is None or recipe.ema_decay is not None):
         raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
     check_batch(network.plan, inputs.preprocess.crop, recipe.batch_size)
     steps_per_epoch(dataset, recipe)
-    folder, config = RunFolder(out), {**_config(network, dataset, recipe, device), "qat": qat}
+    folder = RunFolder(out)
+    folder.require_free(resume=resume)  # before every image is read
+    config = {**_config(network, dataset, recipe, device, track), "qat": qat}
     trained = prepare(network) if qat else network
     with folder.claimed(config, _versions(), resume=resume):  # after everything that may be refused
         metrics = fit(trained, dataset, recipe, inputs, folder=folder, device=device, progress=progress)
@@ -103,25 +160,46 @@ def train(  # noqa: PLR0913 - the options of the command line
         network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
         network.weights = f"trained{' for int8' if qat else ''} on {dataset.name}" + (f" from {start}" if start else "")
         training = {key: value for key, value in config.items() if key != "definition"}
-        notes = {"weights": network.weights, "license": network.license, "training": json.dumps(training)}
+        notes = {
+            "weights": network.weights,
+            "license": network.license,
+            "class_names": to_text(dataset.classes),
+            "training": json.dumps(training),
+        }
         checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
     return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
 
 
-def _start(name: str | Path, pretrained: bool | str | Path, dataset: ImageDataset, recipe: Recipe) -> FBNet:
+def _start(
+    name: str | Path, pretrained: bool | str | Path, dataset: ImageDataset, recipe: Recipe, *, qat: bool
+) -> FBNet:
+    """Return the network to train, whose class names are those of the data set, in the order of its weights."""
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(recipe.seed)
-        return create(
+        network = create(
             name,
             pretrained,
             num_classes=len(dataset.classes),
             drop_rate=recipe.drop_rate,
             drop_path_rate=recipe.drop_path_rate,
         )
+        named = network.class_names
+        if named is not None and set(named) != set(dataset.classes):
+            if qat:
+                raise _other_classes(network, dataset)
+            log.warning(
+                "%s has other classes than %s (%s): the classifier is initialized",
+                network.weights,
+                dataset.name,
+                difference(named, dataset.classes),
+            )
+            network.reset_classifier(len(dataset.classes))
+    network.class_names = network.class_names or dataset.classes
+    return network
 
 
-def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str) -> dict[str, Any]:
-    """Return everything that the result depends on."""
+def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str, track: Track | None) -> dict[str, Any]:
+    """Return everything that the result depends on; every image is read."""
     return {
         "network": network.spec.name,
         "weights": network.weights,
@@ -131,6 +209,8 @@ def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str) 
             "train": len(dataset.train.labels),
             "held_out": len(dataset.held_out.labels),
             "split": dataset.split,
+            "class_names": dataset.classes,
+            "images_sha256": dataset_digest(dataset, track),
         },
         "device": device,
         "recipe": recipe.model_dump(mode="json"),

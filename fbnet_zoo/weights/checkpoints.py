@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from fbnet_zoo import arch_file, planner
+from fbnet_zoo import arch_file, class_names, planner
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError, WeightsError
 from fbnet_zoo.spec import ArchSpec, Layout
@@ -39,12 +39,14 @@ class Checkpoint:
         values: parameters and buffers by name; those of the classifier may be missing.
         weights: tag of the definition, address, or name of the file.
         license: license of the weights, if known.
+        class_names: names of the classes by index, if known.
     """
 
     spec: ArchSpec
     values: Mapping[str, Tensor]
     weights: str
     license: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -91,7 +93,7 @@ def write(path: Path, state: Mapping[str, Tensor], spec: ArchSpec, notes: Mappin
         path: path of the file, ending in `.safetensors`.
         state: values by our names.
         spec: the definition.
-        notes: further texts for the file; `read` returns `weights` and `license`.
+        notes: further texts for the file; `read` returns `weights`, `license` and `class_names`.
 
     Raises:
         InputError: the file cannot be written, or has another extension.
@@ -246,4 +248,19 @@ def _with_metadata(path: Path, checkpoint: Checkpoint, metadata: Mapping[str, st
                 f"other paddings or activations; create {saved.name}"
             )
         spec = spec.model_copy(update={"bn_eps": saved.bn_eps, "preprocess": saved.preprocess or spec.preprocess})
-    return replace(checkpoint, spec=spec, weights=metadata.get("weights", path.name), license=metadata.get("license"))
+    return replace(
+        checkpoint,
+        spec=spec,
+        weights=metadata.get("weights", path.name),
+        license=metadata.get("license"),
+        class_names=_class_names(path, metadata.get("class_names"), checkpoint.num_classes),
+    )
+
+
+def _class_names(path: Path, text: str | None, num_classes: int) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    try:
+        return class_names.from_text(text, num_classes)
+    except InputError as error:
+        raise WeightsError(f"{path}: metadata key 'class_names': {error}; save it again") from error

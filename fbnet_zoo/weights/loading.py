@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks, registry
+from fbnet_zoo import blocks, class_names, registry
 from fbnet_zoo.batch_norm import recalibrate
 from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError, require_whole
 from fbnet_zoo.model import FBNet, changed
@@ -61,7 +61,7 @@ def load(model: FBNet, source: str | Path | bool) -> None:
 
 
 def save(model: FBNet, path: str | Path) -> None:
-    """Write a network with its definition, license and the origin of its weights as a safetensors file, atomically.
+    """Write a network with its definition, license, origin and class names as a safetensors file, atomically.
 
     The network may have been trained since it was loaded: the weights `fb_in1k` become `fb_in1k, saved again`.
 
@@ -71,10 +71,12 @@ def save(model: FBNet, path: str | Path) -> None:
 
     Raises:
         WeightsError: the network is fused.
-        InputError: the file cannot be written, or has another extension.
+        InputError: the file cannot be written, or has another extension, or `class_names` do not fit the classes.
     """
     _check_not_fused(model)
     notes = {"weights": changed(model.weights, "saved again"), "license": model.license}
+    if model.class_names is not None:
+        notes["class_names"] = class_names.to_text(class_names.require_names(model.class_names, model.plan.num_classes))
     checkpoints.write(Path(path), model.state_dict(), model.spec, notes)
 
 
@@ -108,6 +110,7 @@ def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
         adopt: use the memory of the checkpoint, which must not be used again, instead of copying it.
     """
     values, model.weights = dict(checkpoint.values), checkpoint.weights
+    model.class_names = checkpoint.class_names
     if checkpoint.in_channels != model.plan.stem.in_channels:
         values[STEM] = _adapt_stem(model, checkpoint)
     if checkpoint.num_classes != model.plan.num_classes:
@@ -152,7 +155,7 @@ def randomize(model: FBNet, seed: int) -> None:
     was_training = model.training
     recalibrate(model, [_calibration_images(model.plan.stem.in_channels, generator)])
     model.train(was_training)
-    model.weights, model.license = f"{RANDOM} {seed}", None
+    model.weights, model.license, model.class_names = f"{RANDOM} {seed}", None, None
 
 
 def _check_not_fused(model: FBNet) -> None:
@@ -246,6 +249,7 @@ def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
 
 
 def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
+    model.class_names = None
     if model.plan.num_classes:
         numbers = (checkpoint.num_classes, model.plan.num_classes)
         log.warning("%s has %d classes: the classifier of %d is initialized", checkpoint.weights, *numbers)

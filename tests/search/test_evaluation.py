@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fbnet_zoo import arch_file
-from fbnet_zoo.datasets import ImageDataset
+from fbnet_zoo.datasets import ImageDataset, Subset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig, GradientConfig
 from fbnet_zoo.search.gradient.trained_supernet import trained_supernet
-from fbnet_zoo.search.images import Chosen, split
+from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.oracle import Oracle, read_oracle
 from fbnet_zoo.search.random_search import RandomConfig
@@ -171,7 +171,7 @@ class TestShortTraining:
         own, others = split(few_digits, job.loading)
         assert (len(own), len(others)) == (109, 27)
         assert not set(own.tolist()) & set(others.tolist())
-        learning, judging = (Chosen(few_digits.train, each) for each in (own, others))
+        learning, judging = (Subset(few_digits.train, each) for each in (own, others))
         for positions, top1 in zip(POINTS[:2], found, strict=True):
             arch = finished(job, NANO.definition(positions))
             arch_file.save(arch, tmp_path / "mine.yaml")
@@ -288,6 +288,14 @@ class TestSupernetErrors:
     def test_other_images(self, dnas: Path, job: SearchJob) -> None:
         other = replace(job, dataset=replace(job.required_dataset, name="others"))
         self.refused(dnas, other, "searched with few_digits; use the same --data")
+
+    def test_other_images_and_classes_of_the_same_name(self, dnas: Path, job: SearchJob) -> None:
+        data = job.required_dataset
+        for other, told in (
+            (replace(data, classes=(*data.classes[:9], "x")), "only the weights have '9', only the data have 'x'"),
+            (replace(data, train=data.held_out), "was searched with other images of the name few_digits"),
+        ):
+            self.refused(dnas, replace(job, dataset=other), told)
 
     def test_no_checkpoint(self, dnas: Path, job: SearchJob, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes((dnas / "config.json").read_bytes())

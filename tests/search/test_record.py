@@ -103,7 +103,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 
 
 def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset, tmp_path: Path) -> None:
-    """Its checkpoint tells the configuration as text; its `config.json` has the keys that it has now."""
+    """Its checkpoint tells the configuration as text; its `config.json` lacks class names and a digest of images."""
     config = DnasConfig(epochs=2, warmup_epochs=1, penalty=None, limits={"macs": 45_000.0}, samples=1)
     job = SearchJob(space=nano_space(), dataset=few_digits, config=config, recipe=RECIPE, batch_size=12)
 
@@ -118,14 +118,20 @@ def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset
         }
         saved["identity"] = identity | {"configuration": json.dumps(identity["configuration"])}
         torch.save(saved, folder / "checkpoint.pt")
+        content = json.loads((folder / "config.json").read_text())
+        content["config"]["data"] = {key: content["config"]["data"][key] for key in known}
+        (folder / "config.json").write_text(json.dumps(content))
 
+    known = ("name", "classes", "weights", "theta", "held_out", "split")
     expected = run_search(job, tmp_path / "whole")
     told = json.loads((tmp_path / "whole" / "config.json").read_text())["config"]
     assert told.keys() == {
         *("method", "space", "input_size", "data", "table", "table_classes", "device", "precision", "batch_size"),
         *("search", "augmentation", "definition"),
     }
-    assert told["data"].keys() == {"name", "classes", "weights", "theta", "held_out", "split"}
+    assert told["data"].keys() == {*known, "class_names", "images_sha256"}
+    assert expected.record.data is not None
+    assert expected.record.data.class_names == few_digits.classes
     assert told["search"].keys() == set(DnasConfig.model_fields) - {"method", "checkpoint_steps"}
     with pytest.raises(Stopped, match="by the test"):
         run_search(job, tmp_path / "run", progress=stop)

@@ -107,7 +107,15 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
     noun = METHODS[job.config.method].noun
     title = f"search {job.space.name}, seed {job.config.seed}"
     with result.listening(title, job.config.total, noun=noun) as listener:
-        return run_search(job, folder, resume=resume, processes=processes, progress=listener.searched, claims=claims)
+        return run_search(
+            job,
+            folder,
+            resume=resume,
+            processes=processes,
+            progress=listener.searched,
+            track=screen.track,
+            claims=claims,
+        )
 
 
 def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from fbnet_zoo.datasets import ImageDataset, ImageSet
+from fbnet_zoo.datasets import ImageDataset, ImageSet, Subset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.gradient.batches import Part, SearchData
-from fbnet_zoo.search.images import Chosen, Loading, split
+from fbnet_zoo.search.images import Loading, split
 from fbnet_zoo.train import Augmentation
 from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoch_indices, seed_of
 
@@ -18,8 +18,8 @@ def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
     """
     own, others = split(dataset, loading)
     return SearchData(
-        weights=_part(Chosen(dataset.train, own), loading, loading.augmentation, seed_of(loading.seed, 0)),
-        theta=_part(Chosen(dataset.train, others), loading, Augmentation(), seed_of(loading.seed, 1)),
+        weights=_part(Subset(dataset.train, own), loading, loading.augmentation, seed_of(loading.seed, 0)),
+        theta=_part(Subset(dataset.train, others), loading, Augmentation(), seed_of(loading.seed, 1)),
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from fbnet_zoo import arch_file
+from fbnet_zoo.class_names import difference
+from fbnet_zoo.datasets import dataset_digest
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.reading import parse_record, read_record
 from fbnet_zoo.search.config import Count
@@ -114,6 +116,8 @@ class _SearchData(BaseModel):
 
     name: str
     classes: int
+    class_names: list[str] | None = None
+    images_sha256: str | None = None
 
 
 class _SearchConfig(BaseModel):
@@ -131,8 +135,15 @@ class _SearchConfig(BaseModel):
 
 
 def _check(run: Path, before: _SearchConfig, job: SearchJob, encoding: Encoding, own: Encoding) -> None:
-    data = before.data
+    dataset, data = job.required_dataset, before.data
     if before.definition != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
         raise InputError(f"{run} searched {before.space}, whose definition is not that of {job.space.name} here")
-    if data is None or data.classes != job.num_classes or data.name != job.required_dataset.name:
+    if data is None or data.classes != job.num_classes or data.name != dataset.name:
         raise InputError(f"{run} was searched with {data.name if data else 'no images'}; use the same --data")
+    if (names := data.class_names or list(dataset.classes)) != list(dataset.classes):
+        raise InputError(
+            f"{run} was searched with other classes than those of {dataset.name}: "
+            f"{difference(names, dataset.classes)}; use the same --data"
+        )
+    if data.images_sha256 not in {None, dataset_digest(dataset)}:
+        raise InputError(f"{run} was searched with other images of the name {dataset.name}; use the same --data")

@@ -13,7 +13,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import PreprocessSpec
 
 PREPROCESS = PreprocessSpec(resize=40, crop=32)
-KINDS = "(bmp, gif, jpeg, jpg, png, tif, tiff, webp)"
+KINDS = "(bmp, gif, jpeg, jpg, pgm, png, ppm, tif, tiff, webp)"
 
 
 def picture(path: Path, level: int) -> None:
