@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
                 code = super().main(words or ["--help"], *rest, **settings)
             except Exception as error:  # the last place where it can be printed as one line
                 code = interruption.received() or screen.report(error, as_json="--json" in words)
-            if code in {_INTERRUPTED, interruption.received()}:
+            if code and code in {_INTERRUPTED, interruption.received()}:
                 screen.say("error", interruption.word(), "bold red")
             code = screen.finish(code)
         sys.exit(code)
