@@ -1,5 +1,6 @@
 """Rewrite the layers of a network into the deploy form, which `fbnet_zoo.converters.program` explains."""
 
+import math
 from typing import cast
 
 import torch
@@ -14,6 +15,13 @@ class StaticChannelShuffle(blocks.ChannelShuffle):
     def forward(self, x: Tensor) -> Tensor:
         _, c, h, w = x.shape
         return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
+
+
+class StaticFlatten(nn.Module):
+    """A flattening module that does not read the batch size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, math.prod(x.shape[1:]))
 
 
 class StaticConvClassifier(blocks.ConvClassifier):
@@ -48,6 +56,8 @@ def _deployed(module: nn.Module) -> nn.Module:
             return type(module)()
         case nn.Dropout() | blocks.DropPath():
             return nn.Identity()
+        case nn.Flatten(start_dim=1, end_dim=-1):
+            return StaticFlatten()
         case blocks.ChannelShuffle():
             return StaticChannelShuffle(module.groups)
         case blocks.LinearClassifier() | blocks.ConvClassifier():

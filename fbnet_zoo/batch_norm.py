@@ -16,7 +16,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
         network: any module.
         batches: images (N, C, H, W), on the network's device.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

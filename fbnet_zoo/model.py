@@ -1,20 +1,21 @@
 """The network of a definition: stem, stages, head, classifier."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks, planner
+from fbnet_zoo import blocks, modules, planner
 from fbnet_zoo.errors import InputError, require_whole
 from fbnet_zoo.planner import MAX_CHANNELS, MAX_CLASSES
 from fbnet_zoo.plans import NetworkPlan
 from fbnet_zoo.spec import ArchSpec
 
 OUTPUT_STRIDES = (8, 16, 32)
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +131,11 @@ class FBNet(nn.Module):
         """Return a copy for inference: batch norm folded into the convolutions, weights in channels-last layout.
 
         The layout does not change values; convolutions on CPUs run faster with it, whatever the layout of the image.
+
+        Raises:
+            InputError: a batch norm has no running statistics.
         """
-        fused = copy.deepcopy(self).eval()
-        for module in fused.modules():
-            if isinstance(module, blocks.ConvBNAct):
-                module.fold()
-        return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return fused(self)
 
 
 class FeatureExtractor(nn.Module):
@@ -183,6 +183,41 @@ class FeatureExtractor(nn.Module):
             if f"stages.{name}" in self._returned:
                 features.append(x)
         return features
+
+
+Network = FBNet | FeatureExtractor
+
+
+def fused(network: ModuleT) -> ModuleT:
+    """Return a copy of a network or of features for inference, as `FBNet.fuse` does."""
+    copied = modules.plain_copy(network).eval()
+    for module in copied.modules():
+        if isinstance(module, blocks.ConvBNAct):
+            module.fold()
+    return copied.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def classifier_of(model: object) -> FBNet:
+    """Return the network inside the known wrappers, such as those of `torch.compile` and `DataParallel`.
+
+    Raises:
+        InputError: there is no network of this library inside.
+    """
+    network = modules.unwrapped(model) if isinstance(model, nn.Module) else model
+    if isinstance(network, FBNet):
+        return network
+    hint = "; give the network that its features are of" if isinstance(network, FeatureExtractor) else ""
+    raise InputError(f"expected a network that create returns; got {type(network).__name__}{hint}")
+
+
+def network_of(model: object) -> Network:
+    """Return the network or the features inside the known wrappers.
+
+    Raises:
+        InputError: there is neither inside.
+    """
+    network = modules.unwrapped(model) if isinstance(model, nn.Module) else model
+    return network if isinstance(network, FeatureExtractor) else classifier_of(network)
 
 
 def _are_levels(indices: object, count: int) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from fbnet_zoo import __version__, arch_file
+from fbnet_zoo import __version__, arch_file, modules
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import FBNet, classifier_of
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit
@@ -39,10 +40,11 @@ class Trained:
     weights: Path
 
 
-def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
+def inputs_of(network: nn.Module, dataset: ImageDataset) -> Inputs:
     """Return a network's input format for a data set, by its weights or definition; small images are not cropped."""
+    network = classifier_of(network)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
-    return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
+    return Inputs(preprocess=preprocess, channels=modules.in_channels(network))
 
 
 def preprocess_of(spec: ArchSpec, weights: str | None, dataset: ImageDataset) -> PreprocessSpec:
