@@ -93,12 +93,15 @@ def fit(
 @contextmanager
 def _reproducible(recipe: Recipe) -> Iterator[None]:
     threads = torch.get_num_threads()
+    changes = recipe.threads not in {None, threads}
     with torch.random.fork_rng():
-        torch.set_num_threads(recipe.threads or threads)
+        if changes:
+            torch.set_num_threads(recipe.threads or threads)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            if changes:
+                torch.set_num_threads(threads)
 
 
 class _Fit(RunLoop[EpochMetrics]):
