@@ -58,6 +58,9 @@ def _make_plain(module: nn.Module) -> None:
         if name.endswith("_orig") and prune.is_pruned(module):
             prune.remove(module, name.removesuffix("_orig"))
     if parametrize.is_parametrized(module):
+        kind = type(module)  # shared with the original, and PyTorch removes the weight from it
+        own = {name: value for name, value in vars(kind).items() if name not in {"__dict__", "__weakref__"}}
+        module.__class__ = type(kind.__name__, kind.__bases__, own)
         for name in list(getattr(module, "parametrizations", ())):
             parametrize.remove_parametrizations(module, name)
 
