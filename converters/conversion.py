@@ -1,6 +1,5 @@
 """From a model to checked files: `convert`, the entry point of the command line and of Python."""
 
-import copy
 import functools
 import importlib
 import itertools
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import torch
 from torch import nn
 
+from fbnet_zoo._require import CONVERTING
 from fbnet_zoo.atomic import storing_in
 from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision, Progress, Written
@@ -31,7 +32,8 @@ from fbnet_zoo.converters.quantization.degradation import QuantizedFile, judge
 from fbnet_zoo.converters.quantization.preparation import quantization
 from fbnet_zoo.converters.targets import Target
 from fbnet_zoo.errors import InputError, ParityError
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import FBNet, FeatureExtractor, Network, network_of
+from fbnet_zoo.modules import plain_copy
 
 _QUANTIZED_CASES = 2
 
@@ -40,11 +42,17 @@ log = logging.getLogger(__name__)
 
 @overload
 def convert(
-    model: FBNet, *, to: str, out: str | Path, name: str | None = None, progress: Progress | None = None, **options: Any
+    model: nn.Module,
+    *,
+    to: str,
+    out: str | Path,
+    name: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Artifact: ...
 @overload
 def convert(
-    model: FBNet,
+    model: nn.Module,
     *,
     to: Sequence[str],
     out: str | Path,
@@ -53,7 +61,7 @@ def convert(
     **options: Any,
 ) -> list[Artifact]: ...
 def convert(
-    model: FBNet,
+    model: nn.Module,
     *,
     to: str | Sequence[str],
     out: str | Path,
@@ -67,7 +75,8 @@ def convert(
     beside it, `<name>.<suffix>.json`. Targets share one `torch.export`. If a target fails, earlier files stay.
 
     Args:
-        model: the network; not modified.
+        model: the network or its features (`create` with `features_only`), also wrapped by `torch.compile` or
+            `DataParallel`; not modified. Shapes are the module's own, so it may have another stem or classifier.
         to: one or several targets of `fbnet_zoo.converters.targets.TARGETS`.
         out: output folder; created if missing.
         name: file name without suffix (default: the name of the definition).
@@ -79,7 +88,7 @@ def convert(
         The artifact if `to` is a string, else a list of artifacts.
 
     Raises:
-        InputError: a target, an option or the folder is invalid.
+        InputError: a target, an option or the folder is invalid, or the module is not a network of this library.
         MissingExtraError: a target's libraries are not installed.
         ConversionError: the network cannot be written in a format.
         ParityError: a file does not compute what the network computes (the message names the first layer that
@@ -97,7 +106,7 @@ def convert(
 
 
 def convert_each(
-    model: FBNet,
+    model: nn.Module,
     *,
     to: Sequence[str],
     out: str | Path,
@@ -115,11 +124,14 @@ def convert_each(
     """
     chosen = targets.find(to)
     asked = targets.make_options(chosen, options)
+    network = network_of(model)
+    _check_features(network, asked)
+    usual = network.spec.name if isinstance(network, FBNet) else f"{network.spec.name}_features"
     with workplace(Path(out)) as folder:
         conversion = _Conversion(
-            reference=copy.deepcopy(model).cpu().float(),
+            reference=plain_copy(network).cpu().float(),
             options=asked,
-            name=_file_name(name or model.spec.name),
+            name=_file_name(name or usual),
             out=Path(out),
             folder=folder,
             progress=progress or log.debug,
@@ -131,10 +143,22 @@ def convert_each(
 def _attempt(conversion: "_Conversion", target: Target) -> Artifact | Exception:
     try:
         targets.require_libraries(target)
-        with storing_in(conversion.out):
+        # ExecuTorch draws random numbers.
+        with storing_in(conversion.out), CONVERTING, torch.random.fork_rng(devices=[]):
             return conversion.run(target)
     except Exception as error:  # including errors of the libraries: the next target uses a different one
         return error
+
+
+def _check_features(network: Network, options: ConvertOptions) -> None:
+    """Refuse options that only a classifier has, for features."""
+    asked = {
+        f"precision {options.precision}": options.is_quantized,
+        "labels": options.labels is not None,
+        "bundled": options.bundled,
+    }
+    if isinstance(network, FeatureExtractor) and (refused := [name for name, given in asked.items() if given]):
+        raise InputError(f"{refused[0]} requires a classifier, but this network outputs features; leave it out")
 
 
 def _file_name(name: str) -> str:
@@ -147,7 +171,7 @@ def _file_name(name: str) -> str:
 class _Conversion:
     """One call of `convert`: the state that its targets share."""
 
-    reference: FBNet
+    reference: Network
     options: ConvertOptions
     name: str
     out: Path
@@ -201,15 +225,17 @@ class _Conversion:
 
     def parity(self, target: Target, program: Program, runner: Runner, name: str, *, binding: bool) -> ParityRecord:
         tolerances = self.options.tolerances
-        if self.options.is_quantized:  # `judge` has checked the top-1 classes, on more images
+        # `judge` has checked the top-1 classes of quantized files, on more images; features have no classes.
+        if self.options.is_quantized or program.features:
             tolerances = replace(tolerances, min_top1_agreement=0.0)
         cases = self.cases(target, program)
         report = check(self.reference, runner, cases, tolerances)
         if not report.passed and self.options.precision == "fp16" and not self._limited:
             report = self.relative_to_half(report, runner, cases)
         if binding and not report.passed:
-            worst = min(zip(cases, report.cases, strict=True), key=lambda pair: pair[1].snr_db)[0]
-            where = self.divergence(target, program, runner, worst.images, report.tolerances.min_snr_db)
+            outputs = len(report.cases) // len(cases)
+            worst = min(range(len(report.cases)), key=lambda index: report.cases[index].snr_db) // outputs
+            where = self.divergence(target, program, runner, cases[worst].images, report.tolerances.min_snr_db)
             raise ParityError(f"{name} does not compute what the model computes: {report.failures()[0]}; {where}")
         return ParityRecord.of(report)
 
@@ -258,7 +284,8 @@ class _Conversion:
     def lower(self, target: Target, program: Program, network: nn.Module, outputs: int) -> Runner:
         path = _own_folder(self.folder) / f"part.{target.suffix}"
         plain = replace(self.options, labels=None, bundled=False)
-        _module(target).write(of_network(program, network, outputs), path, plain)
+        part = of_network(replace(program, features=()), network, outputs)
+        _module(target).write(part, path, plain)
         return _module(target).load(path)
 
 

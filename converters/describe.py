@@ -43,7 +43,7 @@ def describe(
         file=main,
         companions=tuple(others),
         inputs=written.inputs or (_input(program),),
-        outputs=written.outputs or (_output(program),),
+        outputs=written.outputs or _outputs(program),
         preprocess=program.preprocess,
         parity=parity,
         quantization=quantization,
@@ -63,10 +63,15 @@ def _input(program: Program) -> TensorRecord:
     )
 
 
-def _output(program: Program) -> TensorRecord:
-    return TensorRecord(
-        name=program.output_name, shape=(_batch(program), program.num_classes), dtype="float32", layout="NC"
-    )
+def _outputs(program: Program) -> tuple[TensorRecord, ...]:
+    batch = _batch(program)
+    if program.features:
+        maps = program.features
+        return tuple(
+            TensorRecord(name=each.name, shape=(batch, *each.shape), dtype="float32", layout="NCHW") for each in maps
+        )
+    shape = (batch, program.num_classes)
+    return (TensorRecord(name=program.output_name, shape=shape, dtype="float32", layout="NC"),)
 
 
 def _batch(program: Program) -> int | str:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from fbnet_zoo.converters.cases import Case
-from fbnet_zoo.converters.parity import FLAT_LENIENCY_DB, ParityReport, Runner, Tolerances, check
+from fbnet_zoo.converters.parity import FLAT_LENIENCY_DB, ParityReport, Runner, Tolerances, check, joined, tensors
 from fbnet_zoo.converters.program import deploy_form
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import Network
 
 MARGIN_DB = 6.0
 """How far below PyTorch's fp16 a file may be, dB: runtimes round in other places, which at most doubles the noise."""
@@ -28,17 +28,18 @@ LOWEST_DB = 20.0
 class HalfRunner(Runner):
     """A network in PyTorch's own half precision."""
 
-    network: FBNet
+    network: Network
     runtime: str = "PyTorch fp16"
 
     @classmethod
-    def of(cls, model: FBNet) -> Self:
+    def of(cls, model: Network) -> Self:
         """Return the runner of a float32 model; the model is not modified."""
         return cls(deploy_form(model).half())
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.network(torch.from_numpy(images).half()).float().numpy()
+        outputs = tensors(self.network(torch.from_numpy(images).half()))
+        return joined([value.float().numpy() for value in outputs])
 
 
 def kept_db(half: ParityReport) -> float:
@@ -46,7 +47,7 @@ def kept_db(half: ParityReport) -> float:
     return min(case.snr_db + FLAT_LENIENCY_DB * case.flat for case in half.cases)
 
 
-def attainable(model: FBNet, cases: Sequence[Case], tolerances: Tolerances) -> tuple[Tolerances, float]:
+def attainable(model: Network, cases: Sequence[Case], tolerances: Tolerances) -> tuple[Tolerances, float]:
     """Return tolerances that PyTorch's own fp16 satisfies with a margin, never tighter than given; and what it keeps.
 
     The limit of the signal-to-noise ratio is `MARGIN_DB` below PyTorch's, but at least `LOWEST_DB`. That of the largest

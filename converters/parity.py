@@ -36,7 +36,7 @@ class Runner(Protocol):
         """Name and version of the runtime."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits of normalized images: float32 `(N, C, S, S)` to float32 `(N, classes)`."""
+        """Return the outputs for normalized images, joined: float32 `(N, C, S, S)` to float32 `(N, values)`."""
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield name and value of every intermediate tensor, in order (default: none, if the runtime exposes none)."""
@@ -156,9 +156,10 @@ def check(model: nn.Module, runner: Runner, cases: Sequence[Case], tolerances: T
     """
     results = []
     for case in cases:
-        expected, got = logits(model, case.images), runner(case.images)
-        result = compare(case.name, expected, got, tolerances.min_snr_db)
-        results.append(replace(result, flat=_has_flat_image(case.images)))
+        expected, got = output_values(model, case.images), runner(case.images)
+        for name, reference, values in _by_output(case.name, expected, got):
+            result = compare(name, reference, values, tolerances.min_snr_db)
+            results.append(replace(result, flat=_has_flat_image(case.images)))
     return ParityReport(runtime=runner.runtime, tolerances=tolerances, cases=tuple(results))
 
 
@@ -167,12 +168,37 @@ def _has_flat_image(images: np.ndarray) -> bool:
     return bool((images == images[..., :1, :1]).all((1, 2, 3)).any())
 
 
-@torch.no_grad()
+def _by_output(name: str, expected: Sequence[np.ndarray], got: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return the reference and the values of each output; several are joined in `got`."""
+    flat = [value.reshape(len(value), -1) for value in expected]
+    ends = np.cumsum([value.shape[1] for value in flat])
+    if len(flat) == 1 or got.shape != (len(flat[0]), ends[-1]):
+        return [(name, joined(expected), got)]
+    parts = np.split(got, ends[:-1], axis=1)
+    return [(f"{name}: output {index}", *pair) for index, pair in enumerate(zip(flat, parts, strict=True), start=1)]
+
+
+def joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the outputs of a network as one matrix `(N, values)`."""
+    return np.concatenate([value.reshape(len(value), -1) for value in outputs], axis=1)
+
+
+def tensors(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the outputs of a network, which has one tensor or several."""
+    return [output] if isinstance(output, Tensor) else output
+
+
 def logits(model: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return the logits of a network in evaluation mode; its training mode is restored."""
+    return joined(output_values(model, images))
+
+
+@torch.no_grad()
+def output_values(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:
+    """Return the outputs of a network in evaluation mode; its training mode is restored."""
     training = model.training
     try:
-        return model.eval()(torch.from_numpy(images)).numpy()
+        return [value.numpy() for value in tensors(model.eval()(torch.from_numpy(images)))]
     finally:
         model.train(training)
 

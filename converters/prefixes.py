@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo.converters.parity import Runner, snr_db
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import Network
 
 Lower = Callable[[nn.Module, int], Runner]
 """Converts a network with the given number of outputs, and loads the result."""
@@ -25,7 +25,7 @@ class Prefix(nn.Module):
         return self.parts(x).reshape(-1, self.values)
 
 
-def first_divergent_part(network: FBNet, lower: Lower, images: np.ndarray, min_snr_db: float) -> str | None:
+def first_divergent_part(network: Network, lower: Lower, images: np.ndarray, min_snr_db: float) -> str | None:
     """Return the name of the first part whose output the converted network gets wrong; `None` if there is none.
 
     Prefixes of the network are converted in a binary search over its parts: about five conversions.
@@ -45,9 +45,9 @@ def first_divergent_part(network: FBNet, lower: Lower, images: np.ndarray, min_s
     return named[good][0] if good < len(named) else None
 
 
-def _parts(network: FBNet) -> list[tuple[str, nn.Module]]:
+def _parts(network: Network) -> list[tuple[str, nn.Module]]:
     blocks = (f"stages.{stage}.{name}" for stage, parts in network.stages.items() for name, _ in parts.named_children())
-    names = ("stem", *blocks, "head", "pool", "classifier")
+    names = ("stem", *blocks, *(name for name in ("head", "pool", "flatten", "classifier") if hasattr(network, name)))
     modules = ((name, network.get_submodule(name)) for name in names)
     return [(name, module) for name, module in modules if not isinstance(module, nn.Identity)]
 

@@ -14,27 +14,28 @@ The deploy form is the graph that all formats are converted from:
 A target that needs a different form of one of these replaces it while lowering.
 """
 
-import copy
 import json
 import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks
-from fbnet_zoo._require import quiet
+from fbnet_zoo._require import CONVERTING, quiet
 from fbnet_zoo.class_names import check_labels
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.cases import photograph_batch
-from fbnet_zoo.converters.parity import snr_db
+from fbnet_zoo.converters.parity import snr_db, tensors
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages
-from fbnet_zoo.converters.respell import as_convolution, respell
+from fbnet_zoo.converters.respell import StaticFlatten, as_convolution, respell
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.layers import check_batch, walk
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import FBNet, Network, class_names_of, fused, has_classifier, network_of
+from fbnet_zoo.modules import in_channels, num_outputs, output_shapes, plain_classifier, plain_copy
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
@@ -43,6 +44,8 @@ MODULE_PREFIX = "network."
 
 PREPROCESS = "fbnet_zoo.preprocess"
 """Metadata key of the preprocessing, as JSON."""
+
+NetworkT = TypeVar("NetworkT", bound=Network)
 
 LAST_OF_BLOCK = "project"
 _MINIMUM_SNR_DB = 110.0
@@ -70,6 +73,14 @@ class Quantization:
         return not self.kept.isdisjoint(above | {f"{name}.{LAST_OF_BLOCK}"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureOutput:
+    """A feature map: its name in files, and its shape `(C, H, W)`."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
     """An exported network with everything that a converter needs to know about it.
@@ -84,6 +95,7 @@ class Program:
         license: license of the weights.
         weights: source of the weights: a tag, a URL, a file name or a seed.
         quantization: how to quantize the program; `None` for 16 and 32 bits.
+        features: the outputs of a program of features, which has no classes.
         input_name: name of the graph's input.
         output_name: name of the graph's output.
     """
@@ -103,8 +115,14 @@ class Program:
     license: str | None
     weights: str | None
     quantization: Quantization | None = None
+    features: tuple["FeatureOutput", ...] = ()
     input_name: str = INPUT_NAME
     output_name: str = OUTPUT_NAME
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the graph's outputs: of the feature maps, if it has any."""
+        return [each.name for each in self.features] or [self.output_name]
 
     @property
     def description(self) -> str:
@@ -124,17 +142,6 @@ class Program:
         }
 
 
-class Flatten(nn.Module):
-    """Replaces the classifier of a network without classes: `(N, C, 1, 1)` to `(N, C)`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(-1, self.channels)
-
-
 class FullPrecision(nn.Module):
     """A float32 network whose input has the name used in files."""
 
@@ -142,7 +149,7 @@ class FullPrecision(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         return self.network(image)
 
 
@@ -153,16 +160,17 @@ class HalfPrecision(nn.Module):
         super().__init__()
         self.network = network.half()
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image.half()).float()
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        output = self.network(image.half())
+        return output.float() if isinstance(output, Tensor) else [each.float() for each in output]
 
 
 WRAPPERS = {"fp32": FullPrecision, "fp16": HalfPrecision}
 """Wrapper of an exported network by its precision."""
 
 
-def deploy_form(model: FBNet) -> FBNet:
-    """Return a copy of a network in the form that converters need.
+def deploy_form(model: NetworkT) -> NetworkT:
+    """Return a copy of a network, or of features, in the form that converters need.
 
     The rewrite is done and checked in float64, which shows a wrong rewrite but not the order of sums or the rounding of
     folded weights. The result has the precision of the model.
@@ -170,23 +178,33 @@ def deploy_form(model: FBNet) -> FBNet:
     Raises:
         ConversionError: in float64, the copy agrees with the model to less than 110 dB.
     """
-    exact = copy.deepcopy(model).eval().double()
-    network = exact.fuse()
+    exact = plain_copy(model)
+    exact.eval().double()
+    network = fused(exact)
+    if isinstance(network, FBNet):
+        _respell_end(network)
     respell(network)
+    _check(exact, network)
+    network.to(next(model.parameters()).dtype)
+    return network
+
+
+def _respell_end(network: FBNet) -> None:
+    """Keep the end 4-D, with a single flatten; a classifier that is no single layer remains as it is."""
     if isinstance(network.head, blocks.PoolHead):
         network.set_submodule("pool", nn.Identity())
-    if model.plan.num_classes == 0:
-        network.flatten, network.classifier = nn.Identity(), Flatten(model.plan.features)
-    elif isinstance(network.classifier, nn.Linear | nn.Conv2d):
-        network.flatten, network.classifier = nn.Identity(), as_convolution(network.classifier)
-    _check(exact, network)
-    return network.to(next(model.parameters()).dtype)
+    layer = plain_classifier(network.classifier)
+    if layer is not None and layer.weight[0].numel() == network.head_hidden_size:
+        network.flatten, network.classifier = nn.Identity(), as_convolution(layer)
+    elif isinstance(network.flatten, nn.Identity):
+        network.classifier = nn.Sequential(network.classifier, StaticFlatten())
 
 
 @torch.no_grad()
-def _check(model: FBNet, network: FBNet) -> None:
-    images = photograph_batch(model.spec.eval_preprocess(), model.plan.stem.in_channels).double()
-    snr = snr_db(model(images), network(images))
+def _check(model: Network, network: Network) -> None:
+    images = photograph_batch(model.spec.eval_preprocess(), in_channels(model)).double()
+    pairs = zip(tensors(model(images)), tensors(network(images)), strict=True)
+    snr = min(snr_db(expected, got) for expected, got in pairs)
     if not snr >= _MINIMUM_SNR_DB:
         raise ConversionError(
             f"{model.spec.name}: the deploy form agrees with the model to {snr:.1f} dB, expected at least "
@@ -194,42 +212,58 @@ def _check(model: FBNet, network: FBNet) -> None:
         )
 
 
-def export(model: FBNet, options: ConvertOptions) -> Program:
-    """Export the deploy form of a network.
+def export(network: nn.Module, options: ConvertOptions) -> Program:
+    """Export the deploy form of a network, or of features.
+
+    Shapes are those of the module, which may have another stem or classifier than its plan.
 
     Args:
-        model: the network; not modified.
+        network: the network, also wrapped by `torch.compile` or `DataParallel`; not modified.
         options: `precision`, `batch`, `dynamic_batch`, `input_size` and `labels` are used.
 
     Raises:
-        InputError: the labels or the input size do not fit the network.
+        InputError: the module is not a network of this library, or the labels or the input size do not fit it.
         ConversionError: PyTorch cannot export it, or the deploy form does not compute what the model computes.
     """
-    labels = model.class_names if options.labels is None else options.labels
-    if labels is not None:
-        check_label_count(labels, model.plan.num_classes)
-        check_labels(labels, model.class_names)
-    preprocess = _preprocess(model, options.input_size)
-    deque(walk(model.plan, preprocess.crop), maxlen=0)  # rejects images that are too small
+    model = network_of(network)
+    preprocess, channels = _preprocess(model, options.input_size), in_channels(model)
+    if isinstance(model, FBNet):
+        deque(walk(model.plan, preprocess.crop), maxlen=0)  # rejects images that are too small
     check_batch(model.plan, preprocess.crop, LARGEST_BATCH if options.dynamic_batch else options.batch)
+    features = _features(model, preprocess.crop)
+    num_classes = num_outputs(model, preprocess.crop) if isinstance(model, FBNet) else 0
+    names = class_names_of(model, num_classes) if isinstance(model, FBNet) else None
+    labels = names if options.labels is None else options.labels
+    if labels is not None:
+        check_label_count(labels, num_classes if has_classifier(model) else 0)
+        check_labels(labels, names)
     module = WRAPPERS[options.precision](deploy_form(model))
     batch = None if options.dynamic_batch else options.batch
     return Program(
-        exported=export_module(module, (batch, model.plan.stem.in_channels, preprocess.crop, preprocess.crop)),
+        exported=export_module(module, (batch, channels, preprocess.crop, preprocess.crop)),
         module=module,
         spec=model.spec,
         precision=options.precision,
         input_size=preprocess.crop,
         batch=options.batch,
         dynamic_batch=options.dynamic_batch,
-        in_channels=model.plan.stem.in_channels,
-        num_classes=model.plan.num_classes or model.plan.features,
+        in_channels=channels,
+        num_classes=num_classes,
+        features=features,
         preprocess=preprocess,
         labels=tuple(labels) if labels else None,
-        class_names=model.class_names,
+        class_names=names,
         license=model.license,
         weights=model.weights,
     )
+
+
+def _features(model: Network, input_size: int) -> tuple[FeatureOutput, ...]:
+    if isinstance(model, FBNet):
+        return ()
+    shapes = output_shapes(model, input_size)
+    names = [level.module.replace(".", "_") for level in model.feature_info]
+    return tuple(FeatureOutput(name=name, shape=shape) for name, shape in zip(names, shapes, strict=True))
 
 
 def of_network(program: Program, network: nn.Module, outputs: int) -> Program:
@@ -260,7 +294,7 @@ def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) ->
     # With the largest batch: PyTorch specializes convolutions to fewer than 16 images or more, which would bound N.
     example = torch.randn(batch or LARGEST_BATCH, *image, generator=torch.Generator().manual_seed(0))
     try:
-        with quiet():
+        with CONVERTING, quiet():
             return torch.export.export(module, (example,), dynamic_shapes=dynamic)
     except Exception as error:
         raise ConversionError(f"PyTorch cannot export the network: {error}") from error
@@ -272,7 +306,7 @@ def check_label_count(labels: Sequence[str], num_classes: int) -> None:
         raise InputError(f"{len(labels)} labels for {num_classes} classes; expected one per class")
 
 
-def _preprocess(model: FBNet, input_size: int | None) -> PreprocessSpec:
+def _preprocess(model: Network, input_size: int | None) -> PreprocessSpec:
     """Return the preprocessing of the weights, scaled to `input_size` if given."""
     usual = model.spec.eval_preprocess(model.weights)
     if input_size in {None, usual.crop}:

@@ -1,5 +1,6 @@
 """Rewrite the layers of a network into the deploy form, which `fbnet_zoo.converters.program` explains."""
 
+import math
 from typing import cast
 
 import torch
@@ -16,6 +17,13 @@ class StaticChannelShuffle(blocks.ChannelShuffle):
         return x.view(-1, self.groups, c // self.groups, h, w).transpose(1, 2).contiguous().view(-1, c, h, w)
 
 
+class StaticFlatten(nn.Module):
+    """A flattening module that does not read the batch size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _flattened(x)
+
+
 class StaticConvClassifier(nn.Conv2d):
     """A classifier as a 1x1 convolution, which does not read the batch size: `(N, C, 1, 1)` to `(N, classes)`."""
 
@@ -26,7 +34,11 @@ class StaticConvClassifier(nn.Conv2d):
         """Keep the values: they are set later."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).view(-1, self.out_channels)
+        return _flattened(super().forward(x))
+
+
+def _flattened(x: Tensor) -> Tensor:
+    return x if x.ndim == 2 else x.view(-1, math.prod(x.shape[1:]))
 
 
 def respell(network: nn.Module) -> None:
@@ -54,6 +66,8 @@ def _deployed(module: nn.Module) -> nn.Module:
             return type(module)()
         case nn.Dropout() | blocks.DropPath():
             return nn.Identity()
+        case nn.Flatten(start_dim=1, end_dim=-1):
+            return StaticFlatten()
         case blocks.ChannelShuffle():
             return StaticChannelShuffle(module.groups)
         case _:

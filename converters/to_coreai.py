@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import quiet, quiet_with_compiled_code, require
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Written
-from fbnet_zoo.converters.parity import Runner
+from fbnet_zoo.converters.parity import Runner, joined
 from fbnet_zoo.converters.program import FullPrecision, Program, of_network
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
 from fbnet_zoo.errors import ConversionError, InputError
@@ -65,7 +65,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> Written:
             converter.add_exported_program(
                 source.exported.run_decompositions(torch_side.get_decomp_table()),
                 input_names=[program.input_name],
-                output_names=[program.output_name],
+                output_names=program.output_names,
                 entrypoint_name=FUNCTION,
             )
             oldest = authoring.OSVersion.v27
@@ -146,12 +146,12 @@ class CoreAIRunner(Runner):
     Attributes:
         function: coroutine function from inputs to outputs, both by name.
         input_name: name of the input.
-        output_name: name of the output.
+        output_names: names of the outputs, in order.
     """
 
     function: Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
     input_name: str
-    output_name: str
+    output_names: tuple[str, ...]
 
     @property
     def runtime(self) -> str:
@@ -164,7 +164,7 @@ class CoreAIRunner(Runner):
 
     async def _run(self, images: Any) -> np.ndarray:
         outputs = await self.function({self.input_name: images})
-        return outputs[self.output_name].numpy().copy()
+        return joined([outputs[name].numpy() for name in self.output_names])
 
 
 def load(path: Path) -> CoreAIRunner:
@@ -180,13 +180,13 @@ def load(path: Path) -> CoreAIRunner:
         raise InputError(f"{path} is not an .aimodel folder")
     _check_digest(path)
     try:
-        with quiet():
+        with quiet_with_compiled_code():
             opened = AsyncExitStack()
             function = _wait(_open(assets.load(path), opened))
     except Exception as error:
         raise ConversionError(f"Core AI cannot load {path.name}: {error}") from error
-    (input_name,), (output_name,) = function.desc.input_names, function.desc.output_names
-    runner = CoreAIRunner(function=function, input_name=input_name, output_name=output_name)
+    (input_name,), output_names = function.desc.input_names, tuple(function.desc.output_names)
+    runner = CoreAIRunner(function=function, input_name=input_name, output_names=output_names)
     weakref.finalize(runner, _close, opened)
     return runner
 

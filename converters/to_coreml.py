@@ -20,11 +20,12 @@ import torch
 from PIL import Image
 
 import fbnet_zoo
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import quiet, quiet_with_compiled_code, require
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision, Written
 from fbnet_zoo.converters.manifest import TensorRecord
 from fbnet_zoo.converters.mil import interpreter, passes
 from fbnet_zoo.converters.mil.interpreter import MilModel
+from fbnet_zoo.converters.parity import joined
 from fbnet_zoo.converters.program import PREPROCESS, Program
 from fbnet_zoo.converters.quantization import compress_coreml
 from fbnet_zoo.errors import ConversionError, InputError, did_you_mean
@@ -65,7 +66,7 @@ def write(program: Program, path: Path, options: ConvertOptions) -> Written:
             package = tools.convert(
                 exported,
                 inputs=[_image(tools, program) if options.image_input else _tensor(tools, program)],
-                outputs=[tools.TensorType(name=program.output_name, dtype=np.float32)],
+                outputs=[tools.TensorType(name=name, dtype=np.float32) for name in program.output_names],
                 classifier_config=_classifier(tools, program),
                 pass_pipeline=passes.pipeline(
                     compress=compress_coreml.compression(program, options.precision, exported),
@@ -163,7 +164,9 @@ def _fill_card(package: Any, program: Program, *, image_input: bool) -> None:
     package.input_description[program.input_name] = (
         f"An image of {size} x {size} pixels{'' if image_input else f', normalized: {normalized}'}."
     )
-    package.output_description[program.output_name] = "One score per class, before softmax."
+    for name in program.output_names:
+        meaning = "A feature map." if program.features else "One score per class, before softmax."
+        package.output_description[name] = meaning
     if _is_classifier(program):
         package.output_description[LABEL] = "The most probable class."
         package.output_description[PROBABILITIES] = "Probability of each class."
@@ -211,8 +214,8 @@ class CoreMLRunner:
     runtime: str
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        (logits,) = set(self.model.outputs) - {LABEL, PROBABILITIES}
-        return np.asarray(self.predict(self._inputs(images))[logits])
+        found = self.predict(self._inputs(images))
+        return joined([np.asarray(found[name]) for name in self.model.outputs if name not in {LABEL, PROBABILITIES}])
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the output of every operation, computed by the interpreter."""
@@ -252,7 +255,7 @@ def load(path: Path) -> CoreMLRunner:
 
 
 def _coreml_predict(tools: Any, path: Path) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]:
-    with quiet():
+    with quiet_with_compiled_code():
         package = tools.models.MLModel(str(path))
     return lambda inputs: package.predict(
         {name: Image.fromarray(value) if value.dtype == np.uint8 else value for name, value in inputs.items()}

@@ -23,7 +23,7 @@ from fbnet_zoo.converters import to_coreml
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
 from fbnet_zoo.converters.cases import make_cases
 from fbnet_zoo.converters.executorch_fp16 import half_program
-from fbnet_zoo.converters.parity import Runner, Tolerances
+from fbnet_zoo.converters.parity import Runner, Tolerances, joined
 from fbnet_zoo.converters.program import Program, Quantization
 from fbnet_zoo.converters.quantization.quantize_executorch import SCHEME, int8_program
 from fbnet_zoo.converters.quantization.simulation import GraphSimulation
@@ -227,8 +227,7 @@ class ExecuTorchRunner(Runner):
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         packed = np.ascontiguousarray(images)  # the runtime ignores strides
-        (logits,) = self.method.execute([torch.from_numpy(packed)])
-        return logits.numpy().copy()  # the next call overwrites this memory
+        return joined([value.numpy() for value in self.method.execute([torch.from_numpy(packed)])])  # copies
 
 
 def load(path: Path) -> ExecuTorchRunner:

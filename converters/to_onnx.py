@@ -13,6 +13,7 @@ import torch
 
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions, Written
+from fbnet_zoo.converters.parity import joined
 from fbnet_zoo.converters.program import MODULE_PREFIX, Program
 from fbnet_zoo.converters.quantization.quantize_onnx import SCHEME, int8_model
 from fbnet_zoo.errors import ConversionError, InputError
@@ -77,7 +78,7 @@ def _export(program: Program, opset: int, *, verbose: bool) -> Any:
                 external_data=False,
                 opset_version=opset,
                 input_names=[program.input_name],
-                output_names=[program.output_name],
+                output_names=program.output_names,
             )
     except Exception as error:
         raise ConversionError(f"{program.spec.name} cannot be exported to ONNX: {error}") from error
@@ -161,7 +162,7 @@ class OnnxRunner:
         return f"onnxruntime {require('onnxruntime', extra='onnx').__version__}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {self.session.get_inputs()[0].name: images})[0]
+        return joined(self.session.run(None, {self.session.get_inputs()[0].name: images}))
 
     def trace(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the output of every node, in order."""

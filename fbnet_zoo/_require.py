@@ -1,24 +1,23 @@
 """Imports of optional and noisy libraries.
 
-These imports take seconds, may fail, and print. Code does them inside the function that needs them:
-`onnx = require("onnx", extra="onnx")`. Their output is suppressed unless the logger `fbnet_zoo` is at DEBUG, which `-v`
-sets.
+These imports take seconds, may fail, and some print. Code does them inside the function that needs them:
+`onnx = require("onnx", extra="onnx")`. What the importing thread prints is suppressed unless the logger `fbnet_zoo` is
+at DEBUG, which `-v` sets; other threads are not affected.
 """
 
 import importlib
 import logging
-import os
 import re
 import sys
 import tempfile
-import warnings
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
 from io import StringIO
 from types import ModuleType
-from typing import IO
 
+from fbnet_zoo import _silence
 from fbnet_zoo.errors import MissingExtraError
 
 PURPOSES = {
@@ -31,22 +30,17 @@ PURPOSES = {
 }
 """Purpose of each extra of the distribution, for errors."""
 
-_NOISY_LOGGERS = frozenset(
-    {
-        "coreai_opt",
-        "coreai_torch",
-        "coremltools",
-        "executorch",
-        "onnx_ir",
-        "onnxruntime",
-        "onnxscript",
-        "root",
-        "torch",
-        "torchao",
-    }
-)
+_PRINT_ON_IMPORT = frozenset({"coreai_opt", "coreai_torch", "coremltools", "ethosu", "executorch", "torchao"})
+_COMPILED_CODE_PRINTS = frozenset({"onnxruntime"})
+"""Libraries whose compiled code prints on import: onnxruntime does where it cannot look for a GPU."""
+
 _NOTE_LENGTH = 2000
 _keep_alive: list[object] = []
+_importing = threading.RLock()
+
+CONVERTING = threading.RLock()
+"""Held while PyTorch exports a network, or a library converts or compiles one: they keep global state, so they work in
+one thread at a time. Never acquired by an import."""
 
 log = logging.getLogger("fbnet_zoo")
 
@@ -66,13 +60,24 @@ def require(module: str, *, extra: str) -> ModuleType:
     ...
     fbnet_zoo.errors.MissingExtraError: ONNX export needs onnx_of_the_future: pip install 'fbnet-zoo[onnx]'
     """
-    if loaded := sys.modules.get(module):
-        return loaded
     try:
-        with quiet():
-            return importlib.import_module(module)
+        return _imported(module)
     except ImportError as error:
         raise MissingExtraError(_cure(module, extra, error)) from error
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module; never return one that another thread is still importing."""
+    if module in sys.modules:
+        return importlib.import_module(module)
+    with _importing, _silence_of(module.partition(".")[0]):
+        return importlib.import_module(module)
+
+
+def _silence_of(library: str) -> AbstractContextManager[None]:
+    if library in _COMPILED_CODE_PRINTS:
+        return quiet_with_compiled_code()
+    return quiet() if library in _PRINT_ON_IMPORT else _silence.muted()
 
 
 def _cure(module: str, extra: str, error: ImportError) -> str:
@@ -116,16 +121,14 @@ def torchvision(module: str = "torchvision") -> ModuleType:
     Raises:
         ImportError: torchvision is not installed.
     """
-    if loaded := sys.modules.get(module):
-        return loaded
-    with quiet():
+    with _importing:
         try:
-            importlib.import_module("torchvision")
+            _imported("torchvision")
         except RuntimeError as error:
             if "torchvision::nms" not in str(error):
                 raise
             _declare_box_operators()
-        return importlib.import_module(module)
+        return _imported(module)
 
 
 def _declare_box_operators() -> None:
@@ -139,76 +142,47 @@ def _declare_box_operators() -> None:
 
 @contextmanager
 def quiet(*, verbose: bool | None = None) -> Iterator[None]:
-    """Suppress output of other libraries: file descriptors 1 and 2, Python's streams, warnings and log records.
+    """Suppress what other libraries print, log and warn of in this thread; other threads are not affected.
 
-    An exception passes through, with the end of the output as its note. The whole process is silent: a progress bar
-    that must remain visible writes to a duplicate of descriptor 2, made before.
+    An exception passes through, with the end of the output as its note.
 
     Args:
-        verbose: send all output to stderr instead (default: whether the logger `fbnet_zoo` is at DEBUG).
+        verbose: send the output to stderr instead (default: whether the logger `fbnet_zoo` is at DEBUG).
 
     >>> with quiet():
     ...     print("a banner")
     """
     if log.isEnabledFor(logging.DEBUG) if verbose is None else verbose:
-        with redirect_stdout(sys.stderr):
+        with _silence.stdout_to_stderr():
             yield
         return
-    # Handlers that a library adds inside may write to `text` later, so it is never closed.
     text = StringIO()
+    try:
+        with _silence.output_to(text), _silence.muted():
+            yield
+    except BaseException as error:
+        _note(error, text.getvalue())
+        raise
+
+
+@contextmanager
+def quiet_with_compiled_code() -> Iterator[None]:
+    """Suppress like `quiet`, and what compiled code of the process writes to descriptor 2 meanwhile.
+
+    Only for what is known to print there, and as short as possible: other threads may write to the descriptor, too.
+    """
+    if log.isEnabledFor(logging.DEBUG):
+        with quiet():
+            yield
+        return
     with tempfile.TemporaryFile("w+", errors="replace") as sink:
         try:
-            with ExitStack() as silence:
-                silence.enter_context(_descriptors_to(sink))
-                silence.enter_context(redirect_stdout(text))
-                silence.enter_context(redirect_stderr(text))
-                silence.enter_context(_loggers_muted())
-                silence.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
+            with quiet(), _silence.descriptor_2_to(sink):
                 yield
         except BaseException as error:
             sink.seek(0)
-            _note(error, sink.read() + text.getvalue())
+            _note(error, sink.read())
             raise
-
-
-@contextmanager
-def _descriptors_to(sink: IO[str]) -> Iterator[None]:
-    _flush()
-    screen = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    try:
-        for descriptor in screen:
-            os.dup2(sink.fileno(), descriptor)
-        yield
-    finally:
-        _flush()
-        for descriptor, copy in screen.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-
-
-@contextmanager
-def _loggers_muted() -> Iterator[None]:
-    def wanted(record: logging.LogRecord) -> bool:  # a new object in every call, so that nested calls do not remove it
-        return record.name.partition(".")[0] not in _NOISY_LOGGERS
-
-    root = logging.getLogger()
-    before = list(root.handlers)
-    for handler in before:
-        handler.addFilter(wanted)
-    try:
-        yield
-    finally:
-        for handler in before:
-            handler.removeFilter(wanted)
-        # executorch calls logging.basicConfig() on import; its handler would hide all other warnings.
-        for handler in [handler for handler in root.handlers if handler not in before]:
-            root.removeHandler(handler)
 
 
 def _note(error: BaseException, output: str) -> None:

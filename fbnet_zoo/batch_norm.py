@@ -48,5 +48,5 @@ def constant_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
-def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
+    return [each for each in module.modules() if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)]

@@ -6,6 +6,7 @@ The values of layers are not set: `init_weights` fills a new network once; a net
 import math
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fbnet_zoo import unset
 from fbnet_zoo.batch_norm import constant_statistics
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.plans import (
     BlockPlan,
     ConvPlan,
@@ -34,6 +36,11 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def is_batch_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Return whether a module computes what a batch norm does in evaluation: synchronized and frozen ones do."""
+    return isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) or type(module).__name__ == "FrozenBatchNorm2d"
+
+
 class ConvBNAct(nn.Module):
     """Convolution, batch norm, activation; absent parts are identities."""
 
@@ -47,9 +54,15 @@ class ConvBNAct(nn.Module):
         return self.act(self.bn(self.conv(x)))  # (N, C', H/s, W/s)
 
     def fold(self) -> None:
-        """Fold the batch norm into the convolution, which then has a bias; computed in float64."""
+        """Fold the batch norm into the convolution, which then has a bias; computed in float64.
+
+        Raises:
+            InputError: the batch norm has no running statistics.
+        """
         bn, dtype = self.bn, self.conv.weight.dtype
-        if isinstance(bn, nn.BatchNorm2d) and bn.running_mean is not None and bn.running_var is not None:
+        if is_batch_norm(bn):
+            if bn.running_mean is None or bn.running_var is None:
+                raise InputError("a batch norm without running statistics cannot be folded; keep the network unfused")
             self.double()
             self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
                 self.conv.weight, self.conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
@@ -59,7 +72,7 @@ class ConvBNAct(nn.Module):
 
     def zero_gamma(self) -> None:
         """Set gamma to 0, so that a residual branch starts at zero."""
-        if isinstance(self.bn, nn.BatchNorm2d):
+        if is_batch_norm(self.bn):
             nn.init.zeros_(self.bn.weight)
 
 

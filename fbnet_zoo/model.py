@@ -1,14 +1,13 @@
 """The network of a definition: stem, stages, head, classifier."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks, planner
+from fbnet_zoo import blocks, modules, planner
 from fbnet_zoo.errors import InputError, require_whole
 from fbnet_zoo.features import feature_levels
 from fbnet_zoo.planner import MAX_CHANNELS, MAX_CLASSES
@@ -17,6 +16,8 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.timm_config import pretrained_cfg
 
 OUTPUT_STRIDES = (8, 16, 32)
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class FBNet(nn.Module):
@@ -178,20 +179,18 @@ class FBNet(nn.Module):
     @torch.jit.unused
     def pretrained_cfg(self) -> dict[str, Any]:
         """How to prepare images for the weights, as `timm.data.resolve_data_config` reads it."""
-        in_chans = self.plan.stem.in_channels
+        in_chans = modules.in_channels(self)
         return pretrained_cfg(self.spec, weights=self.weights, in_chans=in_chans, num_classes=self.num_classes)
 
     def fuse(self) -> Self:
         """Return a copy for inference: batch norm folded into the convolutions, weights in channels-last layout.
 
         The layout does not change values; convolutions on CPUs run faster with it, whatever the layout of the image.
+
+        Raises:
+            InputError: a batch norm has no running statistics.
         """
-        fused = copy.deepcopy(self).eval()
-        for module in fused.modules():
-            if isinstance(module, blocks.ConvBNAct):
-                module.fold()
-        fused.set_grad_checkpointing(False)
-        return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return fused(self)
 
 
 class FeatureExtractor(nn.Module):
@@ -245,7 +244,61 @@ class FeatureExtractor(nn.Module):
     @torch.jit.unused
     def pretrained_cfg(self) -> dict[str, Any]:
         """How to prepare images for the weights, as `timm.data.resolve_data_config` reads it."""
-        return pretrained_cfg(self.spec, weights=self.weights, in_chans=self.plan.stem.in_channels, num_classes=0)
+        return pretrained_cfg(self.spec, weights=self.weights, in_chans=modules.in_channels(self), num_classes=0)
+
+
+Network = FBNet | FeatureExtractor
+
+
+def fused(network: ModuleT) -> ModuleT:
+    """Return a copy of a network or of features for inference, as `FBNet.fuse` does."""
+    copied = modules.plain_copy(network).eval()
+    for module in copied.modules():
+        if isinstance(module, blocks.ConvBNAct):
+            module.fold()
+    blocks.set_grad_checkpointing(copied, False)
+    return copied.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def classifier_of(model: object) -> FBNet:
+    """Return the network inside the known wrappers, such as those of `torch.compile` and `DataParallel`.
+
+    Raises:
+        InputError: there is no network of this library inside.
+    """
+    network = modules.unwrapped(model) if isinstance(model, nn.Module) else model
+    if isinstance(network, FBNet):
+        return network
+    hint = "; give the network that its features are of" if isinstance(network, FeatureExtractor) else ""
+    raise InputError(f"expected a network that create returns; got {type(network).__name__}{hint}")
+
+
+def network_of(model: object) -> Network:
+    """Return the network or the features inside the known wrappers.
+
+    Raises:
+        InputError: there is neither inside.
+    """
+    network = modules.unwrapped(model) if isinstance(model, nn.Module) else model
+    return network if isinstance(network, FeatureExtractor) else classifier_of(network)
+
+
+def class_names_of(network: FBNet, classes: int) -> tuple[str, ...] | None:
+    """Return the class names of a network, unless they are those of a classifier that was replaced.
+
+    Args:
+        network: the network.
+        classes: number of classes that it has now.
+    """
+    names = network.class_names
+    if names is None or classes != network.num_classes == len(names):
+        return None
+    return tuple(names)
+
+
+def has_classifier(network: Network) -> bool:
+    """Return whether a network has classes; others give features, which may be flattened."""
+    return isinstance(network, FBNet) and not isinstance(network.classifier, nn.Identity | nn.Flatten)
 
 
 def changed(weights: str | None, change: str) -> str | None:

@@ -1,6 +1,8 @@
 """From an image to the input of a network: the evaluation transform of a definition or of weights."""
 
 from collections.abc import Callable
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +42,7 @@ def rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor], Tensor]:
+def eval_transform(preprocess: PreprocessSpec, channels: int = 3) -> Callable[[Image.Image | Tensor], Tensor]:
     """Return the transform from an image to the normalized input that `preprocess` describes.
 
     The image is a `PIL.Image.Image` of any kind that `rgb` converts, or a uint8 tensor of shape (..., 3, H, W) in RGB
@@ -49,14 +51,21 @@ def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor
 
     Args:
         preprocess: sizes in pixels; mean and std in its own channel order, on the 0-1 scale.
+        channels: channels of the network's input; a single one is the mean of RGB, normalized by the means of the three
+            channels' statistics.
 
     Returns:
-        A `torchvision.transforms.v2.Compose` whose output is a float32 tensor of shape (..., 3, crop, crop).
+        A `torchvision.transforms.v2.Compose` whose output is a float32 tensor of shape (..., channels, crop, crop).
+
+    Raises:
+        InputError: `channels` is neither 1 nor 3.
 
     >>> transform = eval_transform(PreprocessSpec(resize=256, crop=224))
     >>> transform(Image.new("RGB", (640, 480))).shape
     torch.Size([3, 224, 224])
     """
+    if channels not in {1, 3}:
+        raise InputError(f"images have 1 or 3 channels, but the network expects {channels}; prepare them yourself")
     v2 = _require.torchvision("torchvision.transforms.v2")
     # Pillow's "nearest" is the nearest pixel; PyTorch's is the one above and to the left.
     interpolation = preprocess.interpolation.replace("nearest", "nearest-exact")
@@ -68,10 +77,24 @@ def eval_transform(preprocess: PreprocessSpec) -> Callable[[Image.Image | Tensor
             v2.CenterCrop(preprocess.crop),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Lambda(_rgb_to_bgr) if preprocess.order == "bgr" else v2.Identity(),
-            v2.Normalize(mean=list(preprocess.mean), std=list(preprocess.std)),
+            *(_gray(preprocess) if channels == 1 else _colors(preprocess)),
         ]
     )
+
+
+def _colors(preprocess: PreprocessSpec) -> list[Any]:
+    v2 = _require.torchvision("torchvision.transforms.v2")
+    order = v2.Lambda(_rgb_to_bgr) if preprocess.order == "bgr" else v2.Identity()
+    return [order, v2.Normalize(mean=list(preprocess.mean), std=list(preprocess.std))]
+
+
+def _gray(preprocess: PreprocessSpec) -> list[Any]:
+    v2 = _require.torchvision("torchvision.transforms.v2")
+    return [v2.Lambda(_mean_of_colors), v2.Normalize(mean=[fmean(preprocess.mean)], std=[fmean(preprocess.std)])]
+
+
+def _mean_of_colors(image: Tensor) -> Tensor:
+    return image.mean(-3, keepdim=True)
 
 
 def _rgb_to_bgr(image: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from fbnet_zoo import own_zoo, preprocess, registry
+from fbnet_zoo import modules, own_zoo, preprocess, registry
 from fbnet_zoo.errors import InputError, WeightsError
-from fbnet_zoo.model import FBNet, FeatureExtractor
+from fbnet_zoo.model import FBNet, FeatureExtractor, network_of
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.weights import checkpoints, loading
 from fbnet_zoo.weights.checkpoints import Checkpoint
@@ -100,22 +100,25 @@ def create(  # noqa: PLR0913 - the public entrance, with the keywords that timm'
     return FeatureExtractor(network, out_indices) if features_only else network
 
 
-def transforms(model: str | Path | ArchSpec | FBNet | FeatureExtractor) -> Callable[[Image.Image | Tensor], Tensor]:
+def transforms(model: str | Path | ArchSpec | nn.Module) -> Callable[[Image.Image | Tensor], Tensor]:
     """Return the evaluation transform from an image to the input of a network.
 
     Args:
-        model: a network, for the transform of its weights; or a definition, a name or a path, for that of the weights
-            in `name.tag` (default: of the default weights).
+        model: a network, also wrapped by `torch.compile` or `DataParallel`, for the transform of its weights; or a
+            definition, a name or a path, for that of the weights in `name.tag` (default: of the default weights).
 
     Returns:
         A torchvision v2 transform of a `PIL.Image.Image` or a uint8 tensor `(..., 3, H, W)` to a float32 tensor
-        `(..., 3, crop, crop)`.
+        `(..., 3, crop, crop)`, or `(..., 1, crop, crop)` for a network of gray images.
 
     Raises:
         UnknownNameError: there is no such entry or tag.
+        InputError: the module is not a network of this library, or accepts neither 1 nor 3 channels.
     """
-    if isinstance(model, FBNet | FeatureExtractor):
-        return preprocess.eval_transform(model.spec.eval_preprocess(model.weights))
+    if isinstance(model, nn.Module):
+        network = network_of(model)
+        channels = modules.in_channels(network)
+        return preprocess.eval_transform(network.spec.eval_preprocess(network.weights), channels)
     spec, tag = (model, None) if isinstance(model, ArchSpec) else registry.resolve(model)
     default = spec.weights[0].tag if spec.weights else None
     return preprocess.eval_transform(spec.eval_preprocess(tag or default))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import quiet, quiet_with_compiled_code, require
 from fbnet_zoo.errors import MissingExtraError
 from tests.helpers.paths import ROOT
 
@@ -85,12 +85,9 @@ def test_torchvision_imports_silently_in_a_fresh_process() -> None:
 
 
 def shout() -> None:
-    """Be noisy in every way a library can."""
-    os.write(1, b"descriptor 1\n")
-    os.write(2, b"descriptor 2\n")
+    """Be noisy in every way a library can in Python."""
     print("python stdout")
     print("python stderr", file=sys.stderr)
-    subprocess.run([sys.executable, "-c", "print('child')"], check=True)
     warnings.warn("a warning", UserWarning, stacklevel=1)
     logging.getLogger("coremltools.converters").warning("a record")
 
@@ -104,6 +101,25 @@ def test_quiet_lets_nothing_reach_the_screen(
     print("after")
     assert capfd.readouterr() == ("before\nafter\n", "")
     assert caplog.records == []
+
+
+def test_what_compiled_code_prints_is_suppressed_where_that_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_with_compiled_code():
+        shout()
+        os.write(2, b"descriptor 2\n")
+        subprocess.run([sys.executable, "-c", "import sys; print('child', file=sys.stderr)"], check=True)
+    os.write(2, b"after\n")
+    assert capfd.readouterr() == ("", "after\n")
+
+
+def test_a_process_without_stderr_can_be_silenced() -> None:
+    code = (
+        "import os, sys; os.close(2); sys.stderr = None; from fbnet_zoo._require import quiet_with_compiled_code as q\n"
+        "with q(): print('a banner')\n"
+        "print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "after\n")
 
 
 def test_quiet_leaves_stdout_alone_when_verbose(capfd: pytest.CaptureFixture[str]) -> None:
@@ -126,10 +142,11 @@ def test_quiet_passes_exceptions_on_with_what_was_said(capfd: pytest.CaptureFixt
         print("the reason, in Python")
         raise ValueError("it broke")
 
-    with pytest.raises(ValueError, match="it broke") as caught, quiet():
+    with pytest.raises(ValueError, match="it broke") as caught, quiet_with_compiled_code():
         fail()
-    assert "the reason, in C" in caught.value.__notes__[0]
-    assert "the reason, in Python" in caught.value.__notes__[0]
+    notes = "".join(caught.value.__notes__)
+    assert "the reason, in C" in notes
+    assert "the reason, in Python" in notes
     print("audible again")
     assert capfd.readouterr().out == "audible again\n"
 
@@ -163,6 +180,6 @@ def test_quiet_leaks_no_descriptor() -> None:
         return len(list(Path("/dev/fd").iterdir()))
 
     before = count()
-    with quiet():
+    with quiet_with_compiled_code():
         pass
     assert count() == before

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import CONVERTING, quiet, require
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.context import measurement
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, DeviceState, Inputs, Measurement, ModelFile, check_counts
@@ -166,7 +166,7 @@ class EthosUDevice(Device):
         # Without this option Vela lowers the recursion limit of the whole process.
         arguments.append(f"--recursion-limit={sys.getrecursionlimit()}")
         try:
-            with quiet():
+            with CONVERTING, quiet():
                 vela.main(arguments)
         except (Exception, SystemExit) as error:
             raise ModelFileError(f"{file.name}: Vela cannot compile it: {error}") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fbnet_zoo import blocks
-from fbnet_zoo._require import quiet
+from fbnet_zoo._require import CONVERTING, quiet
 from fbnet_zoo.benchmarks.lut.operator_modules import operator_module
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.converters.artifact import ConvertOptions, Precision
@@ -100,7 +100,7 @@ class Writer:
         path = self.folder / f"{name}.{runtime.suffix if runtime else TFLITE}"
         if not path.exists():
             half = path.with_name(f"partial_{path.name}")
-            with torch.random.fork_rng(devices=[]):
+            with CONVERTING, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self._write(make(), half)
             half.replace(path)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import quiet_with_compiled_code, require
 from fbnet_zoo.benchmarks.devices.apple_process import (
     CoreMLRequest,
     CoreMLResult,
@@ -58,7 +58,7 @@ def main(question: Path, answer: Path) -> None:
     """Execute the request in one file, and write the result to another."""
     request = CoreMLRequest.model_validate_json(question.read_bytes())
     try:
-        with quiet():
+        with quiet_with_compiled_code():  # in a process of its own
             result = asyncio.run(_measure(request))
     except (InputError, MissingExtraError) as error:
         result = _failure("input", error)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from torch import nn
 
 from fbnet_zoo.converters.artifact import PRECISION_SUMMARIES, ConvertOptions, Written
 from fbnet_zoo.converters.manifest import LayerSqnr, QuantizationRecord
@@ -15,7 +16,6 @@ from fbnet_zoo.converters.quantization.calibration import PreparedImages
 from fbnet_zoo.converters.quantization.layer_sqnr import layer_sqnr
 from fbnet_zoo.converters.quantization.preparation import is_random
 from fbnet_zoo.errors import ParityError
-from fbnet_zoo.model import FBNet
 
 _OF_WEIGHTS = frozenset({"w8a16", "palette6", "palette4"})
 """Precisions that need no activation ranges."""
@@ -42,7 +42,7 @@ class QuantizedFile:
 
     name: str
     runner: Runner
-    reference: FBNet
+    reference: nn.Module
     program: Program
     quantization: Quantization
     written: Written

@@ -1,6 +1,5 @@
 """Create a bundle from a network: convert, measure, describe, seal, and move it to its final path as a whole."""
 
-import copy
 import json
 import logging
 import tempfile
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from fbnet_zoo import arch_file
 from fbnet_zoo.atomic import storing_in
@@ -30,8 +31,10 @@ from fbnet_zoo.deploy.record import Bundle, Choice, Deployed
 from fbnet_zoo.deploy.reference import ReferenceImages, compare_file
 from fbnet_zoo.deploy.snippets import render
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import FBNet, class_names_of, classifier_of, has_classifier
+from fbnet_zoo.modules import in_channels, num_outputs, plain_copy
 from fbnet_zoo.report import deployment_page
+from fbnet_zoo.weights.defined import difference_from_definition
 
 LABELS, PREPROCESSING, DEFINITION = "labels.txt", "preprocessing.json", "definition.yaml"
 REPORT, MEASUREMENTS = "report.html", "measurements.jsonl"
@@ -42,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def deploy(
-    model: FBNet,
+    model: nn.Module,
     options: DeployOptions,
     *,
     out: str | Path,
@@ -55,7 +58,7 @@ def deploy(
     Nothing appears at `out` before the bundle is complete.
 
     Args:
-        model: a classifier of color images; not modified.
+        model: a classifier of color images, also wrapped by `torch.compile` or `DataParallel`; not modified.
         options: options of the bundle.
         out: folder to create.
         device: device to measure on; the caller closes it.
@@ -73,15 +76,16 @@ def deploy(
     """
     final = Path(out).absolute()
     check_place(final, force=force)
-    _check_model(model)
-    classes = labels.choose(options.labels, model.plan.num_classes, model.class_names)
+    network = plain_copy(classifier_of(model)).cpu().float().eval()
+    count = _checked_classes(network)
+    classes = labels.choose(options.labels, count, class_names_of(network, count))
     for platform in options.platforms:
         targets.require_libraries(targets.TARGETS[platform.target])
     if device:
         timing.check(options.platforms, device)
     with storing_in(final.parent), workplace(final.parent) as folder:
         deployment = _Deployment(
-            model=copy.deepcopy(model).cpu().float().eval(),
+            model=network,
             options=options,
             labels=classes,
             device=device,
@@ -109,13 +113,19 @@ def check_place(out: Path, *, force: bool) -> None:
         raise InputError(f"{out}: a bundle already exists; replace it with --force, or choose a new folder")
 
 
-def _check_model(model: FBNet) -> None:
-    if model.plan.stem.in_channels != _COLOR_CHANNELS:
-        raise InputError(
-            f"{model.spec.name} has {model.plan.stem.in_channels} input channels; a bundle requires {_COLOR_CHANNELS}"
-        )
-    if not model.plan.num_classes:
+def _checked_classes(model: FBNet) -> int:
+    """Return the number of classes; a bundle describes the definition, so the network has to be as it says."""
+    channels = in_channels(model)
+    if channels != _COLOR_CHANNELS:
+        raise InputError(f"{model.spec.name} has {channels} input channels; a bundle requires {_COLOR_CHANNELS}")
+    if not has_classifier(model):
         raise InputError(f"{model.spec.name} has no classes; a bundle requires a classifier")
+    if difference := difference_from_definition(model):
+        raise InputError(
+            f"a bundle describes a network by its definition, but this {model.spec.name} differs from it: "
+            f"{difference}; convert it instead"
+        )
+    return num_outputs(model, model.spec.eval_preprocess(model.weights).crop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

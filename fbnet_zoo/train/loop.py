@@ -11,6 +11,7 @@ from torch import nn
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError, TrainingError
 from fbnet_zoo.model import FBNet
+from fbnet_zoo.modules import unwrapped
 from fbnet_zoo.spec import Percent, Record
 from fbnet_zoo.train.batches import Batch, Inputs, seed_of, training_batches
 from fbnet_zoo.train.evaluate import evaluate
@@ -84,8 +85,8 @@ def fit(
         *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
-    if isinstance(network, FBNet):
-        network.class_names = dataset.classes
+    if isinstance(inner := unwrapped(network), FBNet):
+        inner.class_names = dataset.classes
     return last
 
 
@@ -106,12 +107,15 @@ def steps_per_epoch(dataset: ImageDataset, recipe: Recipe) -> int:
 @contextmanager
 def _reproducible(recipe: Recipe) -> Iterator[None]:
     threads = torch.get_num_threads()
+    changes = recipe.threads not in {None, threads}
     with torch.random.fork_rng():
-        torch.set_num_threads(recipe.threads or threads)
+        if changes:
+            torch.set_num_threads(recipe.threads or threads)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            if changes:
+                torch.set_num_threads(threads)
 
 
 class _Fit(RunLoop[EpochMetrics]):

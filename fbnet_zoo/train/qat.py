@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks
-from fbnet_zoo._require import quiet, require
+from fbnet_zoo._require import CONVERTING, quiet, require
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.program import MODULE_PREFIX, export
 from fbnet_zoo.errors import ConversionError
@@ -36,7 +36,7 @@ def prepare(model: FBNet) -> nn.Module:
     program = export(model, ConvertOptions(dynamic_batch=True))
     config = library.get_symmetric_quantization_config(is_per_channel=True, is_qat=True)
     try:
-        with quiet():
+        with CONVERTING, quiet():
             graph = program.exported.module(check_guards=False)
             prepared = entry.prepare_qat_pt2e(graph, library.XNNPACKQuantizer().set_global(config))
             pt2e.allow_exported_model_train_eval(prepared)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from fbnet_zoo import __version__, arch_file
+from fbnet_zoo import __version__, arch_file, modules
 from fbnet_zoo.class_names import difference, to_text
 from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.layers import check_batch
-from fbnet_zoo.model import FBNet
+from fbnet_zoo.model import FBNet, class_names_of, classifier_of, has_classifier
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
@@ -48,16 +49,20 @@ class Trained:
     weights: Path
 
 
-def inputs_of(network: FBNet, dataset: ImageDataset) -> Inputs:
+def inputs_of(network: nn.Module, dataset: ImageDataset) -> Inputs:
     """Return a network's input format for a data set, by its weights or definition; small images are not cropped.
 
     Raises:
-        InputError: the network has other classes, or the same ones in another order; see `matching_dataset`.
+        InputError: the network has other classes, or the same ones in another order; see `matching_dataset`. Or it is
+            not one of this library.
     """
-    if network.class_names is not None and tuple(network.class_names) != dataset.classes:
-        raise _other_classes(network, dataset)
+    network = classifier_of(network)
+    if network.class_names is not None:
+        names = class_names_of(network, _num_classes(network))
+        if names not in {None, dataset.classes}:
+            raise _other_classes(network, dataset)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
-    return Inputs(preprocess=preprocess, channels=network.plan.stem.in_channels)
+    return Inputs(preprocess=preprocess, channels=modules.in_channels(network))
 
 
 def matching_dataset(network: FBNet, dataset: ImageDataset) -> ImageDataset:
@@ -66,17 +71,23 @@ def matching_dataset(network: FBNet, dataset: ImageDataset) -> ImageDataset:
     Raises:
         InputError: the network has other classes, or another number of them.
     """
-    has, wanted = network.plan.num_classes, len(dataset.classes)
+    has, wanted = _num_classes(network), len(dataset.classes)
     if has != wanted:
         raise InputError(
             f"weights {network.weights} have {has} classes, but {dataset.name} has {wanted}; {_OTHER_WEIGHTS}"
         )
-    if network.class_names is None:
+    names = class_names_of(network, has)
+    if names is None:
         _warn_of_positions(network, dataset)
         return dataset
-    if set(network.class_names) != set(dataset.classes):
+    if set(names) != set(dataset.classes):
         raise _other_classes(network, dataset)
-    return with_classes(dataset, network.class_names)
+    return with_classes(dataset, names)
+
+
+def _num_classes(network: FBNet) -> int:
+    size = network.spec.eval_preprocess(network.weights).crop
+    return modules.num_outputs(network, size) if has_classifier(network) else 0
 
 
 def _other_classes(network: FBNet, dataset: ImageDataset) -> InputError:

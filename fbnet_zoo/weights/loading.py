@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks, class_names, registry
+from fbnet_zoo import blocks, class_names, modules, registry
 from fbnet_zoo.batch_norm import recalibrate
 from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError, require_whole
-from fbnet_zoo.model import FBNet, changed
+from fbnet_zoo.model import FBNet, changed, class_names_of, classifier_of
 from fbnet_zoo.spec import MAX_SEED, ArchSpec, Layout, WeightsSpec
-from fbnet_zoo.weights import checkpoints, download, layouts
+from fbnet_zoo.weights import checkpoints, download
 from fbnet_zoo.weights.checkpoints import Checkpoint
+from fbnet_zoo.weights.defined import check_as_defined, defined_state, plan_of
 from fbnet_zoo.weights.layouts import CLASSIFIER, CLASSIFIER_BIAS, LAYOUTS, STEM
 from fbnet_zoo.weights.sources import WeightsSource
 
@@ -39,45 +40,52 @@ _BRANCH_SCALE = 0.2
 """Factor for gamma at the end of residual branches; a larger one makes random deep networks amplify rounding errors."""
 
 
-def load(model: FBNet, source: str | Path | bool) -> None:
+def load(model: nn.Module, source: str | Path | bool) -> None:
     """Replace the values of a network by those of a checkpoint; nothing changes unless all of them fit.
 
     A stem for another number of channels is adapted, a classifier for another number of classes is replaced by a random
     one; a warning is logged.
 
     Args:
-        model: a network that is not fused; its device and dtype do not change.
+        model: a network as its definition describes it, also inside the wrapper of `torch.compile` or `DataParallel`;
+            its device and dtype do not change.
         source: a tag of its definition, `True` for the default one, a path, or an address (`hf://…`, `https://…`).
             Files in the folder of the definition are found for entries of the zoo.
 
     Raises:
         UnknownNameError: the definition has no such tag.
-        InputError: there is no such file, or `source` is none of these.
+        InputError: there is no such file, `source` is none of these, or the module is not a network of this library.
         WeightsUnavailableError: the checkpoint cannot be downloaded, or is missing from the folder of its definition.
-        WeightsError: the checkpoint is damaged or does not fit.
+        WeightsError: the checkpoint is damaged or does not fit, or the network was changed or fused.
     """
-    _check_not_fused(model)
-    fill(model, _read((model.spec,), source, None))
+    network = classifier_of(model)
+    check_as_defined(network, network.state_dict())
+    fill(network, _read((network.spec,), source, None))
 
 
-def save(model: FBNet, path: str | Path) -> None:
+def save(model: nn.Module, path: str | Path) -> None:
     """Write a network with its definition, license, origin and class names as a safetensors file, atomically.
 
-    The network may have been trained since it was loaded: the weights `fb_in1k` become `fb_in1k, saved again`.
+    The network may have been trained since it was loaded: the weights `fb_in1k` become `fb_in1k, saved again`. Masks of
+    pruning are applied; a classifier of one layer, with dropout or flattening around it, is saved as that layer.
 
     Args:
-        model: a network that is not fused.
+        model: a network that is not fused, also inside the wrapper of `torch.compile` or `DataParallel`.
         path: path of the file, ending in `.safetensors`.
 
     Raises:
-        WeightsError: the network is fused.
-        InputError: the file cannot be written, or has another extension, or `class_names` do not fit the classes.
+        WeightsError: the network is fused, or differs from its definition; the text says where.
+        InputError: the file cannot be written, has another extension, `class_names` do not fit the classes, or the
+            module is not a network of this library.
     """
-    _check_not_fused(model)
-    notes = {"weights": changed(model.weights, "saved again"), "license": model.license}
-    if model.class_names is not None:
-        notes["class_names"] = class_names.to_text(class_names.require_names(model.class_names, model.plan.num_classes))
-    checkpoints.write(Path(path), model.state_dict(), model.spec, notes)
+    network = classifier_of(model)
+    state = defined_state(network)
+    check_as_defined(network, state)
+    notes = {"weights": changed(network.weights, "saved again"), "license": network.license}
+    classes = plan_of(network, state).num_classes
+    if (names := class_names_of(network, classes)) is not None:
+        notes["class_names"] = class_names.to_text(class_names.require_names(names, classes))
+    checkpoints.write(Path(path), state, network.spec, notes)
 
 
 def read(spec: ArchSpec, source: str | Path | bool, folder: Path | None = None) -> Checkpoint:
@@ -110,11 +118,11 @@ def fill(model: FBNet, checkpoint: Checkpoint, *, adopt: bool = False) -> None:
         adopt: use the memory of the checkpoint, which must not be used again, instead of copying it.
     """
     values, model.weights = dict(checkpoint.values), checkpoint.weights
-    model.class_names = checkpoint.class_names
-    if checkpoint.in_channels != model.plan.stem.in_channels:
+    plan, model.class_names = plan_of(model, model.state_dict()), checkpoint.class_names
+    if checkpoint.in_channels != plan.stem.in_channels:
         values[STEM] = _adapt_stem(model, checkpoint)
-    if checkpoint.num_classes != model.plan.num_classes:
-        _renew_classifier(model, checkpoint)
+    if checkpoint.num_classes != plan.num_classes:
+        _renew_classifier(model, checkpoint, plan.num_classes)
         values = {name: value for name, value in values.items() if name not in {CLASSIFIER, CLASSIFIER_BIAS}}
     state = model.state_dict(keep_vars=True)
     for name, value in values.items():
@@ -146,21 +154,16 @@ def randomize(model: FBNet, seed: int) -> None:
             module.weight.normal_(0, math.sqrt(1 / module.weight[0].numel()), generator=generator)
             if module.bias is not None:
                 module.bias.normal_(0, 0.1, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif blocks.is_batch_norm(module):
             module.weight.uniform_(0.7, 1.3, generator=generator)
             module.bias.normal_(0, 0.5, generator=generator)
     for module in model.modules():
         if isinstance(module, blocks.ResidualInvertedResidual):
             _scale_gamma(module.project)
     was_training = model.training
-    recalibrate(model, [_calibration_images(model.plan.stem.in_channels, generator)])
+    recalibrate(model, [_calibration_images(modules.in_channels(model), generator)])
     model.train(was_training)
     model.weights, model.license, model.class_names = f"{RANDOM} {seed}", None, None
-
-
-def _check_not_fused(model: FBNet) -> None:
-    if model.state_dict().keys() != layouts.shapes(model.plan).keys():
-        raise WeightsError(f"this {model.spec.name} is fused; load or save weights before fuse()")
 
 
 def _read(specs: tuple[ArchSpec, ...], source: str | Path | bool, folder: Path | None) -> Checkpoint:
@@ -239,7 +242,7 @@ def _entry(
 
 def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
     """Sum the stem's weights over the channels for gray images, else repeat and rescale them, as timm does."""
-    weight, wanted = checkpoint.values[STEM].float(), model.plan.stem.in_channels
+    weight, wanted = checkpoint.values[STEM].float(), modules.in_channels(model)
     had = checkpoint.in_channels
     log.warning("%s is for images of %d channels: its stem is adapted to %d", checkpoint.weights, had, wanted)
     model.weights = changed(model.weights, "adapted stem")
@@ -248,10 +251,10 @@ def _adapt_stem(model: FBNet, checkpoint: Checkpoint) -> Tensor:
     return weight.repeat(1, math.ceil(wanted / had), 1, 1)[:, :wanted] * (had / wanted)  # (C, wanted, k, k)
 
 
-def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
+def _renew_classifier(model: FBNet, checkpoint: Checkpoint, classes: int) -> None:
     model.class_names = None
-    if model.plan.num_classes:
-        numbers = (checkpoint.num_classes, model.plan.num_classes)
+    if classes:
+        numbers = (checkpoint.num_classes, classes)
         log.warning("%s has %d classes: the classifier of %d is initialized", checkpoint.weights, *numbers)
         blocks.init_classifier(model.classifier)
         model.weights = changed(model.weights, "new classifier")
@@ -260,7 +263,7 @@ def _renew_classifier(model: FBNet, checkpoint: Checkpoint) -> None:
 def _set_epsilon(model: FBNet, epsilon: float) -> None:
     if epsilon != model.spec.bn_eps:
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if blocks.is_batch_norm(module):
                 module.eps = epsilon
 
 
@@ -270,7 +273,7 @@ def _warn_of_license(name: str, weights: str, license_: str) -> None:
 
 
 def _scale_gamma(project: nn.Module) -> None:
-    if isinstance(project, blocks.ConvBNAct) and isinstance(project.bn, nn.BatchNorm2d):
+    if isinstance(project, blocks.ConvBNAct) and blocks.is_batch_norm(project.bn):
         project.bn.weight.mul_(_BRANCH_SCALE)
 
 
