@@ -38,7 +38,7 @@ def measured(network: nn.Module, size: int) -> list[tuple[str, int, int, int]]:
         rows.append((name, params, values * module.weight[0].numel() if weighs else 0, values if weighs else 0))
 
     for name, module in network.named_modules():
-        if not [*module.children()] and not isinstance(module, nn.Identity | nn.Dropout | nn.Sequential):
+        if not [*module.children()] and not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | nn.Sequential):
             module.register_forward_hook(lambda module, _, y, name=name: note(name, module, y.numel()))
     with torch.no_grad():
         network(image(size))
