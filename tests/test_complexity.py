@@ -15,6 +15,7 @@ from fbnet_zoo.complexity import LayerCost
 from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec, list_models
+from fbnet_zoo.size_check import SizeCheck
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers import layer_rows
 from tests.helpers.spec_strategies import specs
@@ -38,7 +39,7 @@ def measured(network: nn.Module, size: int) -> list[tuple[str, int, int, int]]:
         rows.append((name, params, values * module.weight[0].numel() if weighs else 0, values if weighs else 0))
 
     for name, module in network.named_modules():
-        if not [*module.children()] and not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | nn.Sequential):
+        if not [*module.children()] and not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | nn.Sequential | SizeCheck):
             module.register_forward_hook(lambda module, _, y, name=name: note(name, module, y.numel()))
     with torch.no_grad():
         network(image(size))
