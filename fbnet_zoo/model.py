@@ -293,7 +293,7 @@ def class_names_of(network: FBNet, classes: int) -> tuple[str, ...] | None:
     names = network.class_names
     if names is None or classes != network.num_classes == len(names):
         return None
-    return tuple(names)
+    return names
 
 
 def has_classifier(network: Network) -> bool:

@@ -202,7 +202,9 @@ def _resolve(name: str | Path, pretrained: bool | str | Path) -> tuple[ArchSpec,
             return _read(name, pretrained)
 
 
-def _is_own(name: str | Path) -> bool:
+def _is_own(name: object) -> bool:
+    if not isinstance(name, str | Path):
+        return False
     try:
         return registry.folder(name).absolute() == own_zoo.home().absolute()
     except InputError:

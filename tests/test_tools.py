@@ -29,6 +29,7 @@ ODD += [f"{name}_gpu" for name in ODD]
 deprecated = pytest.mark.filterwarnings(
     "ignore:`torch.jit.(script|load|save)` is (deprecated|not supported)",
     "ignore:torch.ao.quantization is deprecated:DeprecationWarning",
+    "ignore:torch.quantize_per_tensor:UserWarning",
 )
 
 

@@ -59,7 +59,7 @@ def inputs_of(network: nn.Module, dataset: ImageDataset) -> Inputs:
     network = classifier_of(network)
     if network.class_names is not None:
         names = class_names_of(network, _num_classes(network))
-        if names not in {None, dataset.classes}:
+        if names is not None and tuple(names) != dataset.classes:
             raise _other_classes(network, dataset)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=modules.in_channels(network))
