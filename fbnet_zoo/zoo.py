@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fbnet_zoo import modules, own_zoo, preprocess, registry
 from fbnet_zoo.errors import InputError, WeightsError
-from fbnet_zoo.model import FBNet, FeatureExtractor, network_of
+from fbnet_zoo.model import FBNet, FeatureExtractor
+from fbnet_zoo.networks import network_of
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.weights import checkpoints, loading
 from fbnet_zoo.weights.checkpoints import Checkpoint

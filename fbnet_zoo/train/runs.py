@@ -16,7 +16,8 @@ from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.layers import check_batch
-from fbnet_zoo.model import FBNet, class_names_of, classifier_of, has_classifier
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.networks import class_names_of, classifier_of, has_classifier
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
