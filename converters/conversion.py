@@ -32,8 +32,9 @@ from fbnet_zoo.converters.quantization.degradation import QuantizedFile, judge
 from fbnet_zoo.converters.quantization.preparation import quantization
 from fbnet_zoo.converters.targets import Target
 from fbnet_zoo.errors import InputError, ParityError
-from fbnet_zoo.model import FBNet, FeatureExtractor, Network, network_of
+from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.modules import plain_copy
+from fbnet_zoo.networks import Network, network_of
 
 _QUANTIZED_CASES = 2
 

@@ -15,7 +15,7 @@ import torch
 from fbnet_zoo.converters.cases import Case
 from fbnet_zoo.converters.parity import FLAT_LENIENCY_DB, ParityReport, Runner, Tolerances, check, joined, tensors
 from fbnet_zoo.converters.program import deploy_form
-from fbnet_zoo.model import Network
+from fbnet_zoo.networks import Network
 
 MARGIN_DB = 6.0
 """How far below PyTorch's fp16 a file may be, dB: runtimes round in other places, which at most doubles the noise."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo.converters.parity import Runner, snr_db
-from fbnet_zoo.model import Network
+from fbnet_zoo.networks import Network
 
 Lower = Callable[[nn.Module, int], Runner]
 """Converts a network with the given number of outputs, and loads the result."""

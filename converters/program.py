@@ -17,25 +17,24 @@ A target that needs a different form of one of these replaces it while lowering.
 import json
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fbnet_zoo import blocks
 from fbnet_zoo._require import CONVERTING, quiet
-from fbnet_zoo.class_names import check_labels
+from fbnet_zoo.class_names import check_label_count, check_labels
 from fbnet_zoo.converters.artifact import LARGEST_BATCH, ConvertOptions, Precision
 from fbnet_zoo.converters.cases import photograph_batch
 from fbnet_zoo.converters.parity import snr_db, tensors
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages
-from fbnet_zoo.converters.respell import StaticFlatten, as_convolution, respell
-from fbnet_zoo.errors import ConversionError, InputError
+from fbnet_zoo.converters.respell import respell, respell_end
+from fbnet_zoo.errors import ConversionError
 from fbnet_zoo.layers import check_batch, walk
-from fbnet_zoo.model import FBNet, Network, class_names_of, fused, has_classifier, network_of
-from fbnet_zoo.modules import in_channels, num_outputs, output_shapes, plain_classifier, plain_copy
+from fbnet_zoo.model import FBNet, fused
+from fbnet_zoo.modules import in_channels, num_outputs, output_shapes, plain_copy
+from fbnet_zoo.networks import Network, class_names_of, has_classifier, network_of
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
@@ -182,22 +181,11 @@ def deploy_form(model: NetworkT) -> NetworkT:
     exact.eval().double()
     network = fused(exact)
     if isinstance(network, FBNet):
-        _respell_end(network)
+        respell_end(network)
     respell(network)
     _check(exact, network)
     network.to(next(model.parameters()).dtype)
     return network
-
-
-def _respell_end(network: FBNet) -> None:
-    """Keep the end 4-D, with a single flatten; a classifier that is no single layer remains as it is."""
-    if isinstance(network.head, blocks.PoolHead):
-        network.set_submodule("pool", nn.Identity())
-    layer = plain_classifier(network.classifier)
-    if layer is not None and layer.weight[0].numel() == network.head_hidden_size:
-        network.flatten, network.classifier = nn.Identity(), as_convolution(layer)
-    elif isinstance(network.flatten, nn.Identity):
-        network.classifier = nn.Sequential(network.classifier, StaticFlatten())
 
 
 @torch.no_grad()
@@ -298,12 +286,6 @@ def export_module(module: nn.Module, shape: tuple[int | None, int, int, int]) ->
             return torch.export.export(module, (example,), dynamic_shapes=dynamic)
     except Exception as error:
         raise ConversionError(f"PyTorch cannot export the network: {error}") from error
-
-
-def check_label_count(labels: Sequence[str], num_classes: int) -> None:
-    """Raise `InputError` unless there is one label per class."""
-    if len(labels) != num_classes:
-        raise InputError(f"{len(labels)} labels for {num_classes} classes; expected one per class")
 
 
 def _preprocess(model: Network, input_size: int | None) -> PreprocessSpec:

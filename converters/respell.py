@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import blocks
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.modules import plain_classifier
 
 
 class StaticChannelShuffle(blocks.ChannelShuffle):
@@ -51,6 +53,17 @@ def respell(network: nn.Module) -> None:
     _make_contiguous(network)
 
 
+def respell_end(network: FBNet) -> None:
+    """Keep the end 4-D, with a single flatten; a classifier that is no single layer remains as it is."""
+    if isinstance(network.head, blocks.PoolHead):
+        network.set_submodule("pool", nn.Identity())
+    layer = plain_classifier(network.classifier)
+    if layer is not None and layer.weight[0].numel() == network.head_hidden_size:
+        network.flatten, network.classifier = nn.Identity(), _as_convolution(layer)
+    elif isinstance(network.flatten, nn.Identity):
+        network.classifier = nn.Sequential(network.classifier, StaticFlatten())
+
+
 def _make_contiguous(network: nn.Module) -> None:
     """Undo the channels-last layout of fused weights: XNNPACK rejects it, and pooling would be exported as a gather.
 
@@ -74,7 +87,7 @@ def _deployed(module: nn.Module) -> nn.Module:
             return module
 
 
-def as_convolution(classifier: nn.Linear | nn.Conv2d) -> StaticConvClassifier:
+def _as_convolution(classifier: nn.Linear | nn.Conv2d) -> StaticConvClassifier:
     """Return a classifier, linear or a 1x1 convolution, in the form that converters need."""
     weight = classifier.weight.detach()
     conv = StaticConvClassifier(weight.shape[1], weight.shape[0])

@@ -69,6 +69,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_LISTED])) + more
 
 
+def check_label_count(labels: Sequence[str], num_classes: int) -> None:
+    """Raise `InputError` unless there is one label per class."""
+    if len(labels) != num_classes:
+        raise InputError(f"{len(labels)} labels for {num_classes} classes; expected one per class")
+
+
 def check_labels(labels: Sequence[str], names: Sequence[str] | None) -> None:
     """Refuse labels in an order other than that of the classes; labels may rename classes.
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fbnet_zoo import modules, own_zoo, preprocess, registry
 from fbnet_zoo.errors import InputError, WeightsError
-from fbnet_zoo.model import FBNet, FeatureExtractor, network_of
+from fbnet_zoo.model import FBNet, FeatureExtractor
+from fbnet_zoo.networks import network_of
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.weights import checkpoints, loading
 from fbnet_zoo.weights.checkpoints import Checkpoint
@@ -202,7 +203,9 @@ def _resolve(name: str | Path, pretrained: bool | str | Path) -> tuple[ArchSpec,
             return _read(name, pretrained)
 
 
-def _is_own(name: str | Path) -> bool:
+def _is_own(name: object) -> bool:
+    if not isinstance(name, str | Path):
+        return False
     try:
         return registry.folder(name).absolute() == own_zoo.home().absolute()
     except InputError:

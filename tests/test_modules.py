@@ -18,7 +18,7 @@ from fbnet_zoo import weights
 from fbnet_zoo.converters import convert
 from fbnet_zoo.converters.conversion import convert_each
 from fbnet_zoo.deploy import DeployOptions, deploy
-from fbnet_zoo.errors import FbnetZooError, InputError, WeightsError
+from fbnet_zoo.errors import FbnetZooError, InputError, ParityError, WeightsError
 from fbnet_zoo.model import FBNet, FeatureExtractor
 from fbnet_zoo.modules import in_channels, num_outputs, plain_copy
 from fbnet_zoo.spec import ArchSpec
@@ -225,10 +225,14 @@ class TestChangesThatCannotBeUndone:
         with pytest.raises(FbnetZooError, match=r"does not run on an image of 3 x 64 x 64: .*nn\.Flatten\(\)"):
             convert(network, to="onnx", out=tmp_path)
 
-    def test_a_head_with_maps_is_explained(self, network: FBNet, tmp_path: Path) -> None:
+    def test_a_head_of_the_other_kind_is_explained(self, network: FBNet, tmp_path: Path) -> None:
         network.classifier = nn.Conv2d(network.head_hidden_size, 3, 1)
-        with pytest.raises(FbnetZooError, match=r"outputs \(N, 3, 1, 1\), expected one tensor \(N, classes\)"):
+        with pytest.raises(FbnetZooError, match=r"conv2d.* a classifier of your own gets \(N, features\), or"):
             convert(network, to="onnx", out=tmp_path)
+
+    def test_features_are_no_classes(self, network: FBNet) -> None:
+        with pytest.raises(InputError, match=r"outputs \(N, 16, 8, 8\) and \(N, 24, 4, 4\), expected one tensor"):
+            num_outputs(FeatureExtractor(network, out_indices=2), 64)
 
     def test_a_batch_norm_without_statistics_is_not_folded(self, network: FBNet) -> None:
         stem: Any = network.stem
@@ -282,6 +286,11 @@ class TestFeatures:
         for value, reference in zip(session.run(None, {"image": images().numpy()}), expected, strict=True):
             assert value.shape == tuple(reference.shape)
             assert np.abs(value - reference.numpy()).max() < 0.03 * reference.abs().max()
+
+    @pytest.mark.onnx
+    def test_an_error_names_the_layer(self, network: FBNet, tmp_path: Path) -> None:
+        with pytest.raises(ParityError, match=r"tiny_features\.onnx does not compute.*: output [12], expected"):
+            convert(FeatureExtractor(network, out_indices=2), to="onnx", out=tmp_path, min_snr_db=250.0)
 
     @pytest.mark.parametrize(
         ("options", "named"),

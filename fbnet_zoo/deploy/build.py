@@ -31,8 +31,9 @@ from fbnet_zoo.deploy.record import Bundle, Choice, Deployed
 from fbnet_zoo.deploy.reference import ReferenceImages, compare_file
 from fbnet_zoo.deploy.snippets import render
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.model import FBNet, class_names_of, classifier_of, has_classifier
+from fbnet_zoo.model import FBNet
 from fbnet_zoo.modules import in_channels, num_outputs, plain_copy
+from fbnet_zoo.networks import class_names_of, classifier_of, has_classifier
 from fbnet_zoo.report import deployment_page
 from fbnet_zoo.weights.defined import difference_from_definition
 

@@ -4,8 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from fbnet_zoo.class_names import check_labels
-from fbnet_zoo.converters.program import check_label_count
+from fbnet_zoo.class_names import check_label_count, check_labels
 from fbnet_zoo.data import imagenet_labels
 from fbnet_zoo.errors import InputError
 

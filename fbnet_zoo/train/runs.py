@@ -16,7 +16,8 @@ from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.layers import check_batch
-from fbnet_zoo.model import FBNet, class_names_of, classifier_of, has_classifier
+from fbnet_zoo.model import FBNet
+from fbnet_zoo.networks import class_names_of, classifier_of, has_classifier
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
@@ -59,7 +60,7 @@ def inputs_of(network: nn.Module, dataset: ImageDataset) -> Inputs:
     network = classifier_of(network)
     if network.class_names is not None:
         names = class_names_of(network, _num_classes(network))
-        if names not in {None, dataset.classes}:
+        if names is not None and tuple(names) != dataset.classes:
             raise _other_classes(network, dataset)
     preprocess = preprocess_of(network.spec, network.weights, dataset)
     return Inputs(preprocess=preprocess, channels=modules.in_channels(network))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from fbnet_zoo import blocks, class_names, modules, registry
 from fbnet_zoo.batch_norm import recalibrate
 from fbnet_zoo.errors import InputError, UnknownNameError, WeightsError, require_whole
-from fbnet_zoo.model import FBNet, changed, class_names_of, classifier_of
+from fbnet_zoo.model import FBNet, changed
+from fbnet_zoo.networks import class_names_of, classifier_of
 from fbnet_zoo.spec import MAX_SEED, ArchSpec, Layout, WeightsSpec
 from fbnet_zoo.weights import checkpoints, download
 from fbnet_zoo.weights.checkpoints import Checkpoint
