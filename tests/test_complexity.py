@@ -38,8 +38,9 @@ def measured(network: nn.Module, size: int) -> list[tuple[str, int, int, int]]:
         weighs = isinstance(module, nn.Conv2d | nn.Linear)
         rows.append((name, params, values * module.weight[0].numel() if weighs else 0, values if weighs else 0))
 
+    idle = (nn.Identity, nn.Dropout, nn.Flatten, nn.Sequential, SizeCheck)
     for name, module in network.named_modules():
-        if not [*module.children()] and not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | nn.Sequential | SizeCheck):
+        if not [*module.children()] and not isinstance(module, idle):
             module.register_forward_hook(lambda module, _, y, name=name: note(name, module, y.numel()))
     with torch.no_grad():
         network(image(size))
