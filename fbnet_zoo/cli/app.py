@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer import rich_utils
 from typer.core import TyperGroup
 
 from fbnet_zoo import interruption
 from fbnet_zoo.cli import convert, deploy, evaluate, lint, options, predict, screen, show, space, train, verify
 from fbnet_zoo.cli.bench.app import app as bench
+from fbnet_zoo.cli.fitted_table import HelpTable
 from fbnet_zoo.cli.lut.app import app as lut
 from fbnet_zoo.cli.search import app as search
 from fbnet_zoo.complexity import cost
@@ -37,6 +39,7 @@ class _Commands(TyperGroup):
         words = sys.argv[1:] if args is None else list(args)
         settings["standalone_mode"] = False
         _hide_types_of_flags(self)
+        rich_utils.Table = HelpTable  # type: ignore[attr-defined]  # typer's own cuts names in narrow terminals
         with screen.opened():
             try:
                 code = super().main(words or ["--help"], *rest, **settings)

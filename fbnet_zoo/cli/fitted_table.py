@@ -41,7 +41,18 @@ class FittedTable(Table):
             for column, cell in zip(others, cells[1:], strict=True):
                 if str(cell):
                     facts.add_row(f"  {' '.join(str(column.header).split())}", cell)
-            yield facts
+            if facts.row_count:
+                yield facts
+
+
+class HelpTable(Table):
+    """A table of options that cuts no name: only the last column, the description, is wrapped."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table."""
+        for column in self.columns[:-1]:
+            column.no_wrap = True
+        yield from super().__rich_console__(console, options)
 
 
 def _visible(cell: RenderableType | None) -> RenderableType | None:

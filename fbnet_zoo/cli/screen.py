@@ -1,6 +1,5 @@
 """Output of the command line: results on stdout; notes, progress and errors on stderr."""
 
-import io
 import itertools
 import json
 import logging
@@ -87,24 +86,6 @@ def show_json(data: dict[str, Any]) -> None:
 
 class StdoutError(FbnetZooError):
     """Results cannot be written to stdout."""
-
-
-def open_streams() -> None:
-    """Prepare the streams of this process for results with any text.
-
-    A stream that the caller closed is opened to the null device, so that no file gets its descriptor; characters that
-    a stream's encoding lacks are written as escapes.
-    """
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -211,6 +211,11 @@ def _folder(path: Path, name: str) -> RunFolder:
     return RunFolder(path.parent)
 
 
+def _resumed(path: Path) -> None:
+    with _folder(path, "config.json").claimed(RUN, VERSIONS, resume=True):
+        pass
+
+
 def _metrics() -> str:
     line = {"loss": 2.3, "train_top1": 10.0, "top1": None, "lr": 0.004, "seconds": 1.5}
     return "".join(_dumped({"epoch": epoch, "step": 8 * epoch, **line}) + "\n" for epoch in (1, 2, 3))
@@ -308,7 +313,7 @@ READERS: dict[str, Reader] = {
     "config.json": Reader(
         file="config.in",
         content=lambda: _dumped({"config": RUN, "versions": VERSIONS}),
-        read=lambda path: _folder(path, "config.json").begin(RUN, VERSIONS, resume=True),
+        read=_resumed,
     ),
     "metrics of a training": Reader(
         file="metrics.in", content=_metrics, read=lambda path: _folder(path, "metrics.jsonl").read(EpochMetrics)
