@@ -83,10 +83,6 @@ def gray(network: FBNet) -> nn.Module:
     return network
 
 
-def fused(network: FBNet) -> nn.Module:
-    return network.fuse()
-
-
 @dataclass(frozen=True)
 class Change:
     """Something that is done to a network of ten classes, and what is left of it."""
