@@ -62,6 +62,7 @@ def respell_end(network: FBNet) -> None:
         network.flatten, network.classifier = nn.Identity(), _as_convolution(layer)
     elif isinstance(network.flatten, nn.Identity):
         network.classifier = nn.Sequential(network.classifier, StaticFlatten())
+    network.flatten_logits = nn.Identity()
 
 
 def _make_contiguous(network: nn.Module) -> None:

@@ -82,6 +82,7 @@ class FBNet(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
         self.flatten = blocks.flattening(self.plan)
         self.classifier = blocks.classifier(self.plan)
+        self.flatten_logits = nn.Identity() if self.plan.classifier == "linear" else nn.Flatten()
         if init:
             blocks.init_weights(self)
 
@@ -102,7 +103,7 @@ class FBNet(nn.Module):
         With `pre_logits`, return the input of the classifier, `(N, head_hidden_size)`.
         """
         x = self.dropout(self.pool(self.head(x)))  # (N, F, 1, 1)
-        return x.flatten(1) if pre_logits else self.classifier(self.flatten(x)).flatten(1)
+        return x.flatten(1) if pre_logits else self.flatten_logits(self.classifier(self.flatten(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))

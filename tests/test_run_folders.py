@@ -137,8 +137,8 @@ def test_a_checkpoint_of_weights_that_are_no_numbers(
 ) -> None:
     folder = shutil.copytree(training, tmp_path / "run")
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
-    name = next(name for name, value in saved[place].items() if value.is_floating_point())
-    saved[place][name].view(-1)[0] = float("nan")
+    name, value = next(item for item in saved[place].items() if item[1].is_floating_point())
+    saved[place][name] = torch.full_like(value, float("nan"))
     torch.save(saved, folder / "checkpoint.pt")
     with pytest.raises(InputError, match=rf"checkpoint\.pt is damaged: {place}\.{name}: has NaN"):
         train(definition, few_digits, SHORT, folder, resume=True)
