@@ -212,7 +212,9 @@ def test_an_app_that_cannot_be_removed_is_named(mac: Mac, tiny_package: ModelFil
     device.phone_target()
     with pytest.raises(DeviceUnavailableError, match=r"modelrunnerd may still be on Ada's iPhone: delete"):
         device.cleanup()
+    (mac.root / "app").touch()  # the phone responds again
     device.cleanup()
+    assert not (mac.root / "app").exists()
 
 
 def test_the_process_of_core_ml_says_why_it_cannot_run_here(mac: Mac, tiny_package: ModelFile) -> None:
