@@ -130,6 +130,7 @@ def _known(process: Process) -> Iterator[None]:
         yield
     except BaseException:
         _kill(process)
+        process.wait()  # after Ctrl-C, `Popen` itself would not
         raise
     finally:
         with _lock:

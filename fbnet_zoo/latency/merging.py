@@ -106,7 +106,8 @@ def merge_tables(
         "credit": tuple(dict.fromkeys(line for table in tables for line in table.credit)),
         "versions": {key: value for table in by_age for key, value in table.versions.items()},
     }
-    return build_table("the merged table", **dict(newest) | update)
+    fields = {name: getattr(newest, name) for name in LatencyTable.model_fields}  # `dict` would add cached properties
+    return build_table("the merged table", **fields | update)
 
 
 def _check_alike(first: LatencyTable, other: LatencyTable) -> None:

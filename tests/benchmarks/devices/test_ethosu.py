@@ -231,7 +231,7 @@ class TestTable:
             whole = device().run(writer(tmp_path).network(spec, spec.name, num_classes=10))
             parts = network_operators(spec, num_classes=10)
             alone = [
-                device().run(writer(tmp_path).operator(part, f"part_{at}"))
+                device().run(writer(tmp_path).operator(part, f"part_{seed}_{at}"))
                 for at, part in enumerate(parts)
                 if not part.is_free
             ]
