@@ -22,10 +22,10 @@ from fbnet_zoo.errors import InputError
 from tests.helpers.measurements import measurement
 from tests.helpers.paths import ROOT
 
-finite = st.floats(0, 1e9)
+durations = st.floats(0, 1e9, exclude_min=True)
 
 
-@given(st.lists(finite, min_size=1, max_size=5), st.dictionaries(st.integers(0, 10**7), st.integers(0)), st.text())
+@given(st.lists(durations, min_size=1, max_size=5), st.dictionaries(st.integers(0, 10**7), st.integers(0)), st.text())
 def test_a_line_is_the_whole_measurement(samples: list[float], times: dict[int, int], name: str) -> None:
     state = DeviceState(policies=(CpuPolicy(name=name, cores=(1,), time_in_state=times),))
     before = measurement(samples, before=state, model=name, commit=None)

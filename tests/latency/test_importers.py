@@ -41,7 +41,7 @@ def key_of(operator: Operator) -> str:
 def test_hw_nas_bench_networks_are_the_sums_of_their_keys(tmp_path: Path) -> None:
     spec = network(CHOICES)
     keys = [key_of(each) for each in network_operators(spec, num_classes=100)]
-    figures = {key: 0.125 * at for at, key in enumerate(dict.fromkeys(keys))}
+    figures = {key: 0.125 * at for at, key in enumerate(dict.fromkeys(keys), start=1)}
     path = tmp_path / "tables.json"
     path.write_text(json.dumps({"pixel3_energy": {}, "pixel3_latency": figures}))
     table = read_hw_nas_bench(path, name="pixel3", metric="pixel3_latency")
