@@ -35,7 +35,7 @@ def small(model: FBNet, factor: float) -> FBNet:
 
 @dataclass(frozen=True)
 class Half(Runner):
-    """The network as it is, in PyTorch's fp16, with noise of so many times its own."""
+    """The network as it is, in PyTorch's fp16, with noise that is a multiple of its own."""
 
     network: FBNet
     noise: float = 1

@@ -1,4 +1,4 @@
-"""Every tolerance of a parity report holds at its limit, and not beyond; what is no number is beyond."""
+"""Every tolerance of a parity report holds at its limit, and not beyond; NaN is beyond."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Image files of the kinds that readers disagree about: depth, transparency, formats, and what is no image file."""
+"""Image files of the kinds that readers disagree about: depth, transparency, formats, and files that are not images."""
 
 import os
 import struct
