@@ -50,7 +50,7 @@ log = logging.getLogger("fbnet_zoo")
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Return an optional library, imported; the error tells how to install it.
+    """Return an optional library, imported; the error gives the command that installs it.
 
     Args:
         module: full name of the module, such as `executorch.exir`.
