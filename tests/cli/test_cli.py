@@ -330,7 +330,10 @@ class TestConvert:
         assert (manifest.threshold, manifest.evaluated, manifest.images) == (0.125, 360, 128)
         assert manifest.kept == ("head", "stem")
 
-    def test_table_shows_the_agreement_of_a_quantized_file(self, tiny: Path, tmp_path: Path) -> None:
+    def test_table_shows_the_agreement_of_a_quantized_file(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "4000")  # no path is wrapped
         words = ["convert", tiny, "--to", "onnx", "--out", tmp_path, "--weights", "none", "--precision", "int8"]
         result = run(*words)
         assert result.exit_code == 0

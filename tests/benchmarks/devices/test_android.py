@@ -147,10 +147,10 @@ def test_a_runner_without_tracer_cannot_profile(
     assert phone.files == []
 
 
-def test_a_warm_device_is_let_cool(phone: Phone, device: AndroidDevice, model_file: ModelFile) -> None:
+def test_a_warm_device_is_let_cool(phone: Phone, runner: Path, model_file: ModelFile) -> None:
     phone.replay("x86_64/fb_10")
     phone.write("warmth", "421\n395\n370\n388\n")
-    measurement = device.run(model_file, runs=9, warmup=1)
+    measurement = device_of(phone, runner, replace(FAST, cooldown_s=900)).run(model_file, runs=9, warmup=1)
     assert measurement.before.battery_celsius == 37.0
     assert measurement.after.battery_celsius == 38.8
 
