@@ -13,10 +13,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
 from types import FrameType
 
 from fbnet_zoo import programs
@@ -30,6 +30,7 @@ _ENDED = 128
 """Exit code of a program that a signal ended, minus the number of the signal (POSIX shells)."""
 
 _received: list[int] = []
+_blocked = threading.local()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,7 +93,7 @@ def _watched() -> Iterator[None]:
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     _register_at_fork()
-    Thread(target=_watch, args=(reader,), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     try:
         yield
     finally:
@@ -123,9 +124,20 @@ def _leave(number: int) -> None:
 
 @functools.cache
 def _register_at_fork() -> None:
-    """Leave the decision to the parent process in forked ones, such as those that read images."""
+    """Leave the decision to the parent process in forked ones, such as those that read images.
+
+    Signals wait while a process is forked: until its handlers are reset, the child would wake the watch of its parent.
+    """
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_reset)
+        os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_reset)
+
+
+def _block() -> None:
+    _blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.before)
 
 
 def _reset() -> None:
@@ -134,6 +146,7 @@ def _reset() -> None:
         signal.set_wakeup_fd(-1)
     for number in active:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    _unblock()
 
 
 def _say(text: str) -> None:

@@ -147,7 +147,7 @@ HANG = 'echo $$ >> "$SANDBOX/hanging"; while :; do sleep 0.05; done'
 @pytest.mark.parametrize("number", CODES)
 def test_a_phone(number: signal.Signals, phone: Phone, runner: Path, model_file: ModelFile, tmp_path: Path) -> None:
     phone.write("meanwhile", HANG)
-    program = bench_on_phones(tmp_path, f"android:{phone.serial}", runner, model_file)
+    program = measuring(tmp_path, f"android:{phone.serial}", runner, model_file)
     program.wait_until(lambda: phone.lines("hanging"))
     ends(program, number)
     (pid,) = phone.lines("hanging")
@@ -160,7 +160,7 @@ def test_several_phones(plug: Plug, runner: Path, model_file: ModelFile, tmp_pat
     busy, warm = plug("busy"), plug("warm")
     busy.write("meanwhile", HANG)
     warm.write("warmth", "500\n")
-    program = bench_on_phones(tmp_path, "android:all", runner, model_file)
+    program = measuring(tmp_path, "android:all", runner, model_file)
     program.wait_until(lambda: busy.lines("hanging") and any("dumpsys battery" in each for each in warm.services))
     ends(program, signal.SIGTERM)
     (pid,) = busy.lines("hanging")
@@ -168,7 +168,7 @@ def test_several_phones(plug: Plug, runner: Path, model_file: ModelFile, tmp_pat
     assert busy.files == warm.files == []
 
 
-def bench_on_phones(folder: Path, device: str, runner: Path, model: ModelFile) -> Program:
+def measuring(folder: Path, device: str, runner: Path, model: ModelFile) -> Program:
     return command(folder, "bench", "run", model.path, "--device", device, "--runner", runner)
 
 
@@ -268,10 +268,7 @@ def test_processes_that_read_images_leave_the_decision_to_their_parent(tmp_path:
             child = os.fork()
             if not child:
                 os.kill(os.getpid(), signal.SIGINT)
-                program.announce()
                 time.sleep(LONGEST_S)
-            time.sleep(0)
-            program.announce()
             os.kill(child, signal.SIGTERM)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
             time.sleep(3 * interruption.GRACE_S)

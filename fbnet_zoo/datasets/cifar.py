@@ -2,12 +2,11 @@
 
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from fbnet_zoo import _http, _require
+from fbnet_zoo import _http, _require, folders
 from fbnet_zoo.datasets.records import ImageDataset, Pixels, labels_of
 from fbnet_zoo.errors import InputError
 
@@ -61,11 +60,11 @@ def _download(reader: Any, folder: Path) -> None:
     if intact(archive, reader.tgz_md5):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=f"{reader.filename}.") as partial:
-        _http.download(reader.url, Path(partial) / reader.filename)
-        if not intact(Path(partial) / reader.filename, reader.tgz_md5):
+    with folders.temporary(folder) as partial:
+        _http.download(reader.url, partial / reader.filename)
+        if not intact(partial / reader.filename, reader.tgz_md5):
             raise OSError(f"{reader.url} sent a damaged or another file")
-        (Path(partial) / reader.filename).replace(archive)
+        (partial / reader.filename).replace(archive)
 
 
 def _pixels(part: Any) -> Pixels:

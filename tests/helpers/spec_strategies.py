@@ -5,7 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fbnet_zoo.spec import FIELDS_OF_OP, ArchSpec
+from fbnet_zoo import cost
+from fbnet_zoo.errors import InputError
+from fbnet_zoo.spec import FIELDS_OF_OP, ArchSpec, CountsSpec
 
 WORDS = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -73,12 +75,21 @@ def specs(draw: st.DrawFn) -> ArchSpec:
         "name": draw(WORDS),
         "family": draw(st.sampled_from(["fbnet", "chamnet", "fbnetv2", "fbnetv3", "mobilenet"])),
         "summary": draw(TEXTS),
-        "input_size": draw(st.integers(8, 4096)),
+        "input_size": draw(st.integers(8, 2048)),
         "stem": stem,
         "stages": tuple(stages) or ({"output_stride": stride, "blocks": ()},),
         "head": without(draw(rows(draw(st.sampled_from(["conv", "ir_pool"])))), "repeats", "stride"),
     }
-    return ArchSpec.model_validate(fields | draw(st.fixed_dictionaries({}, optional=METADATA)))
+    spec = ArchSpec.model_validate(fields | draw(st.fixed_dictionaries({}, optional=METADATA)))
+    return _counted(spec) if draw(st.booleans()) else spec
+
+
+def _counted(spec: ArchSpec) -> ArchSpec:
+    try:
+        found = cost(spec)
+    except InputError:  # its images are too small for its strides
+        return spec
+    return spec.model_copy(update={"counts": CountsSpec(params=found.params, macs=found.macs)})
 
 
 PREPROCESS = st.fixed_dictionaries(
@@ -96,7 +107,6 @@ METADATA: dict[str, st.SearchStrategy[Any]] = {
     "zero_init_residual": st.booleans(),
     "defaults": st.fixed_dictionaries({}, optional=OPTIONS),
     "classifier": st.sampled_from(["linear", "conv"]),
-    "counts": st.fixed_dictionaries({"params": st.integers(1, 10**12), "macs": st.integers(1, 10**12)}),
     "paper": st.fixed_dictionaries({"title": TEXTS, "arxiv": st.just("1812.03443"), "venue": TEXTS}),
     "source": st.fixed_dictionaries({"repository": TEXTS}, optional={"commit": TEXTS, "entry": TEXTS | st.none()}),
     "deviations": st.lists(TEXTS, max_size=2).map(tuple),
