@@ -167,7 +167,7 @@ def test_a_lost_phone_is_tidied_as_soon_as_it_is_connected_again(
 ) -> None:
     phone.faults.append(Fault(kind="unplug", service="sha256sum .*pte"))
     device = AndroidDevice(Link(Server(), phone.serial, reconnect_s=0.3), runner=runner, limits=FAST)
-    with pytest.raises(DeviceLostError, match="not restored within 0.3 s"), device:
+    with pytest.raises(DeviceLostError, match="and not restored within"), device:
         device.push(model_file)
     assert "fbnet_zoo/executor_runner" in phone.files
     phone.plug_in()
