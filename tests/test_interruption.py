@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and a closed terminal end every long command, tidily and with the right exit code."""
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -81,6 +82,15 @@ def test_a_command_that_computes(name: str, number: signal.Signals, tmp_path: Pa
     ends(program, number)
     assert not list(tmp_path.glob("out/*"))
     assert not list(tmp_path.rglob(".lock"))
+
+
+def test_an_interrupted_command_prints_its_object(tmp_path: Path, weights: Path) -> None:
+    words = ("eval", TINY, "--data", "digits", "--weights", weights, "--json")
+    program = command(tmp_path, *words, prepare=work_for_ever)
+    program.wait_for_work()
+    ends(program, signal.SIGTERM)
+    found, _ = json.JSONDecoder().raw_decode(program.text[program.text.index("{") :])
+    assert found == {"error": {"type": "Interrupted", "message": "terminated", "exit_code": 143}}
 
 
 def descendants(pid: int) -> list[int]:

@@ -17,7 +17,6 @@ from fbnet_zoo.cli.search import app as search
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.registry import list_specs, resolve
 
-_INTERRUPTED = 130
 _NETWORKS, _DEVICE, _TRAINING, _SEARCH = "Networks", "Onto a device", "Training", "Search"
 ORDER = (
     *("list", "show", "predict"),
@@ -45,8 +44,8 @@ class _Commands(TyperGroup):
                 code = super().main(words or ["--help"], *rest, **settings)
             except Exception as error:  # the last place where it can be printed as one line
                 code = interruption.received() or screen.report(error, as_json="--json" in words)
-            if code and code in {_INTERRUPTED, interruption.received()}:
-                screen.say("error", interruption.word(), "bold red")
+            if code and code in {screen.INTERRUPTED, interruption.received()}:
+                screen.report_interruption(as_json="--json" in words)
             code = screen.finish(code)
         sys.exit(code)
 

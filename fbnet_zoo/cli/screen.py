@@ -25,13 +25,16 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from fbnet_zoo import limits
+from fbnet_zoo import interruption, limits
 from fbnet_zoo.cli.fitted_table import FittedTable
 from fbnet_zoo.cli.literal import LiteralConsole, literal
 from fbnet_zoo.errors import FbnetZooError, InputError
 
 PIPED_WIDTH = 120
 """Width of output that goes into a file or a pipe, in columns, unless the variable COLUMNS is set."""
+
+INTERRUPTED = 130
+"""Exit code of a command that `KeyboardInterrupt` ended."""
 
 _NARROW = 80
 """Width of a terminal below which progress is shown without a bar, in columns."""
@@ -230,6 +233,14 @@ def report(error: Exception, *, as_json: bool) -> int:
         show_json({"error": about})
     say("error", about["message"], "bold red")
     return about["exit_code"]
+
+
+def report_interruption(*, as_json: bool) -> None:
+    """Print like `report` that a signal ended the program."""
+    message, code = interruption.word(), interruption.received() or INTERRUPTED
+    if as_json:
+        show_json({"error": {"type": "Interrupted", "message": message, "exit_code": code}})
+    say("error", message, "bold red")
 
 
 def describe(error: Exception) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from fbnet_zoo import _http
-from fbnet_zoo.atomic import sync
-from fbnet_zoo.errors import WeightsError, WeightsUnavailableError
+from fbnet_zoo.atomic import storing_in, sync
+from fbnet_zoo.errors import InputError, WeightsError, WeightsUnavailableError
 from fbnet_zoo.folders import temporary
 from fbnet_zoo.weights.sources import SAFETENSORS, WeightsSource
 
@@ -123,12 +123,15 @@ def _cached(repo: str, file: str) -> Path | None:
 
 
 def _from_hub(repo: str, files: Sequence[str]) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     for file in files:
         if (path := _cached(repo, file)) is not None:
             return path
     try:
-        return _download_from_hub(repo, files)
-    except WeightsError:
+        with storing_in(Path(HF_HUB_CACHE)):
+            return _download_from_hub(repo, files)
+    except (WeightsError, InputError):
         raise
     except Exception as error:  # the client passes on what its transport raises, which has no common base
         _explain(repo, error)
@@ -161,13 +164,18 @@ def _explain(repo: str, error: Exception) -> NoReturn:
         case HfHubHTTPError(response=response) if response is not None:
             why = f"cannot be downloaded: the Hub answers {response.status_code}; try again later"
         case _:
-            why = f"cannot be downloaded ({_reason(error)}); check the network, or give the path of a file"
+            why = _failure(error, "HF_HOME")
     raise WeightsUnavailableError(f"hf://{repo} {why}") from error
 
 
-def _reason(error: Exception) -> str:
+def _failure(error: Exception, variable: str) -> str:
+    """Return what failed: the download, or its folder, which a variable of the environment names."""
+    if isinstance(error, OSError) and error.filename:
+        place = f"{error.strerror}: {error.filename}"
+        return f"cannot be kept ({place}); choose another folder with the variable {variable}"
     cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0].removesuffix(": ")
+    reason = f"{type(cause).__name__}: {cause}".splitlines()[0].removesuffix(": ")
+    return f"cannot be downloaded ({reason}); check the network, or give the path of a file"
 
 
 def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
@@ -182,7 +190,7 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(path.parent) as folder:
+        with storing_in(path.parent), temporary(path.parent) as folder:
             partial = folder / name
             announced = _http.download(url, partial)
             _verify(partial, size or announced, sha256, url, "it is damaged or another file: try again")
@@ -194,9 +202,7 @@ def _from_url(url: str, size: int | None, sha256: str | None) -> Path:
         cure = "check the address" if error.code == HTTPStatus.NOT_FOUND else "try again later"
         raise WeightsUnavailableError(f"{url} cannot be downloaded: the server answers {error.code}; {cure}") from error
     except (OSError, HTTPException) as error:
-        raise WeightsUnavailableError(
-            f"{url} cannot be downloaded ({_reason(error)}); check the network, or give the path of a file"
-        ) from error
+        raise WeightsUnavailableError(f"{url} {_failure(error, 'TORCH_HOME')}") from error
     return path
 
 

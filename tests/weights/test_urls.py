@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import resource
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 import fbnet_zoo
 from fbnet_zoo import _http, limits
@@ -178,3 +180,39 @@ def test_what_a_server_does_not_give(hub: HubServer, content: bytes) -> None:
     assert_unavailable(url, "the server answers 503; try again later")
     hub.fail("GET", "drop")
     assert_unavailable(url, r"cannot be downloaded \(\w+: .*\); check the network, or give the path of a file")
+
+
+@pytest.fixture
+def full_disk(content: bytes) -> Iterator[None]:
+    """Let no file of this process grow beyond half a checkpoint; the error has another number, and the same cure."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("source", ["url", "hub"])
+@pytest.mark.usefixtures("full_disk")
+def test_cache_on_a_full_disk_is_named(hub: HubServer, content: bytes, source: str) -> None:
+    hub.add_repo("someone/network", {"model.safetensors": content})
+    url = hub.add_file("model.safetensors", content) if source == "url" else "hf://someone/network"
+    folder = Path(torch.hub.get_dir()) / "checkpoints" if source == "url" else Path(constants.HF_HUB_CACHE)
+    with pytest.raises(InputError, match=rf"{folder} cannot be written \(File too large\); free some space") as caught:
+        fbnet_zoo.create(TINY, url)
+    assert "network" not in str(caught.value).removeprefix(str(folder))
+
+
+@pytest.mark.parametrize(("source", "variable"), [("url", "TORCH_HOME"), ("hub", "HF_HOME")])
+def test_cache_that_cannot_be_written_is_named(
+    hub: HubServer, content: bytes, source: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of this name may not be made, not even by root: there is a file."""
+    hub.add_repo("someone/network", {"model.safetensors": content})
+    url = hub.add_file("model.safetensors", content) if source == "url" else "hf://someone/network"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/proc/self/torch")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/self/hub")
+    with pytest.raises(
+        WeightsError,
+        match=rf"cannot be kept \(No such .*/proc/.*\); choose .* the variable {variable}",
+    ):
+        fbnet_zoo.create(TINY, url)
