@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from fbnet_zoo._require import CONVERTING
-from fbnet_zoo.atomic import storing_in
+from fbnet_zoo.atomic import require_space, storing_in
 from fbnet_zoo.converters import targets
 from fbnet_zoo.converters.artifact import Artifact, ConvertOptions, Precision, Progress, Written
 from fbnet_zoo.converters.cases import Case, make_cases
@@ -37,6 +37,8 @@ from fbnet_zoo.modules import plain_copy
 from fbnet_zoo.networks import Network, network_of
 
 _QUANTIZED_CASES = 2
+_COPIES = 2
+"""Number of files as large as the weights that a converter writes, with those that it removes again."""
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,7 @@ def convert_each(
     _check_features(network, asked)
     usual = network.spec.name if isinstance(network, FBNet) else f"{network.spec.name}_features"
     with workplace(Path(out)) as folder:
+        require_space(folder, _COPIES * sum(weights.nbytes for weights in network.parameters()))
         conversion = _Conversion(
             reference=plain_copy(network).cpu().float(),
             options=asked,

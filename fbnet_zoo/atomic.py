@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,20 @@ def storing_in(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise InputError(f"{folder} cannot be written ({reason}); free some space, or use another folder") from error
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Check that a folder has room for `size` bytes: some libraries map their files, and die where the disk is full.
+
+    Raises:
+        InputError: it has less.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InputError(
+            f"{folder} has {free / 1e6:.1f} MB left, but about {size / 1e6:.1f} MB are needed; free some space, or use "
+            "another folder"
+        )
 
 
 try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,14 @@ class TestFiles:
         )
         assert names_in(tmp_path / "new" / "folder") == ["tiny.onnx", "tiny.onnx.json"]
         assert Manifest.load(artifact.manifest_path) == artifact.manifest
+
+    def test_full_disk_is_refused_before_any_work(
+        self, tiny_model: FBNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+        with pytest.raises(InputError, match=r"has 0\.0 MB left, but about 0\.\d MB are needed; free some space"):
+            convert(tiny_model, to="onnx", out=tmp_path)
+        assert names_in(tmp_path) == []
 
     def test_manifest_tells_what_can_be_verified(self, tiny_model: FBNet, tmp_path: Path) -> None:
         tiny_model.license = "CC0-1.0"
