@@ -83,11 +83,18 @@ class _StandIn:
         return StringIO() if getattr(self.stream, "closed", False) else _unswapped(self.stream)
 
 
+_latest: dict[str, _StandIn] = {}
+"""The stand-ins are kept, and used again: before Python 3.14, `print` crashes if its stream is freed meanwhile."""
+
+
 def _install_stand_ins() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _StandIn):
-            setattr(sys, name, _StandIn(name, stream))
+        if stream is None or isinstance(stream, _StandIn):
+            continue
+        if name not in _latest or _latest[name].stream is not stream:
+            _latest[name] = _StandIn(name, stream)
+        setattr(sys, name, _latest[name])
 
 
 def _remove_stand_ins() -> None:

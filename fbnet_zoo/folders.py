@@ -103,7 +103,7 @@ def _make(parent: Path, prefix: str) -> tuple[Path, FileLock]:
         lock = FileLock(folder / _MARK, fallback_to_soft=False)
         try:
             lock.acquire()
-        except FileNotFoundError:  # another process has removed it before it was locked
+        except (FileNotFoundError, FileExistsError):  # another process has removed it before it was locked
             continue
         except OSError as error:
             if error.errno not in _UNSUPPORTED:

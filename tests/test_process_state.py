@@ -117,3 +117,37 @@ def test_eight_threads_at_once_all_succeed_and_all_are_heard(tmp_path: Path, tar
     lines = [text for number in range(LINES) for text in (f"line {number}", f"raw {number}")]
     assert done.stdout.splitlines() == [*lines, "the end"]
     assert done.stderr.splitlines() == [f"log {number}" for number in range(LINES)]
+
+
+PRINTING_WHILE_OTHERS_ARE_SILENCED = """
+import sys, threading
+from io import StringIO
+from fbnet_zoo._silence import output_to
+
+sys.setswitchinterval(1e-6)
+done = threading.Event()
+
+
+def printing():
+    while not done.is_set():
+        print("x")
+
+
+threads = [threading.Thread(target=printing) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(300):
+    with output_to(StringIO()):
+        print("hidden")
+done.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_printing_does_not_crash_while_other_threads_are_silenced() -> None:
+    """Before Python 3.14, `print` uses a stream that nobody may free meanwhile."""
+    line = [sys.executable, "-c", PRINTING_WHILE_OTHERS_ARE_SILENCED]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout) == {"x", "\n"}
