@@ -7,12 +7,13 @@ at DEBUG, which `-v` sets; other threads are not affected.
 
 import importlib
 import logging
+import os
 import re
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import metadata
 from io import StringIO
 from types import ModuleType
@@ -31,8 +32,8 @@ PURPOSES = {
 """Purpose of each extra of the distribution, for errors."""
 
 _PRINT_ON_IMPORT = frozenset({"coreai_opt", "coreai_torch", "coremltools", "ethosu", "executorch", "torchao"})
-_COMPILED_CODE_PRINTS = frozenset({"onnxruntime"})
-"""Libraries whose compiled code prints on import: onnxruntime does where it cannot look for a GPU."""
+_COMPILED_CODE_PRINTS = {"onnxruntime": r"\[[VIWEF]:onnxruntime:"}
+"""Libraries whose compiled code prints on import, and the form of the lines: onnxruntime cannot always find a GPU."""
 
 _NOTE_LENGTH = 2000
 _keep_alive: list[object] = []
@@ -75,8 +76,8 @@ def _imported(module: str) -> ModuleType:
 
 
 def _silence_of(library: str) -> AbstractContextManager[None]:
-    if library in _COMPILED_CODE_PRINTS:
-        return quiet_with_compiled_code()
+    if noise := _COMPILED_CODE_PRINTS.get(library):
+        return quiet_with_compiled_code(noise)
     return quiet() if library in _PRINT_ON_IMPORT else _silence.muted()
 
 
@@ -166,10 +167,13 @@ def quiet(*, verbose: bool | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_with_compiled_code() -> Iterator[None]:
+def quiet_with_compiled_code(noise: str = "") -> Iterator[None]:
     """Suppress like `quiet`, and what compiled code of the process writes to descriptor 2 meanwhile.
 
     Only for what is known to print there, and as short as possible: other threads may write to the descriptor, too.
+
+    Args:
+        noise: regular expression of the lines to suppress (default: all); others come when the block ends.
     """
     if log.isEnabledFor(logging.DEBUG):
         with quiet():
@@ -183,6 +187,10 @@ def quiet_with_compiled_code() -> Iterator[None]:
             sink.seek(0)
             _note(error, sink.read())
             raise
+        sink.seek(0)
+        others = "".join(line for line in sink if not re.search(noise, line))
+        with suppress(OSError):
+            os.write(2, others.encode())
 
 
 def _note(error: BaseException, output: str) -> None:

@@ -248,7 +248,7 @@ def test_copying_leaves_the_module_as_it_is(network: FBNet) -> None:
 
 FEATURE_TARGETS = [
     pytest.param("onnx", marks=pytest.mark.onnx),
-    pytest.param("executorch", marks=pytest.mark.executorch),
+    pytest.param("executorch", marks=[pytest.mark.executorch, pytest.mark.slow]),
     pytest.param("coreml", marks=pytest.mark.coreml),
     pytest.param("coreai", marks=[pytest.mark.coreai, pytest.mark.slow]),
 ]

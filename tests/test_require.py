@@ -112,6 +112,12 @@ def test_what_compiled_code_prints_is_suppressed_where_that_is_asked_for(capfd: 
     assert capfd.readouterr() == ("", "after\n")
 
 
+def test_what_others_write_to_the_descriptor_meanwhile_comes_late(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_with_compiled_code(r"^\[W:library:"):
+        os.write(2, b"[W:library:] a banner\na line of another thread\n[W:library:] another banner\n")
+    assert capfd.readouterr() == ("", "a line of another thread\n")
+
+
 def test_a_process_without_stderr_can_be_silenced() -> None:
     code = (
         "import os, sys; os.close(2); sys.stderr = None; from fbnet_zoo._require import quiet_with_compiled_code as q\n"

@@ -6,7 +6,7 @@ from fbnet_zoo import get_spec, list_models
 from fbnet_zoo.benchmarks import zoo_report, zoo_results
 from fbnet_zoo.errors import InputError
 
-SAMPLE = "fbnet_96"
+SAMPLE = "digits_fbnet_s"
 
 pytestmark = [pytest.mark.onnx, pytest.mark.coreml, pytest.mark.executorch]
 
@@ -36,6 +36,7 @@ def test_files_go_when_they_have_been_timed(run: tuple[Path, list[str]]) -> None
     assert not list((run[0].parent / "files").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_second_run_goes_on_after_the_first(run: tuple[Path, list[str]]) -> None:
     out, arguments = run
     before = zoo_results.read(out)

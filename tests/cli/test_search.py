@@ -79,6 +79,7 @@ def test_a_search_is_not_begun_twice_but_gone_on_with(asked: tuple[object, ...],
     assert again.stdout == shown
 
 
+@pytest.mark.slow
 def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
     words = (*asked, "--penalty", "sum", "--penalty-metric", "macs", "--no-train", "--out", tmp_path, "--device", "cpu")
     told = read_json(run(*words, "--seeds", 2, "--seed", 3, "--json"))
@@ -192,6 +193,7 @@ def test_what_was_found_is_told(known: tuple[object, ...], tmp_path: Path, metho
         assert "2 seeds: 2 within the limits" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_path: Path) -> None:
     """The accuracy of a network that both compared is the same; the best one is trained."""
     before = read_json(

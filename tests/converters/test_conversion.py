@@ -234,7 +234,10 @@ convert(model, to="onnx", out=sys.argv[2], progress=progress)
 
 
 @pytest.mark.onnx
-@pytest.mark.parametrize(("step", "left"), [("onnx: check", []), ("onnx: done", ["tiny.onnx", "tiny.onnx.json"])])
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [("onnx: check", []), pytest.param("onnx: done", ["tiny.onnx", "tiny.onnx.json"], marks=pytest.mark.slow)],
+)
 def test_killed_conversion_leaves_nothing_or_the_finished_file(
     tmp_path: Path, tiny_model: FBNet, step: str, left: list[str]
 ) -> None:

@@ -217,6 +217,7 @@ class TestOtherBackends:
     @pytest.mark.parametrize(
         "options", [pytest.param({}, marks=pytest.mark.slow), {"precision": "fp16", "dynamic_batch": True}]
     )
+    @pytest.mark.slow
     def test_coreml_takes_the_whole_network(self, tiny_model: FBNet, tmp_path: Path, options: dict[str, Any]) -> None:
         file = write(tiny_model, tmp_path, backend="coreml", bundled=True, **options)
         assert (file.facts["backend"], file.facts["subgraphs"], file.facts["left"]) == ("coreml", 1, {})
@@ -224,6 +225,7 @@ class TestOtherBackends:
         assert file.path.with_suffix(".bpte").stat().st_size > file.path.stat().st_size
 
     @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
+    @pytest.mark.slow
     def test_vulkan_takes_the_whole_network(self, tiny_model: FBNet, tmp_path: Path, precision: str) -> None:
         file = write(tiny_model, tmp_path, backend="vulkan", precision=precision)
         assert (file.facts["backend"], file.facts["subgraphs"], file.facts["left"]) == ("vulkan", 1, {})

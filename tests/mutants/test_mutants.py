@@ -48,6 +48,7 @@ def fault(test: str, old: str = "a + b", new: str = "a - b") -> Fault:
     return Fault(name=test, file="sums.py", old=old, new=new, tests=(f"tests/test_sums.py::{test}",), why="a sum")
 
 
+@pytest.mark.slow
 def test_outcomes(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)

@@ -92,6 +92,7 @@ class TestSize:
     def test_small_counted_by_hand_and_by_enumeration(self, small: Space, small_points: list[Choices]) -> None:
         assert small.size() == SMALL_SIZE == len(small_points) == len(set(small_points))
 
+    @pytest.mark.slow
     def test_points_are_different_networks(self, small: Space, small_points: list[Choices]) -> None:
         decoded = [small.decode(choices, name="any") for choices in small_points]
         assert len({arch_file.dump(arch) for arch in decoded}) == len(small_points)

@@ -282,6 +282,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["lut", "measure", *(str(word) for word in words)])
 
 
+@pytest.mark.slow
 def test_measure_on_this_machine(space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, words = tmp_path / "host.json", ("--runtime", "torch", "--rounds", 1, "--classes", 3, "--validate", 3)
     with monkeypatch.context() as patch:

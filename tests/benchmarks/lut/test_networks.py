@@ -25,6 +25,7 @@ def ours() -> LatencyTable:
     return table(1.0, device=HostDevice().info(), runtime="torch", precision="fp32", threads=1)
 
 
+@pytest.mark.slow
 def test_networks_run_where_the_table_is_of(ours: LatencyTable, tmp_path: Path) -> None:
     networks = [nano_space().decode(nano_space().sample(seed), name=f"nano_{seed}") for seed in (0, 1)]
     found = network_samples(ours, networks, HostDevice(), tmp_path, quiet_steps, num_classes=4, rounds=1)

@@ -111,7 +111,13 @@ def answers(file: Package, images: Tensor) -> np.ndarray:
 
 class TestAnswers:
     @pytest.mark.parametrize(
-        ("precision", "minimum_db"), [("w8a16", 30), ("palette6", 30), ("int8", 22), ("mixed", 22)]
+        ("precision", "minimum_db"),
+        [
+            ("w8a16", 30),
+            pytest.param("palette6", 30, marks=pytest.mark.slow),
+            ("int8", 22),
+            pytest.param("mixed", 22, marks=pytest.mark.slow),
+        ],
     )
     def test_are_as_often_right(
         self,

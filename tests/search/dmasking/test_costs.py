@@ -68,7 +68,9 @@ def small_table(level: Level = "block") -> LatencyTable:
 
 class TestNetworks:
     @COUNTS
-    @pytest.mark.parametrize("name", ["nano", "plain", "digits_masking", "fbnetv2_f"])
+    @pytest.mark.parametrize(
+        "name", ["nano", "plain", "digits_masking", pytest.param("fbnetv2_f", marks=pytest.mark.slow)]
+    )
     def test_counts_are_exact(self, name: str, metric: Make, count: str) -> None:
         encoding = Encoding(masked_space(name))
         found = metric(encoding, num_classes=7, in_channels=1)

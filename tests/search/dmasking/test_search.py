@@ -153,7 +153,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
     pass
 
 
-@pytest.mark.parametrize("after", [3, 12, 21])
+@pytest.mark.parametrize("after", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (12, 21))])
 def test_stopped_search_goes_on_to_the_bit(found: GradientResult, tmp_path: Path, after: int) -> None:
     config, folder, steps = changed(checkpoint_steps=2), RunFolder(tmp_path), 0
 

@@ -282,6 +282,7 @@ class TestResume:
         with pytest.raises(InputError, match=r"search with another configuration .* start again in a new folder"):
             run(changed(epochs=2), folder=RunFolder(tmp_path))
 
+    @pytest.mark.slow
     def test_killed_process_goes_on(self, pressed: GradientResult, tmp_path: Path) -> None:
         """SIGKILL at any moment, again and again; theta is that of the search that nobody disturbed, to the bit."""
         ground = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
