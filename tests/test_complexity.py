@@ -14,10 +14,11 @@ from fbnet_zoo._private import TorchDispatchMode, tree_leaves
 from fbnet_zoo.complexity import LayerCost
 from fbnet_zoo.errors import InputError, UnknownNameError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.registry import get_spec, list_models
+from fbnet_zoo.registry import get_spec
 from fbnet_zoo.size_check import SizeCheck
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers import layer_rows
+from tests.helpers.families import all_or_few
 from tests.helpers.spec_strategies import specs
 from tests.test_arch_defs import FILES
 from tests.test_blocks import CASES, spec_of
@@ -51,7 +52,7 @@ def counted(layer: LayerCost) -> tuple[str, int, int, int]:
     return layer.name, layer.params, layer.macs, layer.activations
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", all_or_few())
 def test_every_layer_costs_what_its_module_does(name: str) -> None:
     spec = get_spec(name)
     layers = [counted(layer) for layer in cost(spec).layers if layer.type not in ANONYMOUS]
@@ -127,7 +128,7 @@ def peak_of(network: FBNet, size: int) -> int:
     return liveness.peak()
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", all_or_few())
 def test_peak_is_that_of_the_fused_network(name: str) -> None:
     spec = get_spec(name)
     assert cost(spec).peak_activations == peak_of(layer_rows.on_meta(spec).fuse(), spec.input_size)
@@ -142,6 +143,7 @@ def test_peak_of_single_blocks(row: dict[str, Any], defaults: dict[str, Any], _:
 
 @settings(max_examples=60)
 @given(specs(), st.integers(8, 200))
+@pytest.mark.slow
 def test_random_networks_are_what_is_counted(spec: ArchSpec, size: int) -> None:
     network = layer_rows.on_meta(spec)
     try:

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from fbnet_zoo import arch_file, weights
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet, FeatureExtractor
-from fbnet_zoo.registry import get_spec, list_models
+from fbnet_zoo.registry import get_spec
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers import layer_rows
+from tests.helpers.families import FEW, all_or_few
 
 SIZE = 96
-FEW = ["fbnet_96", "fbnet_a_2019", "chamnet_f", "fbnetv2_f1", "fbnetv3_a0", "fbnetv3_a_gpu", "mobilenet_v3_small"]
 """One or two of each family: relu and hard-swish, shuffles, squeeze-excite, bare depthwise, fused blocks."""
 
-HEAVY = {"fbnetv3_20g": [pytest.mark.slow]}
 ZERO_GAMMAS = {
     facts["entry"]: ["bn0" in row.split() for row in facts["layers"] if {"bn", "bn0"} & set(row.split())]
     for facts in layer_rows.load("mobile_cv.json").values()
@@ -47,7 +46,7 @@ class Entry:
     logits: Tensor
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=HEAVY.get(name, [])) for name in list_models()])
+@pytest.fixture(scope="module", params=all_or_few())
 def entry(request: pytest.FixtureRequest) -> Entry:
     network = FBNet(get_spec(request.param))
     gammas = [module.weight for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

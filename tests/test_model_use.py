@@ -6,9 +6,10 @@ import pickle
 import pytest
 import torch
 
-from tests.test_model import FEW, images, random_network, relative_error
+from tests.helpers.families import FEW
+from tests.test_model import images, random_network, relative_error
 
-SOME = ["fbnet_a_2019", "fbnetv3_a_gpu", "chamnet_f"]
+SOME = ["fbnet_a_2019", pytest.param("fbnetv3_a_gpu", marks=pytest.mark.slow), "chamnet_f"]
 """For what takes seconds."""
 
 

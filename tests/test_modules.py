@@ -134,6 +134,12 @@ class TestEntrances:
         assert prepared.shape == (change.channels, 64, 64)
 
     @pytest.mark.onnx
+    @pytest.mark.parametrize(
+        "change",
+        [pytest.param(each, marks=() if number % 4 == 0 else pytest.mark.slow) for number, each in enumerate(CHANGES)],
+        indirect=True,
+        ids=str,
+    )
     def test_convert(self, network: FBNet, change: Change, tmp_path: Path) -> None:
         module = change.make(network)
         before = {name: value.clone() for name, value in module.state_dict().items()}

@@ -59,6 +59,7 @@ class TestMobileVision:
         facts = MOBILE_CV[name]
         assert layer_rows.of_definition(get_spec(facts["entry"]), facts["input_size"]) == rows(facts)
 
+    @pytest.mark.slow
     def test_module(self, name: str) -> None:
         facts = MOBILE_CV[name]
         network = layer_rows.on_meta(get_spec(facts["entry"]))

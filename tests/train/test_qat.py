@@ -31,6 +31,7 @@ def without_rounding(prepared: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_values_are_copied_back_into_every_kind_of_layer(tiny_spec: ArchSpec) -> None:
     """The small network has every gate, a shuffle, squeeze-excite, skips and a pooling head."""
     model = FBNet(tiny_spec.model_copy(update={"classifier": "conv"}), num_classes=10)
