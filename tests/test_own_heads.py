@@ -51,7 +51,10 @@ KINDS: list[tuple[Literal["linear", "conv"], str]] = [
 class TestOwnHeads:
     """A new classifier gets what the definition's gets: `(N, C)`, or `(N, C, 1, 1)` for a convolution."""
 
-    @pytest.fixture(params=KINDS, ids=" entry, ".join)
+    @pytest.fixture(
+        params=[pytest.param(kind, marks=() if number % 2 else pytest.mark.slow) for number, kind in enumerate(KINDS)],
+        ids=" entry, ".join,
+    )
     def changed(self, request: pytest.FixtureRequest, tiny_spec: ArchSpec) -> FBNet:
         kind, head = request.param
         network = FBNet(tiny_spec.model_copy(update={"classifier": kind}), num_classes=10)

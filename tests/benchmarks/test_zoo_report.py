@@ -21,6 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     return out, arguments
 
 
+@pytest.mark.slow
 def test_every_format_is_checked_and_what_runs_here_is_timed(run: tuple[Path, list[str]]) -> None:
     results = zoo_results.read(run[0])
     assert set(results) == {(SAMPLE, target, "fp32") for target in zoo_results.FORMATS}
@@ -32,6 +33,7 @@ def test_every_format_is_checked_and_what_runs_here_is_timed(run: tuple[Path, li
         assert (result.latency is not None) == (target in zoo_results.TIMED)
 
 
+@pytest.mark.slow
 def test_files_go_when_they_have_been_timed(run: tuple[Path, list[str]]) -> None:
     assert not list((run[0].parent / "files").glob("*"))
 
@@ -63,6 +65,7 @@ def test_two_entries_of_each_family_are_quantized() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_results_is_named_with_its_line(tmp_path: Path, run: tuple[Path, list[str]]) -> None:
     path = tmp_path / "zoo.jsonl"
     path.write_text(run[0].read_text() + '{"model": 1}\n')

@@ -378,6 +378,7 @@ class TestConvert:
         assert good["path"] == f"{tmp_path}/tiny.onnx"
 
     @pytest.mark.executorch
+    @pytest.mark.slow
     def test_one_bad_target_leaves_the_others(self, tiny: Path, tmp_path: Path) -> None:
         options = ["--out", tmp_path, "--weights", "none", "--opset", "3", "--json"]
         result = run("convert", tiny, "--to", "onnx", "executorch", *options)

@@ -22,6 +22,7 @@ from fbnet_zoo.cli.literal import LiteralConsole, literal
 from fbnet_zoo.data import photographs
 from fbnet_zoo.deploy.snippets import code, markdown
 from fbnet_zoo.errors import InputError
+from tests.helpers.marks import first_is_quick
 from tests.helpers.paths import TINY
 
 HOSTILE = (
@@ -140,7 +141,7 @@ class TestStreams:
             done = subprocess.run([*COMMAND, *words], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
         assert (done.returncode, done.stderr) == (1, "")
 
-    @pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    @pytest.mark.parametrize("closing", first_is_quick(["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]))
     def test_closed(self, closing: str) -> None:
         script = " ".join([*COMMAND, "{}", closing])
         done = [subprocess.run(["bash", "-c", script.format(words)], capture_output=True, text=True, check=False)
@@ -154,7 +155,7 @@ class TestStreams:
         assert done.returncode == 2
         assert json.loads(done.stdout)["error"]["exit_code"] == 2
 
-    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+    @pytest.mark.parametrize("encoding", first_is_quick(["ascii", "latin-1", "cp1252", "utf-8", "utf-16"]))
     def test_encodings(self, encoding: str) -> None:
         environment = os.environ | {"PYTHONIOENCODING": encoding}
         for words, code_ in [(("show", "fbnet_b"), 0), (("lint", "--help"), 0), (("show", b"caf\xc3\xa9\xff\x1b"), 2)]:

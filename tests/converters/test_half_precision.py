@@ -16,6 +16,7 @@ from fbnet_zoo.converters.parity import Runner, Tolerances, check
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import ParityError
 from fbnet_zoo.model import FBNet
+from tests.helpers.marks import first_is_quick
 from tests.helpers.paths import TINY
 
 CASES = make_cases(arch_file.load(TINY).eval_preprocess())
@@ -95,7 +96,7 @@ class TestFiles:
             convert(small(shared_tiny_model, ROUGH), to="broken", out=tmp_path, precision="fp16")
         assert not list(tmp_path.iterdir())
 
-    @pytest.mark.parametrize("limit", [{"min_snr_db": 40.0}, {"max_error": 1e-3}])
+    @pytest.mark.parametrize("limit", first_is_quick([{"min_snr_db": 40.0}, {"max_error": 1e-3}]))
     def test_limits_of_the_user_hold(self, shared_tiny_model: FBNet, tmp_path: Path, limit: dict[str, float]) -> None:
         with pytest.raises(ParityError, match="expected at "):
             convert(small(shared_tiny_model, ROUGH), to="onnx", out=tmp_path, precision="fp16", **limit)

@@ -244,6 +244,7 @@ def test_layers_that_a_converter_merged_are_no_divergence(tiny_model: FBNet, fil
 
 @pytest.mark.onnx
 @pytest.mark.parametrize(("name", "layer"), [("fbnet_96", "stages.16.1.depthwise.0.conv")])
+@pytest.mark.slow
 def test_first_divergence_in_a_network_of_the_zoo(name: str, layer: str, tmp_path: Path) -> None:
     model = FBNet(registry.get_spec(name)).eval()
     randomize(model, 0)

@@ -27,6 +27,7 @@ from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.weights.loading import randomize
+from tests.helpers.marks import first_is_quick
 
 pytestmark = pytest.mark.coreml
 
@@ -140,7 +141,7 @@ class TestGraph:
 
 
 class TestImageInput:
-    @pytest.mark.parametrize("order", ["rgb", "bgr"])
+    @pytest.mark.parametrize("order", first_is_quick(["rgb", "bgr"]))
     def test_normalizes_exactly(self, tiny_model: FBNet, tmp_path: Path, order: str) -> None:
         asked = tiny_model.spec.eval_preprocess()
         swapped = {"order": order, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
@@ -152,7 +153,7 @@ class TestImageInput:
         assert snr_db(expected, interpreter.load(file.path).predict(pixels)["logits"]) > 100
         assert snr_db(expected, to_coreml.load(file.path)(normalized[None].numpy())) > 100
 
-    @pytest.mark.parametrize(("order", "layout"), [("rgb", "RGB"), ("bgr", "BGR")])
+    @pytest.mark.parametrize(("order", "layout"), first_is_quick([("rgb", "RGB"), ("bgr", "BGR")]))
     def test_is_an_image_for_apples_tools(self, tiny_model: FBNet, tmp_path: Path, order: str, layout: str) -> None:
         preprocess = tiny_model.spec.eval_preprocess().model_copy(update={"order": order})
         tiny_model.spec = tiny_model.spec.model_copy(update={"preprocess": preprocess})
@@ -200,7 +201,7 @@ class TestClassifier:
         logits = next(item for item in description.output if item.name == "logits").type.multiArrayType
         assert logits.dataType == logits.FLOAT32
 
-    @pytest.mark.parametrize("options", [{"batch": 2}, {"dynamic_batch": True}])
+    @pytest.mark.parametrize("options", first_is_quick([{"batch": 2}, {"dynamic_batch": True}]))
     def test_of_several_images_only_keeps_the_labels(
         self, tiny_model: FBNet, tmp_path: Path, options: dict[str, Any]
     ) -> None:
@@ -215,7 +216,7 @@ class TestClassifier:
 
 
 class TestDeploymentTarget:
-    @pytest.mark.parametrize(("asked", "version"), [("iOS15", 6), ("macOS14", 8), ("iOS18", 9)])
+    @pytest.mark.parametrize(("asked", "version"), first_is_quick([("iOS15", 6), ("macOS14", 8), ("iOS18", 9)]))
     def test_sets_the_version_of_the_package(self, tiny_model: FBNet, tmp_path: Path, asked: str, version: int) -> None:
         file = write(tiny_model, tmp_path, deployment_target=asked, labels=LABELS, precision="fp16")
         assert file.spec.specificationVersion == file.written.facts["specification_version"] == version
@@ -249,6 +250,7 @@ class TestCard:
         assert all(said.values())
         assert "(RGB / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]" in said["image"]
 
+    @pytest.mark.slow
     def test_names_the_paper(self, tmp_path: Path) -> None:
         model = FBNet(registry.get_spec("mobilenet_v3_small"), num_classes=2)
         randomize(model, 0)
@@ -264,7 +266,9 @@ def test_manifest_describes_image_and_classes(tiny_model: FBNet, tmp_path: Path)
     assert [item.name for item in artifact.manifest.outputs] == ["classLabel", "classLabel_probs", "logits"]
 
 
-@pytest.mark.parametrize("damage", [lambda path: (path / "Manifest.json").unlink(), lambda path: path.rename("gone")])
+@pytest.mark.parametrize(
+    "damage", first_is_quick([lambda path: (path / "Manifest.json").unlink(), lambda path: path.rename("gone")])
+)
 def test_damaged_package_is_refused(
     tiny_model: FBNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:

@@ -77,11 +77,13 @@ class TestLogits:
         assert got.dtype == np.float32
         assert snr_db(reference(shared_tiny_model, images(2, 96)), got) > 100
 
+    @pytest.mark.slow
     def test_of_half_precision_are_float32(self, shared_tiny_model: FBNet, dynamic_half: File) -> None:
         got = to_executorch.load(dynamic_half.path)(images(3))
         assert got.dtype == np.float32
         assert 40 < snr_db(reference(shared_tiny_model, images(3)), got) < 100
 
+    @pytest.mark.slow
     def test_of_any_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
         file = write(tiny_model, tmp_path, dynamic_batch=True)
         assert (file.facts["subgraphs"], file.facts["left"]) == (1, {})

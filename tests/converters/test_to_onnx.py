@@ -15,6 +15,7 @@ from fbnet_zoo.converters.parity import snr_db
 from fbnet_zoo.converters.program import deploy_form, export
 from fbnet_zoo.errors import ConversionError, InputError
 from fbnet_zoo.model import FBNet
+from tests.helpers.marks import first_is_quick
 from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.onnx
@@ -133,13 +134,14 @@ def test_what_is_not_known_is_not_said(tiny_model: FBNet, tmp_path: Path) -> Non
     assert not {entry.key for entry in content.metadata_props} & {"weights", "license", "labels"}
 
 
-@pytest.mark.parametrize(("asked", "opset"), [(None, 20), (18, 18), (21, 21)])
+@pytest.mark.parametrize(("asked", "opset"), first_is_quick([(None, 20), (18, 18), (21, 21)]))
 def test_opset_is_the_one_that_was_asked_for(tiny_model: FBNet, tmp_path: Path, asked: int | None, opset: int) -> None:
     content = written(tiny_model, tmp_path / "tiny.onnx", opset=asked)
     assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", opset)]
     assert snr_db(reference(tiny_model, images(1)), to_onnx.load(tmp_path / "tiny.onnx")(images(1))) > 100
 
 
+@pytest.mark.slow
 def test_opset_that_the_exporter_would_change_silently_is_refused(tiny_model: FBNet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^opset cannot be 17; expected at least 18 \(default: 20\)$"):
         written(tiny_model, tmp_path / "tiny.onnx", opset=17)

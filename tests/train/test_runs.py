@@ -73,6 +73,7 @@ train(Path(sys.argv[1]), few(IMAGES), LONG, Path(sys.argv[2]), progress=wait)
 """
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_result(definition: Path, few_digits: ImageDataset, tmp_path: Path) -> None:
     uninterrupted = train(definition, few_digits, LONG, tmp_path / "whole")
     killed, root = RunFolder(tmp_path / "killed"), ROOT

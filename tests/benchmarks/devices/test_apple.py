@@ -217,6 +217,7 @@ def test_an_app_that_cannot_be_removed_is_named(mac: Mac, tiny_package: ModelFil
     assert not (mac.root / "app").exists()
 
 
+@pytest.mark.slow
 def test_the_process_of_core_ml_says_why_it_cannot_run_here(mac: Mac, tiny_package: ModelFile) -> None:
     """The real process with the real coremltools: off macOS it loads no model."""
     if platform.system() == "Darwin":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fbnet_zoo._require import quiet, require, torchvision
 from fbnet_zoo.converters.mil import interpreter
 from fbnet_zoo.errors import ConversionError, InputError
+from tests.helpers.marks import first_is_quick
 from tests.helpers.mil_packages import MINIMUM_DB, only_output, save, snr_db, with_random_statistics
 
 pytestmark = pytest.mark.coreml
@@ -39,7 +40,7 @@ def net() -> nn.Module:
     return SmallNet().eval()
 
 
-@pytest.mark.parametrize("precision", MINIMUM_DB)
+@pytest.mark.parametrize("precision", first_is_quick(MINIMUM_DB))
 @pytest.mark.parametrize("name", ["fbnetc_100", pytest.param("fbnetv3_b", marks=pytest.mark.slow)])
 def test_a_whole_network_agrees_with_pytorch(name: str, precision: str, tmp_path: Path) -> None:
     torchvision()  # timm imports it

@@ -29,6 +29,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.weights.loading import randomize
 from tests.converters.mil.test_compressed import to_int8
+from tests.helpers.marks import first_is_quick
 
 pytestmark = pytest.mark.coreml
 
@@ -113,7 +114,7 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("precision", "minimum_db"),
         [
-            ("w8a16", 30),
+            pytest.param("w8a16", 30, marks=pytest.mark.slow),
             pytest.param("palette6", 30, marks=pytest.mark.slow),
             ("int8", 22),
             pytest.param("mixed", 22, marks=pytest.mark.slow),
@@ -172,7 +173,7 @@ class TestWeights:
         images = held_out[0][:64]
         assert snr_db(logits(reference, images), answers(files("w8a16"), images)) > 45
 
-    @pytest.mark.parametrize(("precision", "entries"), [("palette6", 64), ("palette4", 16)])
+    @pytest.mark.parametrize(("precision", "entries"), first_is_quick([("palette6", 64), ("palette4", 16)]))
     def test_of_a_palette_are_those_of_the_least_error(
         self, precision: str, entries: int, files: Callable[[str], Package], trained_digits_model: FBNet
     ) -> None:
@@ -190,6 +191,7 @@ class TestWeights:
             assert np.square(values - got).sum() <= 1.01 * other.inertia_
         assert compressed > 0
 
+    @pytest.mark.slow
     def test_are_the_same_again(
         self, files: Callable[[str], Package], trained_digits_model: FBNet, train: Tensor, tmp_path: Path
     ) -> None:
@@ -308,6 +310,7 @@ class TestDeploymentTarget:
         with pytest.raises(InputError, match=rf"^{needed}"):
             write(tiny_model, tmp_path / "net.mlpackage", precision, torch.zeros(1), deployment_target=asked)
 
+    @pytest.mark.slow
     def test_newer_has_newer_operations(
         self, trained_digits_model: FBNet, train: Tensor, held_out: tuple[Tensor, Tensor], tmp_path: Path
     ) -> None:

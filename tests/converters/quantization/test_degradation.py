@@ -216,6 +216,7 @@ class TestConvert:
             convert(broken, to="onnx", out=tmp_path, precision="int8", calibration="digits")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.slow
     def test_keeps_it_where_that_is_allowed(
         self, broken: FBNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -235,6 +236,7 @@ class TestConvert:
         assert record.precision == "mixed"
         assert set(record.facts) == {"opset", "ir_version", "operators"}
 
+    @pytest.mark.slow
     def test_keeps_the_layers_that_are_named(self, broken: FBNet, tmp_path: Path) -> None:
         options = {
             "precision": "mixed",
@@ -255,6 +257,7 @@ class TestConvert:
         assert parity.tolerances.min_snr_db == 0
         assert 15 < parity.worst.snr_db < 60
 
+    @pytest.mark.slow
     def test_of_noise_is_an_error_whatever_is_allowed(
         self, trained_digits_model: FBNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

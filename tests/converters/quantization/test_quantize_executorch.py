@@ -59,6 +59,7 @@ def graph(file: File) -> fx.GraphModule:
 
 
 class TestFile:
+    @pytest.mark.slow
     def test_answers_within_two_points_of_accuracy(
         self, trained_digits_model: FBNet, images: CalibrationImages, file: File
     ) -> None:
