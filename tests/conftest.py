@@ -3,8 +3,10 @@
 import copy
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 from fbnet_zoo import arch_file
@@ -44,11 +46,15 @@ def tiny_spec() -> ArchSpec:
 
 
 @pytest.fixture(scope="session")
-def shared_tiny_model(tiny_spec: ArchSpec) -> FBNet:
-    """That network with 10 classes and seeded values; leave it as it is."""
+def shared_tiny_model(tiny_spec: ArchSpec) -> Iterator[FBNet]:
+    """That network with 10 classes and seeded values; who changes it fails the last test."""
     model = FBNet(tiny_spec, num_classes=10)
     randomize(model, 0)
-    return model.eval()
+    before = copy.deepcopy(model.eval())
+    yield model
+    attributes = ("training", "license", "weights", "class_names")
+    assert {name: getattr(model, name) for name in attributes} == {name: getattr(before, name) for name in attributes}
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.state_dict().items())
 
 
 @pytest.fixture

@@ -48,10 +48,10 @@ def ends(program: Program, number: signal.Signals) -> None:
 
 
 @pytest.fixture
-def weights(tmp_path: Path, shared_tiny_model: FBNet) -> Path:
+def weights(tmp_path: Path, tiny_model: FBNet) -> Path:
     path = tmp_path / "weights.safetensors"
-    shared_tiny_model.license = "MIT"
-    save(shared_tiny_model, path)
+    tiny_model.license = "MIT"
+    save(tiny_model, path)
     return path
 
 

@@ -66,6 +66,7 @@ def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, mo
     assert evaluated["top1"] == pytest.approx(told["top1"])
 
 
+@pytest.mark.slow
 def test_a_search_is_not_begun_twice_but_gone_on_with(asked: tuple[object, ...], tmp_path: Path) -> None:
     words = (*asked, "--limit", "macs=45k", "--no-train", "--out", tmp_path / "run", "--device", "cpu")
     first = run(*words)

@@ -111,6 +111,7 @@ class TestDelegation:
         assert fixed.facts["delegated"] > sum(isinstance(module, nn.Conv2d) for module in shared_tiny_model.modules())
         assert kernels(fixed.path) == []
 
+    @pytest.mark.slow
     def test_leaves_the_casts_at_the_ends_of_half_precision(self, dynamic_half: File) -> None:
         assert (dynamic_half.facts["subgraphs"], dynamic_half.facts["left"]) == (1, CASTS)
         assert kernels(dynamic_half.path) == ["dim_order_ops::_to_dim_order_copy"]

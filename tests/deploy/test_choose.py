@@ -82,6 +82,7 @@ def test_lower_precision_wins_only_where_it_is_faster(shared_tiny_model: FBNet, 
 
 
 @pytest.mark.onnx
+@pytest.mark.slow
 def test_higher_precision_is_kept_where_no_difference_is_shown(shared_tiny_model: FBNet, tmp_path: Path) -> None:
     def takes_ms(precision: str, number: int) -> float:
         return 10.0 + (0 if precision == "fp32" else (-2.0, 1.5)[number // 2 % 2])  # faster at the median of all runs
@@ -118,6 +119,7 @@ def test_nothing_is_left_when_all_fail(tiny_model: FBNet, tmp_path: Path) -> Non
 
 
 @pytest.mark.coreml
+@pytest.mark.slow
 def test_core_ml_is_not_timed_here(shared_tiny_model: FBNet, tmp_path: Path) -> None:
     device = Clockwork(lambda *_: 1.0)
     given = {"options": options("fp16", "w8a16", "int8"), "device": device}

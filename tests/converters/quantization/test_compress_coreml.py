@@ -259,6 +259,7 @@ class TestActivations:
         for op in additions:
             assert [op.x.op.op_type, op.y.op.op_type] == ["dequantize", "dequantize"]
 
+    @pytest.mark.slow
     def test_and_weights_of_kept_layers_stay(
         self, files: Callable[[str], Package], trained_digits_model: FBNet
     ) -> None:
@@ -328,6 +329,7 @@ def test_facts_count_what_is_in_the_file(files: Callable[[str], Package]) -> Non
     assert counted["quantize"] > len(file.convolutions())
 
 
+@pytest.mark.slow
 def test_manifest_tells_how_it_was_quantized(trained_digits_model: FBNet, tmp_path: Path) -> None:
     options = {"precision": "mixed", "calibration": "digits", "keep": ("stages.8.0.se",)}
     record = convert(trained_digits_model, to="coreml", out=tmp_path, **options).manifest.quantization

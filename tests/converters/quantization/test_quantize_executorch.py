@@ -58,8 +58,8 @@ def graph(file: File) -> fx.GraphModule:
     return file.written.simulation.module.get_submodule("network")
 
 
+@pytest.mark.slow
 class TestFile:
-    @pytest.mark.slow
     def test_answers_within_two_points_of_accuracy(
         self, trained_digits_model: FBNet, images: CalibrationImages, file: File
     ) -> None:
