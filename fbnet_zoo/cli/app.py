@@ -17,6 +17,7 @@ from fbnet_zoo.cli.search import app as search
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.registry import list_specs, resolve
 
+_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 _NETWORKS, _DEVICE, _TRAINING, _SEARCH = "Networks", "Onto a device", "Training", "Search"
 ORDER = (
     *("list", "show", "predict"),
@@ -52,16 +53,16 @@ class _Commands(TyperGroup):
 
 def _hide_types_of_flags(command: Any) -> None:
     """Leave the column of types empty for flags, so that their names have room in narrow terminals."""
-    for parameter in command.params:
+    help_option = command.get_help_option(typer.Context(command, **_HELP))
+    help_option.help = "show this message and exit"
+    for parameter in (*command.params, help_option):
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
     for each in getattr(command, "commands", {}).values():
         _hide_types_of_flags(each)
 
 
-app = typer.Typer(
-    cls=_Commands, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
-)
+app = typer.Typer(cls=_Commands, pretty_exceptions_enable=False, context_settings=_HELP)
 
 
 @app.callback()
