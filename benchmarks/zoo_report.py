@@ -7,6 +7,7 @@ a second run resumes the first. Files stay in `build/zoo/` until they have been 
 
 import argparse
 import fnmatch
+import os
 import shutil
 import signal
 import sys
@@ -33,7 +34,7 @@ from fbnet_zoo.converters.conversion import convert_each
 from fbnet_zoo.converters.targets import TARGETS
 from fbnet_zoo.errors import FbnetZooError
 from fbnet_zoo.folders import claimed
-from fbnet_zoo.interruption import handled, raised
+from fbnet_zoo.interruption import Interrupted, handled, raised, received
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.stats import summarize
 from fbnet_zoo.weights.loading import randomize
@@ -204,19 +205,22 @@ def _leave_ctrl_c_to_parent() -> None:
 
 def _make(wanted: Sequence[ZooFile], folder: Path) -> list[ZooResult]:
     """Call `make` in a process of the pool, which tidies up when it is terminated."""
-    with raised():
-        return make(wanted, folder)
+    try:
+        with raised():
+            return make(wanted, folder)
+    except Interrupted:
+        os._exit(received() or 1)  # the pool would take an exception for a result, and begin with the next network
 
 
 @contextmanager
 def _ended_on_error(pool: Executor) -> Iterator[None]:
-    """Terminate the processes of a pool on an error, instead of waiting for hours until all is done."""
+    """Terminate the processes of a pool on an error, and wait until they have tidied up, not until all is done."""
     try:
         yield
     except BaseException:
         for process in active_children():
             process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
         raise
 
 
