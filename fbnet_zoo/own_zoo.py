@@ -100,7 +100,7 @@ def write(folder: Path, spec: "ArchSpec", contents: Mapping[str, bytes]) -> None
     for name, content in contents.items():
         write_atomically(folder / name, content)
     arch_file.save(spec, path)
-    for name in before - files_of(spec):
+    for name in before:
         if not _is_named(name, folder):
             (folder / name).unlink(missing_ok=True)
 

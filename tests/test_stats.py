@@ -64,8 +64,8 @@ def test_interval_agrees_with_a_plain_bootstrap() -> None:
     generator = random.Random(2)
     medians = sorted(statistics.median(generator.choices(samples, k=len(samples))) for _ in range(4000))
     low, high = bootstrap_interval(samples, resamples=4000)
-    assert low == pytest.approx(medians[100], rel=0.01)
-    assert high == pytest.approx(medians[3900], rel=0.01)
+    assert low == pytest.approx(medians[100], rel=0.004)
+    assert high == pytest.approx(medians[3900], rel=0.004)
 
 
 def test_interval_holds_the_true_median_as_often_as_it_says() -> None:

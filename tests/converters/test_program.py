@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fbnet_zoo import registry
+from fbnet_zoo.blocks import SqueezeExcitation
 from fbnet_zoo.converters.artifact import ConvertOptions
 from fbnet_zoo.converters.program import Program, deploy_form, export
 from fbnet_zoo.errors import ConversionError, InputError
@@ -43,6 +44,16 @@ def test_deploy_form_computes_what_the_model_computes(tiny_model: FBNet) -> None
     deployed = deploy_form(tiny_model).double()
     batch = images(4).double()
     assert decibels(tiny_model.double()(batch), deployed(batch)) > 110  # dB
+
+
+@torch.no_grad()
+def test_gates_of_the_deploy_form_saturate_where_those_of_the_model_do(tiny_model: FBNet) -> None:
+    for module in tiny_model.modules():
+        if isinstance(module, SqueezeExcitation):
+            module.expand.weight *= 30
+    deployed = deploy_form(tiny_model).double()
+    batch = images(4).double()
+    assert decibels(tiny_model.double()(batch), deployed(batch)) > 100  # dB
 
 
 @torch.no_grad()
