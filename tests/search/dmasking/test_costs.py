@@ -120,6 +120,14 @@ class TestNetworks:
             assert found.of(positions) == latencies[positions]
         assert found.least <= min(latencies.values())
 
+    def test_latency_of_a_corrected_table_is_exact_in_masks(self) -> None:
+        """Slope and intercept are part of it."""
+        encoding = small()
+        found = latency_cost(encoding, small_table(), num_classes=4)
+        for positions in every_position(encoding)[::7]:
+            masks = [mask.double() for mask in one_hot(encoding, positions)]
+            assert float(MaskedCost(metric=found).expected(masks)) == pytest.approx(found.of(positions), rel=1e-12)
+
     def test_table_that_lacks_an_operator(self) -> None:
         with pytest.raises(InputError, match="the latency table pixel3 has no figure for"):
             latency_cost(small(), find_table("pixel3"), num_classes=4)
