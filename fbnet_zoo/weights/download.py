@@ -47,6 +47,7 @@ def fetch(source: WeightsSource, *, size: int | None = None, sha256: str | None 
     Raises:
         WeightsUnavailableError: the file is not in the cache and cannot be downloaded.
         WeightsError: the size or the digest is wrong.
+        InputError: the disk of the cache is full.
     """
     if source.kind == "url":
         return _from_url(source.text, size, sha256)
