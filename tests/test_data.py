@@ -49,6 +49,7 @@ def test_photographs_are_credited() -> None:
         assert f"fbnet_zoo/photos/{path.name}" in notice
 
 
+@pytest.mark.slow
 def test_photographs_are_real_files_even_in_a_zipped_package(tmp_path: Path) -> None:
     others = shutil.ignore_patterns("__pycache__", "arch_defs", "benchmarks", "converters")
     shutil.copytree(Path(fbnet_zoo.__path__[0]), tmp_path / "tree" / "fbnet_zoo", ignore=others)

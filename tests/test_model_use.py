@@ -59,6 +59,7 @@ def test_export(name: str) -> None:
         assert relative_error(program.module()(images(count=3)), network(images(count=3))) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is (deprecated|not supported)")
 @pytest.mark.parametrize("name", SOME)
 def test_trace(name: str) -> None:
     network = random_network(name)

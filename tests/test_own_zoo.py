@@ -405,6 +405,7 @@ class TestCommands:
         assert "searched  file:digits_net.searched-" in run("show", "digits_net").stdout
 
     @pytest.mark.onnx
+    @pytest.mark.slow
     def test_convert(self, tmp_path: Path) -> None:
         run("convert", "digits_net", "--to", "onnx", "--out", tmp_path / "out")
         manifest = json.loads((tmp_path / "out" / "digits_net.onnx.json").read_text())

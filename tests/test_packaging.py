@@ -129,6 +129,7 @@ def test_wheel_works_from_an_empty_folder_without_torch(installed: Installation)
     assert seen["torch"] is False
 
 
+@pytest.mark.slow
 def test_weights_in_the_wheel_are_loaded(installed: Installation) -> None:
     code = "import fbnet_zoo; n = fbnet_zoo.create('tiny', pretrained=True); print(n.weights, n.plan.num_classes)"
     assert run(installed.python, "-I", "-c", code, cwd=installed.empty) == "t 10\n"

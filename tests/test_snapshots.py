@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fbnet_zoo import cost
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.registry import get_spec, list_models
+from tests.helpers.families import all_or_few
 from tests.helpers.paths import ROOT
 
 FILE = ROOT / "tests" / "snapshots" / "zoo.json"
@@ -72,10 +73,7 @@ def test_every_entry_has_a_snapshot(accepted: dict[str, Any]) -> None:
     assert sorted(accepted) == list_models(), "write them: pytest tests/test_snapshots.py --accept"
 
 
-HEAVY = {"fbnetv3_20g": [pytest.mark.slow]}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=HEAVY.get(name, [])) for name in list_models()])
+@pytest.mark.parametrize("name", all_or_few())
 def test_nothing_has_changed(name: str, accepted: dict[str, Any]) -> None:
     before, now = accepted[name], snapshot(name, torch.float32)
     tolerance = TOLERANCE * max(map(abs, before["logits"]))

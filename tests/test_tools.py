@@ -76,6 +76,7 @@ def test_script(network: FBNet, logits: Tensor, tmp_path: Path) -> None:
 
 
 @deprecated
+@pytest.mark.slow
 def test_script_of_features(network: FBNet, features: list[Tensor]) -> None:
     scripted = torch.jit.script(FeatureExtractor(network, (0, -1)))
     assert [

@@ -110,12 +110,14 @@ class TestRun:
         assert "tiny.onnx fp32" in text
         assert "of 5 pairs" in text
 
+    @pytest.mark.slow
     def test_networks_are_converted_first(self, tmp_path: Path) -> None:
         words = ("run", TINY, "--weights", "none", "--to", "torch", "--keep", tmp_path, "--repeat", 1, *QUICK)
         (shown,) = read_json(bench(*words, "--json"))["results"]
         assert (shown["file"], shown["target"], shown["runtime"]) == ("tiny.pt2", "torch", "torch")
         assert [path.name for path in tmp_path.iterdir()] == ["tiny.pt2"]
 
+    @pytest.mark.slow
     def test_format_that_lacks_a_precision_does_not_stop_the_others(self, tmp_path: Path) -> None:
         words = ("run", TINY, "--weights", "none", "--to", "torch", "onnx", "--precision", "fp16", "--repeat", 1)
         result = bench(*words, *QUICK, "--keep", tmp_path, "--json")
@@ -283,6 +285,7 @@ class TestCompare:
         line = error(bench("compare", selection, "fbnet_c:executorch:fp32", "--store", path))
         assert text.format(store=path) in line
 
+    @pytest.mark.slow
     def test_two_files_are_measured_in_turn(self, tiny_files: Files, tmp_path: Path) -> None:
         path, kept = tiny_files["onnx"].path, tmp_path / "kept.jsonl"
         words = ("compare", path, path, "--pairs", 5, "--runs", 1, "--warmup", 1, "--store", kept)

@@ -113,6 +113,7 @@ def test_files_have_the_names_of_the_weights(tiny: Path, weights: Path, tmp_path
 
 
 @pytest.mark.onnx
+@pytest.mark.slow
 def test_bundles_have_the_names_of_the_weights(tiny: Path, weights: Path, tmp_path: Path) -> None:
     asked = ("deploy", tiny, "--weights", weights, "--target", "onnx", "--json", "--out")
     read_json(run(*asked, tmp_path / "bundle"))

@@ -27,6 +27,7 @@ from fbnet_zoo.data import load_batch, photographs
 from fbnet_zoo.spec import WeightsSpec
 from fbnet_zoo.weights.loading import randomize, save
 from tests.helpers.hub_server import HubServer
+from tests.helpers.marks import first_is_quick
 from tests.helpers.surroundings import PATIENCE_S
 
 PHOTOGRAPH = str(photographs()[0])
@@ -330,6 +331,7 @@ class TestConvert:
         assert (manifest.threshold, manifest.evaluated, manifest.images) == (0.125, 360, 128)
         assert manifest.kept == ("head", "stem")
 
+    @pytest.mark.slow
     def test_table_shows_the_agreement_of_a_quantized_file(
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -343,6 +345,7 @@ class TestConvert:
         assert f"{manifest.sqnr_db:.1f}" in figures
         assert f"{manifest.top1_agreement:.0%}" in figures
 
+    @pytest.mark.slow
     def test_options_reach_the_file(self, tiny: Path, tmp_path: Path) -> None:
         labels = tmp_path / "labels.txt"
         labels.write_text("cat\ndog\n")
@@ -517,7 +520,7 @@ class TestProcess:
         assert done.returncode == 0
         assert "Usage" in done.stdout
 
-    @pytest.mark.parametrize("columns", [80, 120])
+    @pytest.mark.parametrize("columns", first_is_quick([80, 120]))
     def test_lines_fit_the_terminal(self, columns: int) -> None:
         listed = command("list", COLUMNS=str(columns))
         shown = command("show", "fbnetv3_b", COLUMNS=str(columns))
@@ -544,8 +547,8 @@ class TestProcess:
         assert done.stderr == ""
 
     def test_random_weights_are_quiet_on_stdout(self, tiny: Path) -> None:
-        done = command("predict", tiny, photographs()[0], "--weights", "none", "--json")
-        assert done.returncode == 0
+        done = run("predict", tiny, photographs()[0], "--weights", "none", "--json")
+        assert done.exit_code == 0
         assert json.loads(done.stdout)["model"] == "tiny"
         assert done.stderr == "warning: tiny has weights from random seed 0: its answers mean nothing\n"
 

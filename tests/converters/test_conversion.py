@@ -204,6 +204,7 @@ class TestFailures:
         assert len(names_in(tmp_path)) == 2
 
     @pytest.mark.onnx
+    @pytest.mark.slow
     def test_files_before_the_one_that_fails_stay_and_those_after_are_tried(
         self, tiny_model: FBNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -218,6 +219,7 @@ class TestFailures:
         assert not isinstance(third, Exception)
 
     @pytest.mark.onnx
+    @pytest.mark.slow
     def test_layer_is_found_though_the_runtime_shows_nothing(
         self, tiny_model: FBNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -97,10 +97,12 @@ class TestFiles:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("limit", first_is_quick([{"min_snr_db": 40.0}, {"max_error": 1e-3}]))
+    @pytest.mark.slow
     def test_limits_of_the_user_hold(self, shared_tiny_model: FBNet, tmp_path: Path, limit: dict[str, float]) -> None:
         with pytest.raises(ParityError, match="expected at "):
             convert(small(shared_tiny_model, ROUGH), to="onnx", out=tmp_path, precision="fp16", **limit)
 
+    @pytest.mark.slow
     def test_a_network_that_fp16_cannot_hold_is_refused(
         self, shared_tiny_model: FBNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

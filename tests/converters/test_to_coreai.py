@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,12 +81,14 @@ class TestLogits:
         assert got.dtype == np.float32
         assert snr_db(reference(shared_tiny_model, images(1)), got) > 100
 
+    @pytest.mark.slow
     def test_of_half_precision_are_float32(self, tiny_model: FBNet, tmp_path: Path) -> None:
         file = write(tiny_model, tmp_path, "fp16", batch=2)
         got = to_coreai.load(file.path)(images(2))
         assert got.dtype == np.float32
         assert 40 < snr_db(reference(tiny_model, images(2)), got) < 100
 
+    @pytest.mark.slow
     def test_of_any_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
         runner = to_coreai.load(write(tiny_model, tmp_path, dynamic_batch=True).path)
         for count in (1, 3):
@@ -140,18 +143,19 @@ def test_nothing_stays_of_a_runner(plain: Asset, tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_asset_is_refused(tiny_model: FBNet, plain: Asset, tmp_path: Path) -> None:
+def test_damaged_asset_is_refused(plain: Asset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.aimodel is not an \.aimodel folder$"):
         to_coreai.load(tmp_path / "gone.aimodel")
-    file = write(tiny_model, tmp_path)
-    (file.path / "main.mlirb").write_bytes(b"no bytecode at all")
+    path = shutil.copytree(plain.path, tmp_path / "net.aimodel")
+    (path / "main.mlirb").write_bytes(b"no bytecode at all")
     with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: main\.mlirb does not match the digest in "):
-        to_coreai.load(file.path)
-    (file.path / "main.hash").unlink()
+        to_coreai.load(path)
+    (path / "main.hash").unlink()
     with pytest.raises(ConversionError, match=r"^net\.aimodel is damaged: main\.mlirb or main\.hash is missing; "):
-        to_coreai.load(file.path)
+        to_coreai.load(path)
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tiny_model: FBNet, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     to_coreai.load(write(tiny_model, tmp_path).path)(images(1))
     assert capfd.readouterr() == ("", "")

@@ -126,6 +126,7 @@ class TestDelegation:
         assert kernels(tmp_path / "part.pte") == ["aten::cumsum"]
         assert caplog.messages == ["tiny: not delegated to xnnpack: aten.cumsum"]
 
+    @pytest.mark.slow
     def test_of_nothing_is_refused(self, tiny_model: FBNet, tmp_path: Path) -> None:
         with pytest.raises(ConversionError, match=r"^no operator of tiny was delegated to xnnpack; "):
             to_executorch.write(custom(tiny_model, lambda x: x.cumsum(1)), tmp_path / "none.pte", ConvertOptions())
@@ -199,6 +200,7 @@ class TestBundle:
             with pytest.raises(RuntimeError, match=r"(?i)result|error"):
                 bundle.verify_result_with_bundled_expected_output("forward", case, 0.0, 0.0)
 
+    @pytest.mark.slow
     def test_is_only_written_where_it_is_asked_for(self, tiny_model: FBNet, tmp_path: Path) -> None:
         to_executorch.write(custom(tiny_model, torch.relu), tmp_path / "relu.pte", ConvertOptions())
         assert [path.name for path in tmp_path.iterdir()] == ["relu.pte"]

@@ -99,6 +99,7 @@ def test_higher_precision_is_kept_where_no_difference_is_shown(shared_tiny_model
 
 
 @pytest.mark.onnx
+@pytest.mark.slow
 def test_file_that_fails_its_check_is_out(shared_tiny_model: FBNet, tmp_path: Path) -> None:
     device = Clockwork(lambda *_: 1.0)
     given = options("fp32", "fp16") | {"fp16": {"precision": "fp16", "min_snr_db": 200.0}}
@@ -152,6 +153,7 @@ def command(*words: object) -> Result:
 
 
 @pytest.mark.coreml
+@pytest.mark.slow
 def test_convert_command(tmp_path: Path) -> None:
     result = command("--to", "coreml", "--precision", "auto", "--calibration", "digits", "--out", tmp_path, "--json")
     assert result.exit_code == 0, result.stderr

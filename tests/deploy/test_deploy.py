@@ -345,6 +345,7 @@ class TestPlace:
             deploy(shared_tiny_model, DeployOptions(to=("onnx",)), out=tmp_path, force=True)
         assert files(tmp_path) == {name}
 
+    @pytest.mark.slow
     def test_failure_at_the_very_end_leaves_nothing(self, shared_tiny_model: FBNet, tmp_path: Path) -> None:
         class Unplugged(HostDevice):
             def run(self, *_: Any, **__: Any) -> Measurement:

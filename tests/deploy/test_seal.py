@@ -64,6 +64,7 @@ def test_the_model_is_left_as_it_was(made: tuple[FBNet, FBNet, Path]) -> None:
     assert (model.weights, model.license, model.spec) == (before.weights, before.license, before.spec)
 
 
+@pytest.mark.slow
 def test_the_license_is_that_of_the_weights_everywhere(made: tuple[FBNet, FBNet, Path], tmp_path: Path) -> None:
     model, _, out = made
     bundle = Bundle.load(out)

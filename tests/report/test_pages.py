@@ -280,6 +280,7 @@ def test_profile_without_time_is_a_page(profiled: tuple[()]) -> None:
 
 
 @pytest.mark.onnx
+@pytest.mark.slow
 def test_page_of_a_real_conversion(tiny_model: FBNet, tiny_spec: ArchSpec, tmp_path: Path) -> None:
     artifact = convert(tiny_model, to="onnx", out=tmp_path)
     page = deployment_page(tiny_spec, [artifact.manifest], [], [])

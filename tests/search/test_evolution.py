@@ -16,6 +16,7 @@ from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.limits import Limits
 from fbnet_zoo.search.mutation import Change, Nearest, evolve
 from fbnet_zoo.space.encoding import Encoding, Positions
+from tests.helpers.marks import first_is_quick
 from tests.helpers.masked_spaces import masked_space
 from tests.helpers.search_oracles import Known, accuracy, evaluations, oracle, twins
 from tests.helpers.search_spaces import nano_space
@@ -39,7 +40,7 @@ def evolved(folder: Path, seed: int, known: Evaluator) -> list[Positions]:
     return [each.positions for each in asked.done]
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["any network", "of a table"])
+@pytest.mark.parametrize("table", first_is_quick([False, True]), ids=["any network", "of a table"])
 def test_it_finds_the_best_more_often_than_random_networks(tmp_path: Path, table: bool) -> None:
     assert len({accuracy(each) for each in TWINS}) == len(TWINS)
     known = oracle(tmp_path / "known.csv", twins(), TWINS) if table else Known()

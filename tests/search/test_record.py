@@ -102,6 +102,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset, tmp_path: Path) -> None:
     """Its checkpoint tells the configuration as text; its `config.json` lacks class names and a digest of images."""
     config = DnasConfig(epochs=2, warmup_epochs=1, penalty=None, limits={"macs": 45_000.0}, samples=1)

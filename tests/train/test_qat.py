@@ -46,6 +46,7 @@ def test_values_are_copied_back_into_every_kind_of_layer(tiny_spec: ArchSpec) ->
     assert snr_db(expected, model.eval()(images)) > 100
 
 
+@pytest.mark.slow
 def test_rounding_is_simulated_and_trained(tiny_16: ArchSpec, few_digits: ImageDataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = FBNet(tiny_16, num_classes=10)

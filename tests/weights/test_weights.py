@@ -271,6 +271,7 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")  # of torch 2.14
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_changes_nothing(tiny: FBNet, case: str, tmp_path: Path) -> None:
     change, message = REFUSED[case]

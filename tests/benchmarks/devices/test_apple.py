@@ -157,6 +157,7 @@ def test_a_phone_is_measured_through_the_real_coremltools(mac: Mac, tiny_package
 
 
 @pytest.mark.usefixtures("phone_edges")
+@pytest.mark.slow
 def test_the_app_is_built_once_for_several_measurements(mac: Mac, tiny_package: ModelFile) -> None:
     mac.write("durations_ns", json.dumps([1_000_000] * 6))
     with IPhoneDevice.find(team=TEAM, run=run_here) as device:

@@ -242,6 +242,7 @@ class TestTable:
                 assert table.sum_ms(parts) == pytest.approx(whole.samples_ms[0], rel=0.015)
                 assert network_ms(table, spec, num_classes=10) == pytest.approx(whole.samples_ms[0], rel=0.015)
 
+    @pytest.mark.slow
     def test_another_device_wants_other_networks(self) -> None:
         space, names = load_space("fbnet_cifar"), ("pixel3", "raspi4", "eyeriss", "fpga", CIFAR)
         networks = [space.decode(space.sample(seed)) for seed in range(60)]

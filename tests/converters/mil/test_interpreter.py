@@ -42,6 +42,7 @@ def net() -> nn.Module:
 
 @pytest.mark.parametrize("precision", first_is_quick(MINIMUM_DB))
 @pytest.mark.parametrize("name", ["fbnetc_100", pytest.param("fbnetv3_b", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_whole_network_agrees_with_pytorch(name: str, precision: str, tmp_path: Path) -> None:
     torchvision()  # timm imports it
     with quiet(), torch.random.fork_rng(devices=[]):
@@ -85,7 +86,7 @@ def test_tensors_inside_an_fp16_program_are_fp16(net: nn.Module, tmp_path: Path)
 
 
 @pytest.mark.parametrize("precision", MINIMUM_DB)
-@pytest.mark.parametrize("layout", ["RGB", "BGR"])
+@pytest.mark.parametrize("layout", first_is_quick(["BGR", "RGB"]))
 def test_an_image_is_given_in_rgb_whatever_the_layout_of_the_file(
     layout: str, precision: str, net: nn.Module, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_classifier_gives_label_and_probabilities(labels: list[Any], net: nn.M
 
 
 @pytest.mark.parametrize("axes", [{0: "batch"}, {0: "batch", 2: "height", 3: "width"}])
+@pytest.mark.slow
 def test_flexible_axes_take_what_the_file_allows(axes: dict[int, str], net: nn.Module, tmp_path: Path) -> None:
     dynamic = {axis: torch.export.Dim(name, min=4, max=24) for axis, name in axes.items()}
     save(net, torch.zeros(4, 3, 16, 12), tmp_path / "net.mlpackage", dynamic_shapes=(dynamic,))
@@ -149,6 +151,7 @@ SIZES = {(8, 8), (16, 24), (16, 8), (32, 64), (33, 64)}
     ("flexibility", "accepted"),
     [("enumerated", {(8, 8), (16, 24)}), ("ranged", SIZES - {(33, 64)})],
 )
+@pytest.mark.slow
 def test_sizes_outside_the_enumeration_or_range_of_the_file_are_refused(
     flexibility: str, accepted: set[tuple[int, int]], kind: str, tmp_path: Path
 ) -> None:

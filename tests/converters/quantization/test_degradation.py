@@ -229,6 +229,7 @@ class TestConvert:
         assert worst.sqnr_db < 10
         assert "has the same top-1 class as the network for" in caplog.text
 
+    @pytest.mark.slow
     def test_finds_the_layers_to_keep(self, broken: FBNet, tmp_path: Path) -> None:
         record = convert(broken, to="onnx", out=tmp_path, precision="mixed", calibration="digits").manifest
         assert set(record.quantization.kept) >= FRAGILE
@@ -249,6 +250,7 @@ class TestConvert:
         assert not record.degraded
         assert said == ["fp32: export", "mixed: calibrate", "onnx: write", "onnx: check", "onnx: done"]
 
+    @pytest.mark.slow
     def test_checks_the_file_on_images_like_those_that_gave_its_ranges(
         self, trained_digits_model: FBNet, tmp_path: Path
     ) -> None:

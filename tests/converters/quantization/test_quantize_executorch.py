@@ -118,6 +118,7 @@ class TestProgram:
                 seen += 1
         assert seen == 6 + 2
 
+    @pytest.mark.slow
     def test_has_the_ranges_of_the_calibration_alone(self, program: Program, images: CalibrationImages) -> None:
         """Faint images to calibrate, bright ones to evaluate: the steps of the input are those of the faint ones."""
         faint = replace(images.calibrate, images=images.calibrate.images[:6] * np.float32(0.5), classes=None)

@@ -198,12 +198,14 @@ class TestFile:
             assert str(path).encode() not in raw
         assert [each.name for each in file.path.parent.iterdir()] == ["digits.onnx"]
 
+    @pytest.mark.slow
     def test_is_the_same_every_time(
         self, file: File, program: Program, images: CalibrationImages, tmp_path: Path
     ) -> None:
         again = write(program, Quantization(calibration=images), tmp_path)
         assert again.path.read_bytes() == file.path.read_bytes()
 
+    @pytest.mark.slow
     def test_that_cannot_be_quantized_is_an_error(
         self, program: Program, images: CalibrationImages, tmp_path: Path
     ) -> None:
@@ -211,6 +213,7 @@ class TestFile:
         with pytest.raises(ConversionError, match=r"^tiny_digits cannot be quantized for ONNX: "):
             write(program, Quantization(calibration=wrong), tmp_path)
 
+    @pytest.mark.slow
     def test_is_written_in_silence(
         self, program: Program, images: CalibrationImages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -30,6 +30,7 @@ from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.train.batches import Batch
 from fbnet_zoo.train.evaluate import evaluate_batches
 from fbnet_zoo.train.run_folder import RunFolder
+from tests.helpers.marks import first_is_quick
 from tests.helpers.masked_spaces import masked_images, masked_space, masked_supernet
 from tests.helpers.search_run import data, squares
 from tests.helpers.training import RECIPE
@@ -125,7 +126,7 @@ def test_positions_that_are_one_network_are_compared_once() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "params"}}],
+    first_is_quick([{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "params"}}]),
     ids=str,
 )
 def test_other_ways(found: GradientResult, fields: dict[str, object]) -> None:
@@ -136,6 +137,7 @@ def test_other_ways(found: GradientResult, fields: dict[str, object]) -> None:
     assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
 
 
+@pytest.mark.slow
 def test_saving_memory_changes_rounding_only() -> None:
     """In float64: in float32 a search may turn the order of sums, which memory addresses decide, into other weights."""
     images, classes = squares()

@@ -45,7 +45,9 @@ def random_positions(encoding: Encoding, seed: int) -> tuple[int, ...]:
 
 class TestOneHot:
     @TRAINING
-    @pytest.mark.parametrize("seed", range(12))
+    @pytest.mark.parametrize(
+        "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))]
+    )
     @pytest.mark.parametrize("name", ["nano", "plain", "digits_masking"])
     def test_is_the_narrower_network(self, name: str, seed: int, training: bool) -> None:
         supernet = masked_supernet(name).train(training)

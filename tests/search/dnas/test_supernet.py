@@ -85,7 +85,7 @@ def test_forms_equal_the_plain_sum(mix: mixing.Mix, images: int | None) -> None:
     assert_same(outcome(supernet, masks, mix), outcome(supernet, masks, mixing.plain))
 
 
-@pytest.mark.parametrize("pixels", [pytest.param(64, marks=pytest.mark.slow), 16, 8, 4])
+@pytest.mark.parametrize("pixels", [16, 4, *(pytest.param(pixels, marks=pytest.mark.slow) for pixels in (64, 8))])
 @pytest.mark.parametrize("images", [None, 16], ids=["batch", "image"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_wide_blocks_equal_the_plain_sum(layout: torch.memory_format, images: int | None, pixels: int) -> None:
