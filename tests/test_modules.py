@@ -136,7 +136,7 @@ class TestEntrances:
     @pytest.mark.onnx
     @pytest.mark.parametrize(
         "change",
-        [pytest.param(each, marks=() if number == 8 else pytest.mark.slow) for number, each in enumerate(CHANGES)],
+        [pytest.param(each, marks=() if each.make is own_head else pytest.mark.slow) for each in CHANGES],
         indirect=True,
         ids=str,
     )

@@ -547,8 +547,8 @@ class TestProcess:
         assert done.stderr == ""
 
     def test_random_weights_are_quiet_on_stdout(self, tiny: Path) -> None:
-        done = run("predict", tiny, photographs()[0], "--weights", "none", "--json")
-        assert done.exit_code == 0
+        done = command("predict", tiny, photographs()[0], "--weights", "none", "--json")
+        assert done.returncode == 0
         assert json.loads(done.stdout)["model"] == "tiny"
         assert done.stderr == "warning: tiny has weights from random seed 0: its answers mean nothing\n"
 
