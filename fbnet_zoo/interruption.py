@@ -83,7 +83,11 @@ def raised() -> Iterator[None]:
 def _raise(number: int, _: FrameType | None) -> None:
     if not _received:
         _received.append(number)
-        raise Interrupted
+        programs.after_start(_interrupt)
+
+
+def _interrupt() -> None:
+    raise Interrupted
 
 
 @contextmanager
@@ -107,8 +111,21 @@ def _watch(reader: socket.socket) -> None:
         while numbers := reader.recv(64):
             for number in numbers:
                 if number in SIGNALS:  # not, for example, the end of a child process
-                    time.sleep(GRACE_S)
+                    end = time.monotonic() + GRACE_S
+                    _wake(number, end)
+                    time.sleep(max(0.0, end - time.monotonic()))
                     _leave(number)
+
+
+def _wake(number: int, end: float) -> None:
+    """Repeat a signal until the main thread notices it.
+
+    A wait for a lock ends with a signal only if the waiting thread itself receives it, and not just before the wait.
+    """
+    main = threading.main_thread().ident
+    while main and hasattr(signal, "pthread_kill") and not _received and time.monotonic() < end:
+        time.sleep(0.05)
+        signal.pthread_kill(main, number)
 
 
 def _leave(number: int) -> None:

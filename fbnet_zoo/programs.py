@@ -7,16 +7,49 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from threading import Event, Lock
+from threading import Event, Lock, current_thread, main_thread
 from typing import Self
 
 Process = subprocess.Popen[bytes]
 
 _lock = Lock()
 _running: set[Process] = set()
+
+
+class _Start:
+    """The start of a program by the main thread: a signal handler that raised then would lose the program."""
+
+    def __init__(self) -> None:
+        self._in_progress = False
+        self._next: Callable[[], None] | None = None
+
+    def __enter__(self) -> None:
+        if current_thread() is main_thread():
+            self._in_progress = True
+
+    def __exit__(self, *_: object) -> None:
+        if current_thread() is main_thread():
+            self._in_progress = False
+            act, self._next = self._next, None
+            if act is not None:
+                act()
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Call a function: at once or, while the main thread starts a program, when that can be killed.
+
+        For signal handlers that raise an exception.
+        """
+        if self._in_progress:
+            self._next = act
+        else:
+            act()
+
+
+_start = _Start()
+after_start = _start.then
 
 
 class Canceller:
@@ -92,11 +125,7 @@ def run(
     """
     canceller = _canceller.get() or Canceller()
     canceller.check()
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(  # noqa: S603  our own command lines
-        list(command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
-    )
-    with process, _known(process), canceller.watching(process):
+    with _started(command, environment) as process, canceller.watching(process):
         try:
             stdout, stderr = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -119,6 +148,20 @@ def kill_all() -> None:
         running = tuple(_running)
     for process in running:
         _kill(process)
+
+
+@contextmanager
+def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> Iterator[Process]:
+    """Start a program that `kill_all` knows, and kill it on an error."""
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        with _start:
+            process = subprocess.Popen(  # noqa: S603  our own command lines
+                list(command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+            )
+            stack.enter_context(process)
+            stack.enter_context(_known(process))
+        yield process
 
 
 @contextmanager

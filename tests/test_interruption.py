@@ -4,15 +4,17 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread, get_ident
 from typing import Any
 
 import pytest
 
-from fbnet_zoo import interruption
+from fbnet_zoo import interruption, programs
 from fbnet_zoo.benchmarks import zoo_report
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.model import FBNet
@@ -137,6 +139,29 @@ def test_a_process_on_this_machine(
     assert not is_alive(child)
 
 
+@pytest.mark.parametrize("number", CODES)
+def test_a_program_that_is_just_being_started(number: signal.Signals, tmp_path: Path) -> None:
+    """The signal arrives when the program exists, but its starter has not been told yet."""
+
+    def start(program: Program) -> None:
+        class Late(subprocess.Popen[bytes]):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                (tmp_path / "pid").write_text(str(self.pid))
+                program.announce()
+                while not interruption.received():
+                    time.sleep(0.01)
+
+        subprocess.Popen = Late  # type: ignore[misc]  # in a process of its own
+        with interruption.handled():
+            programs.run(["sleep", str(LONGEST_S)], timeout_s=LONGEST_S)
+
+    program = Program(start, tmp_path)
+    program.wait_for_work()
+    ends(program, number)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
 @pytest.mark.onnx
 @pytest.mark.slow
 def test_a_table_that_is_measured_can_be_resumed(tmp_path: Path) -> None:
@@ -219,6 +244,19 @@ def test_a_library_that_does_not_come_back(tmp_path: Path) -> None:
     program.send(signal.SIGTERM)
     assert program.end() == 143
     assert program.text == "error: terminated; cleanup took too long, so the next run has to do it\n"
+
+
+def test_a_signal_that_another_thread_receives(tmp_path: Path) -> None:
+    """The wait of the main thread does not end with it."""
+
+    def wait(_: Program) -> None:
+        with interruption.handled():
+            Thread(target=lambda: signal.pthread_kill(get_ident(), signal.SIGTERM)).start()
+            Event().wait()
+
+    program = Program(wait, tmp_path)
+    assert program.end() == 143
+    assert program.text == "error: terminated\n"
 
 
 def test_a_second_signal_does_not_disturb_the_cleanup(tmp_path: Path) -> None:
