@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.helpers.families import FEW
+from tests.helpers.marks import first_is_quick
 from tests.test_model import images, random_network, relative_error
 
-SOME = ["fbnet_a_2019", pytest.param("fbnetv3_a_gpu", marks=pytest.mark.slow), "chamnet_f"]
+SOME = first_is_quick(["chamnet_f", "fbnet_a_2019", "fbnetv3_a_gpu"])
 """For what takes seconds."""
 
 

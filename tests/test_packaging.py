@@ -121,6 +121,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_wheel_works_from_an_empty_folder_without_torch(installed: Installation) -> None:
     seen = json.loads(run(installed.python, "-I", "-c", LOOK, cwd=installed.empty))
     assert Path(seen["file"]) == installed.packages / "fbnet_zoo" / "__init__.py"

@@ -74,6 +74,7 @@ assert mobilenet_v2().eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
 """
 
 
+@pytest.mark.slow
 def test_torchvision_imports_silently_in_a_fresh_process() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", TORCHVISION_IN_A_FRESH_PROCESS],

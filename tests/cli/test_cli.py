@@ -309,6 +309,7 @@ class TestConvert:
             "tiny: fp32: export", "tiny: onnx: write", "tiny: onnx: check", "tiny: onnx: done",
         ]  # fmt: skip
 
+    @pytest.mark.slow
     def test_table(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)  # a short path stays on one line
         result = run("convert", tiny, "--to", "onnx", "--out", "files", "--weights", "none", "--input-size", "64")
@@ -367,6 +368,7 @@ class TestConvert:
         assert list(out.iterdir()) == []
         assert result.stderr.splitlines()[-1] == f"error: {record['error']['message']}"
 
+    @pytest.mark.slow
     def test_one_bad_network_leaves_the_others(self, tiny: Path, tmp_path: Path) -> None:
         other = tmp_path / "other.yaml"
         other.write_text(TINY.replace("name: tiny", "name: other").replace("k: 1, c: 16", "k: 1, c: 24"))
@@ -500,7 +502,9 @@ class TestErrors:
 
 
 class TestProcess:
-    @pytest.mark.parametrize("words", [["list"], ["show", "fbnetv3_a"], ["--help"], ["convert", "--help"]])
+    @pytest.mark.parametrize(
+        "words", first_is_quick([["show", "fbnetv3_a"], ["list"], ["--help"], ["convert", "--help"]])
+    )
     def test_needs_no_torch(self, words: list[str]) -> None:
         code = (
             "import sys\nfrom fbnet_zoo.cli import main\n"
@@ -528,6 +532,7 @@ class TestProcess:
         assert max(len(line) for line in lines if "https://" not in line) <= columns
         assert "…" not in listed.stdout + shown.stdout
 
+    @pytest.mark.slow
     def test_lines_of_a_pipe_have_120_columns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("COLUMNS")
         lines = command("show", "fbnetv3_b").stdout.splitlines()

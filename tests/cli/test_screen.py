@@ -151,6 +151,7 @@ class TestStreams:
         assert [each.returncode for each in done] == [0, 2]
         assert not any("Traceback" in each.stderr for each in done)
 
+    @pytest.mark.slow
     def test_errors_nobody_can_read(self) -> None:
         with Path("/dev/full").open("w") as full:
             done = subprocess.run([*COMMAND, "show", "x", "--json"], stdout=subprocess.PIPE, stderr=full, check=False)

@@ -275,6 +275,7 @@ def test_wrong_table(known: tuple[object, ...], tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_networks_that_are_trained_one_by_one(asked: tuple[object, ...], tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text("budget: 2\n")
     words = [word for word in asked if word not in {"--epochs", 2}]

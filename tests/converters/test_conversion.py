@@ -102,6 +102,7 @@ class TestFiles:
         assert 0 <= age.total_seconds() < 600
         assert str(tmp_path) not in artifact.manifest_path.read_text()
 
+    @pytest.mark.slow
     def test_manifest_holds_the_parity_of_every_case(self, tiny_model: FBNet, tmp_path: Path) -> None:
         parity = convert(tiny_model, to="onnx", out=tmp_path, dynamic_batch=True).manifest.parity
         assert parity.checked
@@ -111,6 +112,7 @@ class TestFiles:
         assert 100 < parity.worst.snr_db == min(case.snr_db for case in parity.cases)
         assert parity.worst.top1_agreement == 1
 
+    @pytest.mark.slow
     def test_half_precision(self, tiny_model: FBNet, tmp_path: Path) -> None:
         manifest = convert(tiny_model, to="onnx", out=tmp_path, precision="fp16", name="tiny_fp16").manifest
         assert names_in(tmp_path) == ["tiny_fp16.onnx", "tiny_fp16.onnx.json"]
@@ -158,6 +160,7 @@ class TestFiles:
         np.testing.assert_allclose(to_onnx.load(artifact.path)(images), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.onnx
 @pytest.mark.coreml
 @pytest.mark.executorch
@@ -189,6 +192,7 @@ def test_digest_of_a_folder_depends_on_names_and_contents(tmp_path: Path) -> Non
 
 
 class TestFailures:
+    @pytest.mark.slow
     @pytest.mark.onnx
     def test_file_that_fails_is_not_left_and_an_older_one_stays(self, tiny_model: FBNet, tmp_path: Path) -> None:
         with pytest.raises(

@@ -94,6 +94,7 @@ class TestLogits:
         assert got.dtype == np.float32
         assert 40 < snr_db(reference(tiny_model, images(2)), got) < 100
 
+    @pytest.mark.slow
     def test_of_any_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
         file = write(tiny_model, tmp_path, dynamic_batch=True)
         runner = to_coreml.load(file.path)
@@ -243,6 +244,7 @@ class TestDeploymentTarget:
 
 
 class TestCard:
+    @pytest.mark.slow
     def test_is_filled_in(self, tiny_model: FBNet, tmp_path: Path) -> None:
         tiny_model.license = "CC-BY-4.0"
         description = write(tiny_model, tmp_path, labels=LABELS).spec.description

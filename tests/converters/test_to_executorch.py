@@ -238,6 +238,7 @@ class TestOtherBackends:
         with pytest.raises(ConversionError, match=r"^ExecuTorch cannot load net\.pte: "):
             to_executorch.load(file.path)  # the library brings no runtime for Vulkan
 
+    @pytest.mark.slow
     def test_vulkan_refuses_a_dynamic_batch(self, tiny_model: FBNet, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"^the backend vulkan delegates no convolution of dynamic_batch; "):
             write(tiny_model, tmp_path, backend="vulkan", dynamic_batch=True)

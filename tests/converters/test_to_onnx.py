@@ -57,6 +57,7 @@ def reference(model: FBNet, batch: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(batch)).numpy()
 
 
+@pytest.mark.slow
 def test_two_independent_runtimes_agree_with_the_model(shared_tiny_model: FBNet, plain: File) -> None:
     evaluator = require("onnx.reference", extra="onnx").ReferenceEvaluator(plain.content)
     batch = images(1)
@@ -94,6 +95,7 @@ def test_dynamic_batch_has_a_name_and_works(shared_tiny_model: FBNet, dynamic: F
         assert snr_db(reference(shared_tiny_model, images(count)), runner(images(count))) > 100
 
 
+@pytest.mark.slow
 def test_half_precision_takes_and_gives_float32(tiny_model: FBNet, tmp_path: Path) -> None:
     graph = write(tiny_model, tmp_path / "tiny.onnx", precision="fp16").content.graph
     assert shape(graph.input[0])[2] == shape(graph.output[0])[2] == 1

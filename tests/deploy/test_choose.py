@@ -64,6 +64,7 @@ def options(*precisions: str) -> Any:
     return {precision: {"precision": precision} for precision in precisions}
 
 
+@pytest.mark.slow
 @pytest.mark.onnx
 def test_lower_precision_wins_only_where_it_is_faster(shared_tiny_model: FBNet, tmp_path: Path) -> None:
     device = Clockwork(lambda precision, _: 8.0 if precision == "fp16" else 10.0)

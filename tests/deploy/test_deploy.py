@@ -229,6 +229,7 @@ def address(bundle: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.web
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser; install the Debian package chromium")
 @pytest.mark.skipif(not (MODULES / ".ready").exists(), reason="onnxruntime-web is not installed; run: make web")
@@ -321,6 +322,7 @@ class TestVerify:
 class TestPlace:
     """Where a bundle may be put, and what is there when its making fails."""
 
+    @pytest.mark.slow
     def test_existing_bundle_is_kept_unless_forced(self, copied: Path, shared_tiny_model: FBNet) -> None:
         before = (copied / "manifest.json").read_bytes()
         options = DeployOptions(to=("onnx",), labels=LABELS)

@@ -52,6 +52,7 @@ def manifest(made: tuple[FBNet, FBNet, Path], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(made: tuple[FBNet, FBNet, Path]) -> None:
     model, before, _ = made
     for own, old in zip(model.modules(), before.modules(), strict=True):

@@ -185,7 +185,7 @@ def plug(adb_server: None, tmp_path: Path) -> Iterator[Plug]:
         adb("disconnect")
 
 
-@pytest.fixture(params=[True, False], ids=["shell_v2", "shell_v1"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["shell_v2", "shell_v1"])
 def any_phone(request: pytest.FixtureRequest, plug: Plug) -> Phone:
     """A phone that has exit codes, and one that has not."""
     return plug(shell_v2=request.param)

@@ -56,6 +56,8 @@ TEXTS = {"shared": SHARED, "own": OWN, "small_masked": masked_spaces.SMALL, "nan
 Make = Callable[..., CostMetric]
 COUNTS: dict[str, Make] = {"macs": macs_cost, "params": params_cost, "peak_activations": memory_cost}
 COUNTED = pytest.mark.parametrize("count", COUNTS)
+LARGE = ("chamnet", "fbnetv3", "fbnet_cifar")
+SPACES = [*TEXTS, "digits_masking", "digits_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
 COUNTABLE = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -92,7 +94,7 @@ def formula(level: Level = "block", *, calibrated: bool = False) -> Formula:
 
 class TestCounts:
     @COUNTED
-    @pytest.mark.parametrize("name", ["chamnet", "fbnetv3", "fbnet_cifar", "digits_masking", "digits_tiny", *TEXTS])
+    @pytest.mark.parametrize("name", SPACES)
     def test_are_those_of_the_networks(self, name: str, count: str) -> None:
         encoding = Encoding(space_of(name))
         metric, rows = COUNTS[count](encoding, num_classes=7, in_channels=1), drawn(encoding, 12)

@@ -75,6 +75,7 @@ def without_times(case: dict[str, Any]) -> dict[str, Any]:
     return {**case, "epochs": [record | {"seconds": 0} for record in case["epochs"]]}
 
 
+@pytest.mark.slow
 class TestTwo:
     def test_they_know_of_each_other(self, two: Outcomes) -> None:
         assert [each["processes"] for each in two] == [repr(Processes(rank=rank, count=2)) for rank in range(2)]
@@ -161,6 +162,7 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     assert len(list(RunFolder(out).records())) == 2
 
 
+@pytest.mark.slow
 def test_module_is_the_command() -> None:
     """`accelerate launch -m` starts modules."""
     ran = [
@@ -178,6 +180,7 @@ def exact() -> GradientResult:
 
 
 class TestPrecision:
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", ["bf16", "fp16"])
     def test_search_is_nearly_the_same(self, exact: GradientResult, precision: Precision) -> None:
         mixed = found(supernet(), changed(), Processes(precision=precision))
@@ -185,6 +188,7 @@ class TestPrecision:
         assert mixed.epochs[-1].weight_loss == pytest.approx(exact.epochs[-1].weight_loss, rel=0.02)
         assert mixed.epochs[-1].expected == pytest.approx(exact.epochs[-1].expected, rel=0.1)
 
+    @pytest.mark.slow
     def test_stopped_search_goes_on(self, tmp_path: Path) -> None:
         """The factor that keeps small gradients is part of the checkpoint."""
         folder, half = RunFolder(tmp_path), Processes(precision="fp16")
@@ -200,6 +204,7 @@ class TestPrecision:
         with pytest.raises(InputError, match=r"another precision \(no, now bf16\)"):
             found(supernet(), changed(epochs=1), Processes(precision="bf16"), folder=RunFolder(tmp_path))
 
+    @pytest.mark.slow
     def test_candidates_run_again_in_the_same_precision(self) -> None:
         kept = found(supernet(), changed(epochs=1), Processes(precision="bf16"))
         again = found(supernet(), changed(epochs=1, save_memory=True), Processes(precision="bf16"))

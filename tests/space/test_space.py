@@ -99,6 +99,7 @@ class TestSize:
 
 
 class TestThereAndBack:
+    @pytest.mark.slow
     def test_every_point_of_the_small_space(self, small: Space, small_points: list[Choices]) -> None:
         for choices in small_points:
             assert small.encode(small.decode(choices)) == choices
@@ -332,6 +333,7 @@ class TestBlocks:
         for _, block, size in walk_blocks(plan(arch), arch.input_size):
             assert isinstance(block, IdentityPlan) or (block, size) in known
 
+    @pytest.mark.slow
     def test_operators_of_the_small_space_are_those_of_all_its_networks(
         self, small: Space, small_points: list[Choices]
     ) -> None:

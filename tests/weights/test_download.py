@@ -47,6 +47,7 @@ def test_tag_of_timm_is_downloaded_once_and_gets_its_epsilon(
     assert told == ["weights rmsp_in1k of fbnetc_100 are under the license Apache-2.0"]
 
 
+@pytest.mark.slow
 def test_address_published_for_timms_form_is_that_entry(
     hub: HubServer, timm_checkpoint: TimmCheckpoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -167,6 +167,7 @@ def test_the_app_is_built_once_for_several_measurements(mac: Mac, tiny_package: 
     assert mac.lines("calls").count("device install app") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("phone_edges")
 def test_what_the_phone_is_sent_is_the_input(mac: Mac, tiny_package: ModelFile) -> None:
     mac.write("durations_ns", json.dumps([1_000_000] * 3))

@@ -43,6 +43,7 @@ from fbnet_zoo.space import load_space
 from fbnet_zoo.space.operators import space_operators
 from fbnet_zoo.stats import spearman
 from tests.helpers.latency_tables import TWO_LAYERS
+from tests.helpers.marks import first_is_quick
 from tests.helpers.tflite_reference import compute
 
 pytestmark = pytest.mark.ethosu
@@ -110,7 +111,7 @@ class TestGraph:
 
 
 class TestDevice:
-    @pytest.mark.parametrize("accelerator", ["ethos-u55-128", "ethos-u85-256"])
+    @pytest.mark.parametrize("accelerator", first_is_quick(["ethos-u55-128", "ethos-u85-256"]))
     def test_every_kind_of_operator(self, accelerator: str, tmp_path: Path) -> None:
         found = [device(accelerator).run(writer(tmp_path).operator(each, name)) for name, each in KINDS.items()]
         assert all(len(each.samples_ms) == 1 and each.samples_ms[0] > 0 for each in found)
@@ -223,6 +224,7 @@ class TestTable:
             found = device().run(writer(tmp_path).operator(entry.operator, f"operator_{at}"))
             assert found.samples_ms[0] == pytest.approx(entry.median_ms, rel=1e-3)
 
+    @pytest.mark.slow
     def test_networks_are_the_sum_of_their_operators(self, tmp_path: Path) -> None:
         """Closely with the shipped table's Vela; Vela 5.2.0 counts 11 % more for a whole network than for its parts."""
         table, space = find_table(SHIPPED), load_space("digits_tiny")

@@ -28,6 +28,7 @@ from fbnet_zoo.errors import (
     RunnerInputError,
     RunnerUnusableError,
 )
+from tests.helpers.marks import first_is_quick
 
 pytestmark = [pytest.mark.onnx, pytest.mark.executorch]
 
@@ -113,6 +114,7 @@ class TestMeasurement:
                 os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20, abs=1
             )
 
+    @pytest.mark.slow
     @linux
     def test_memory_is_that_of_the_process_and_not_of_this_one(self, host: HostDevice, tiny_files: Files) -> None:
         ballast = np.ones(50_000_000)  # 400 MB
@@ -166,11 +168,13 @@ class TestInputs:
 class TestFailures:
     @pytest.mark.parametrize(
         ("target", "text"),
-        [
-            ("onnx", "onnxruntime cannot load it .*Protobuf parsing failed"),
-            ("executorch", r"the file has \d+ bytes, expected \d+"),
-            ("torch", "torch cannot load it"),
-        ],
+        first_is_quick(
+            [
+                ("onnx", "onnxruntime cannot load it .*Protobuf parsing failed"),
+                ("executorch", r"the file has \d+ bytes, expected \d+"),
+                ("torch", "torch cannot load it"),
+            ]
+        ),
     )
     def test_damaged_file(self, target: str, text: str, host: HostDevice, tiny_files: Files, tmp_path: Path) -> None:
         with pytest.raises(ModelFileError, match=rf"^tiny\.\w+: {text}(.|\n)*convert it again"):

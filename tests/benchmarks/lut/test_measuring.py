@@ -32,6 +32,7 @@ from fbnet_zoo.model import FBNet
 from fbnet_zoo.space import Space, list_spaces, load_space
 from fbnet_zoo.space.operators import space_operators
 from tests.helpers.latency_tables import TWO_LAYERS
+from tests.helpers.marks import first_is_quick
 from tests.helpers.measurements import PHONE, measurement
 
 Files = dict[str, ModelFile]
@@ -190,6 +191,7 @@ class TestRounds:
 
 
 class TestTable:
+    @pytest.mark.slow
     def test_what_a_file_takes_beside_its_operator_is_taken_off(self, space: Space, tmp_path: Path) -> None:
         """With a device of known times: 0.5 ms for each end of a file and 1 ns for each value that passes it."""
 
@@ -257,7 +259,7 @@ class TestTable:
 @pytest.mark.onnx
 @pytest.mark.executorch
 class TestInTurn:
-    @pytest.mark.parametrize("target", ["onnx", "executorch"])
+    @pytest.mark.parametrize("target", first_is_quick(["onnx", "executorch"]))
     def test_one_process(self, target: str, tiny_files: Files) -> None:
         files = [replace(tiny_files[target], name=name) for name in "ab"]
         found = HostDevice().run_in_turn(files, runs=4, warmup=2)

@@ -66,6 +66,7 @@ def test_the_weights_come_from_the_file_on_disk(net: nn.Module, tmp_path: Path) 
     assert snr_db(net(x), only_output(tmp_path / "net.mlpackage", x=x)) >= 100
 
 
+@pytest.mark.slow
 def test_trace_leads_to_the_first_layer_that_differs(net: nn.Module, tmp_path: Path) -> None:
     x = torch.randn(1, 3, 8, 8)
     save(net, x, tmp_path / "good.mlpackage")
@@ -77,6 +78,7 @@ def test_trace_leads_to_the_first_layer_that_differs(net: nn.Module, tmp_path: P
     assert list(same.items())[:3] == [("conv2d", True), ("relu", True), ("conv2d_1", False)]
 
 
+@pytest.mark.slow
 def test_tensors_inside_an_fp16_program_are_fp16(net: nn.Module, tmp_path: Path) -> None:
     x = torch.randn(1, 3, 8, 8)
     save(net, x, tmp_path / "net.mlpackage", precision="FLOAT16")
@@ -85,7 +87,7 @@ def test_tensors_inside_an_fp16_program_are_fp16(net: nn.Module, tmp_path: Path)
     assert last.dtype == np.float32
 
 
-@pytest.mark.parametrize("precision", MINIMUM_DB)
+@pytest.mark.parametrize("precision", first_is_quick(MINIMUM_DB))
 @pytest.mark.parametrize("layout", first_is_quick(["BGR", "RGB"]))
 def test_an_image_is_given_in_rgb_whatever_the_layout_of_the_file(
     layout: str, precision: str, net: nn.Module, tmp_path: Path
@@ -106,6 +108,7 @@ def test_an_image_is_given_in_rgb_whatever_the_layout_of_the_file(
         assert snr_db(net(pixels), got) >= MINIMUM_DB[precision]
 
 
+@pytest.mark.slow
 def test_a_grey_image_has_one_channel(tmp_path: Path) -> None:
     coremltools = require("coremltools", extra="coreml")
     conv, image = nn.Conv2d(1, 4, 3), np.random.default_rng(0).integers(0, 256, (8, 12, 1), dtype=np.uint8)
@@ -116,7 +119,7 @@ def test_a_grey_image_has_one_channel(tmp_path: Path) -> None:
     assert snr_db(conv(torch.tensor(image).permute(2, 0, 1)[None].float()), got) >= 100
 
 
-@pytest.mark.parametrize("labels", [["cat", "dog", "newt", "owl"], [7, 11, 13, 17]])
+@pytest.mark.parametrize("labels", first_is_quick([["cat", "dog", "newt", "owl"], [7, 11, 13, 17]]))
 def test_a_classifier_gives_label_and_probabilities(labels: list[Any], net: nn.Module, tmp_path: Path) -> None:
     coremltools = require("coremltools", extra="coreml")
     x, classifier = torch.randn(1, 3, 8, 8), nn.Sequential(net, nn.Softmax(dim=1))

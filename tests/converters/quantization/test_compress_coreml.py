@@ -111,6 +111,7 @@ def answers(file: Package, images: Tensor) -> np.ndarray:
 
 
 class TestAnswers:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("precision", "minimum_db"),
         [
@@ -175,6 +176,7 @@ class TestWeights:
         images = held_out[0][:64]
         assert snr_db(logits(reference, images), answers(files("w8a16"), images)) > 45
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("precision", "entries"), first_is_quick([("palette4", 16), ("palette6", 64)]))
     def test_of_a_palette_are_those_of_the_least_error(
         self, precision: str, entries: int, files: Callable[[str], Package], trained_digits_model: FBNet
@@ -230,6 +232,7 @@ def representable(file: Package) -> list[tuple[float, float]]:
 
 
 class TestActivations:
+    @pytest.mark.slow
     def test_have_the_ranges_that_pytorch_sees(
         self, files: Callable[[str], Package], trained_digits_model: FBNet, train: Tensor
     ) -> None:
@@ -290,7 +293,8 @@ class TestActivations:
 
 class TestDeploymentTarget:
     @pytest.mark.parametrize(
-        ("precision", "expected"), [("w8a16", "iOS16"), ("palette4", "iOS16"), ("int8", "iOS17"), ("mixed", "iOS17")]
+        ("precision", "expected"),
+        first_is_quick([("int8", "iOS17"), ("w8a16", "iOS16"), ("palette4", "iOS16"), ("mixed", "iOS17")]),
     )
     def test_is_the_oldest_that_runs_it(self, precision: str, expected: str, files: Callable[[str], Package]) -> None:
         version = {"iOS16": 7, "iOS17": 8}[expected]

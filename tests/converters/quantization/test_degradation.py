@@ -89,6 +89,7 @@ class TestFigures:
         assert record.top1 == record.fp32_top1
         assert (record.layers, record.layers_from) == ((), None)
 
+    @pytest.mark.slow
     def test_are_those_of_all_images_together(self, file: QuantizedFile, images: CalibrationImages) -> None:
         changed = with_change(file, swapped(3))
         record = judge(changed, INT8)
@@ -122,16 +123,19 @@ class TestCollapse:
         for way in ("precision mixed", "calibration", "--allow-degraded"):
             assert way in told
 
+    @pytest.mark.slow
     def test_may_be_allowed(self, file: QuantizedFile, caplog: pytest.LogCaptureFixture) -> None:
         record = judge(with_change(file, swapped(10)), replace(INT8, allow_degraded=True))
         assert record.degraded
         assert "the same top-1 class as the network for 75% of 40 images" in caplog.text
 
+    @pytest.mark.slow
     def test_of_random_weights_is_a_warning(self, file: QuantizedFile, caplog: pytest.LogCaptureFixture) -> None:
         random = replace(file, program=replace(file.program, weights="random seed 3, saved again"))
         assert judge(with_change(random, swapped(10)), INT8).degraded
         assert caplog.messages[0].endswith("; the weights are random, so this is not significant")
 
+    @pytest.mark.slow
     def test_depends_on_the_share_that_is_asked_for(self, file: QuantizedFile) -> None:
         record = judge(with_change(file, swapped(10)), replace(INT8, min_top1_agreement=0.7))
         assert (record.threshold, record.degraded) == (0.7, False)
@@ -156,6 +160,7 @@ class TestArithmetic:
         both = with_simulation(with_change(file, noisy), ChangedNetwork(file.reference, noisy))
         assert judge(both, INT8).sqnr_db < 23
 
+    @pytest.mark.slow
     def test_of_a_network_that_collapses_as_simulated_is_right(self, file: QuantizedFile) -> None:
         both = with_change(file, lambda answers: -answers)
         record = judge(with_simulation(both, both.runner), replace(INT8, allow_degraded=True))
@@ -209,6 +214,7 @@ def broken(trained_digits_model: FBNet) -> FBNet:
 
 @pytest.mark.onnx
 class TestConvert:
+    @pytest.mark.slow
     def test_refuses_a_network_that_collapses_and_leaves_nothing(self, broken: FBNet, tmp_path: Path) -> None:
         with pytest.raises(
             ParityError, match=r"^tiny_digits\.onnx has the same top-1 class as the network for .* precision mixed"

@@ -17,6 +17,7 @@ from fbnet_zoo.converters.program import Program, Quantization, export
 from fbnet_zoo.converters.quantization.calibration import CalibrationImages, load
 from fbnet_zoo.errors import ConversionError
 from fbnet_zoo.model import FBNet
+from tests.helpers.marks import first_is_quick
 from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.onnx
@@ -75,7 +76,7 @@ def executed(path: Path, folder: Path) -> Counter[str]:
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("kind", ["file", "mixed"])
+    @pytest.mark.parametrize("kind", first_is_quick(["file", "mixed"]))
     def test_stay_within_two_points_of_accuracy(
         self, trained_digits_model: FBNet, images: CalibrationImages, kind: str, request: pytest.FixtureRequest
     ) -> None:

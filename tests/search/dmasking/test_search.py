@@ -72,6 +72,7 @@ def found() -> GradientResult:
     return run()
 
 
+@pytest.mark.slow
 def test_limit_is_met(found: GradientResult) -> None:
     assert costs()[0].metric.least < LIMIT < found.epochs[0].expected["macs"]
     assert found.met
@@ -124,6 +125,7 @@ def test_positions_that_are_one_network_are_compared_once() -> None:
     assert len(found.networks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     first_is_quick([{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "params"}}]),
@@ -213,6 +215,7 @@ class TestRuns:
             name="nano_found",
         )
 
+    @pytest.mark.slow
     def test_a_run_from_images_to_a_trained_network(self, job: SearchJob, tmp_path: Path) -> None:
         found = train_best(run_search(job, tmp_path), job)
         assert (found.record.config.method, found.record.input_size) == ("dmasking", 16)

@@ -93,11 +93,13 @@ class TestResult:
         assert other.theta != found.theta
         assert other.epochs[-1].weight_loss < other.epochs[0].weight_loss
 
+    @pytest.mark.slow
     def test_saving_memory_changes_rounding_only(self, found: GradientResult) -> None:
         saving = run(changed(save_memory=True))
         for own, expected in zip(saving.theta, found.theta, strict=True):
             assert own == pytest.approx(expected, abs=1e-4)
 
+    @pytest.mark.slow
     def test_harder_limit_is_cheaper(self, found: GradientResult) -> None:
         tight = run(changed(limits={"macs": metric().least * 1.02}))
         assert tight.met
