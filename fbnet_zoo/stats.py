@@ -211,12 +211,20 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
     0.8
     """
-    first, second = _checked(a, fewest=2), _checked(b, fewest=2)
-    if len(first) != len(second):
-        raise InputError(f"a correlation needs two lists of the same length, got {len(first)} and {len(second)}")
-    left, right = (_ranks(values) - (len(values) - 1) / 2 for values in (first, second))
-    scale = float(np.sqrt((left @ left) * (right @ right)))
-    return float(left @ right) / scale if scale else 0.0
+    first, second = _paired(a, b)
+    return _cosine(*(_ranks(values) - (len(values) - 1) / 2 for values in (first, second)))
+
+
+def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return Kendall's rank correlation, tau-b, -1 to 1; a constant list has correlation 0.
+
+    Raises:
+        InputError: the lists have different lengths or fewer than two values, or a value is NaN or infinite.
+
+    >>> round(kendall([1, 2, 3, 4], [10, 20, 40, 30]), 3)
+    0.667
+    """
+    return _cosine(*(np.sign(np.subtract.outer(values, values)).ravel() for values in _paired(a, b)))
 
 
 def mape(predicted: Sequence[float], measured: Sequence[float]) -> float:
@@ -232,6 +240,18 @@ def mape(predicted: Sequence[float], measured: Sequence[float]) -> float:
     if len(first) != len(second) or (second <= 0).any():
         raise InputError("a percentage error needs as many predictions as measurements, and measurements above 0")
     return float(np.mean(np.abs(first / second - 1))) * 100
+
+
+def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[Floats, Floats]:
+    first, second = _checked(a, fewest=2), _checked(b, fewest=2)
+    if len(first) != len(second):
+        raise InputError(f"a correlation needs two lists of the same length, got {len(first)} and {len(second)}")
+    return first, second
+
+
+def _cosine(left: Floats, right: Floats) -> float:
+    scale = float(np.sqrt((left @ left) * (right @ right)))
+    return float(left @ right) / scale if scale else 0.0
 
 
 def _ranks(values: Floats) -> Floats:

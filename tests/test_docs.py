@@ -3,7 +3,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from fbnet_zoo import arch_file
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.planner import resolve
 from fbnet_zoo.registry import get_spec
+from fbnet_zoo.search.record import load_record
 from fbnet_zoo.spec import LETTERS, ArchSpec, BlockSpec, Op, RowOptions
 from tests.helpers.paths import ROOT
 
@@ -92,6 +93,27 @@ class TestDefinitions:
         block = resolve(spec, BlockSpec(out_channels=8))
         for field in ("op", "act", "bias", "divisor", "se_of", "se_gate"):
             assert said[field] == str(getattr(block, field)).lower()
+
+
+def test_own_parts_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of the page, in order."""
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "search.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert max(block.count("\n") for block in code) < 30
+    found: dict[str, Any] = {}
+    for block in code:
+        exec(block, found)
+    records = {path.parent.name: load_record(path) for path in Path("runs").glob("*/search.json")}
+    assert records.keys() == {"own_cost", "own_images", "own_accuracy"}
+    for name in ("own_cost", "own_accuracy"):
+        for network in records[name].networks:
+            energy = found["energy"](found["job"].definition(network.choices))
+            assert network.costs["energy"] == energy <= 9
+    best = records["own_accuracy"].best
+    assert best.top1 == 90 - abs(best.costs["energy"] - 9)
+    assert records["own_accuracy"].judged == "by accuracy"
+    assert records["own_images"].data is not None
+    assert records["own_images"].data.class_names == ("upper", "lower")
 
 
 def test_configuration_of_a_search_is_the_default(tmp_path: Path) -> None:

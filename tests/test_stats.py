@@ -1,5 +1,6 @@
 """Statistics of timings, against numpy where it has them, against the plain definition where not."""
 
+import math
 import random
 import statistics
 
@@ -13,6 +14,7 @@ from fbnet_zoo.stats import (
     Ratio,
     bootstrap_interval,
     find_outliers,
+    kendall,
     paired_ratio,
     spearman,
     summarize,
@@ -167,6 +169,17 @@ def test_rank_correlation_is_that_of_average_ranks(levels: int) -> None:
     a, b = np.random.default_rng(levels).integers(0, levels, (2, 12)).astype(float).tolist()
     assert spearman(a, b) == pytest.approx(np.corrcoef(ranks(a), ranks(b))[0, 1])
     assert spearman([1.0, 1.0, 2.0], [3.0, 3.0, 3.0]) == 0
+
+
+@pytest.mark.parametrize("levels", [2, 3, 50])
+def test_kendalls_correlation_counts_pairs(levels: int) -> None:
+    """Concordant pairs minus discordant ones; a pair that is tied in one list counts for the other alone."""
+    a, b = np.random.default_rng(levels).integers(0, levels, (2, 12)).astype(float).tolist()
+    pairs = [(a[i] - a[j], b[i] - b[j]) for i in range(12) for j in range(i)]
+    agree, differ = sum(x * y > 0 for x, y in pairs), sum(x * y < 0 for x, y in pairs)
+    scale = math.sqrt(sum(x != 0 for x, _ in pairs) * sum(y != 0 for _, y in pairs))
+    assert kendall(a, b) == pytest.approx((agree - differ) / scale)
+    assert kendall([1.0, 1.0, 2.0], [3.0, 3.0, 3.0]) == 0
 
 
 @pytest.mark.parametrize("samples", [[], [float("nan")], [1.0, float("inf")], [[1.0]]])

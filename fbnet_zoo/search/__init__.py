@@ -6,7 +6,15 @@ from fbnet_zoo._lazy import public_names
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.baseline import random_baseline
-    from fbnet_zoo.search.cost import CostMetric, additive_cost, latency_cost, macs_cost, memory_cost, params_cost
+    from fbnet_zoo.search.cost import (
+        CostMetric,
+        additive_cost,
+        latency_cost,
+        macs_cost,
+        measured_cost,
+        memory_cost,
+        params_cost,
+    )
     from fbnet_zoo.search.evaluator import Evaluator
     from fbnet_zoo.search.history import EvaluatedNetwork, HistoryRecord
     from fbnet_zoo.search.job import SearchJob
@@ -35,6 +43,7 @@ __all__ = [
     "latency_cost",
     "load_record",
     "macs_cost",
+    "measured_cost",
     "memory_cost",
     "params_cost",
     "random_baseline",
@@ -52,6 +61,7 @@ __getattr__, __dir__ = public_names(
         "additive_cost",
         "latency_cost",
         "macs_cost",
+        "measured_cost",
         "memory_cost",
         "params_cost",
     ),

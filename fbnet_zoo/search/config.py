@@ -1,6 +1,7 @@
 """Base classes of the methods' configurations."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from pydantic import Field
 from fbnet_zoo.spec import MAX_SEED, Name, Positive, Record
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class MethodConfig(Record):
@@ -17,11 +19,13 @@ class MethodConfig(Record):
         method: name of the method; each method has its own subclass.
         limits: cost name to the highest value allowed, in the cost's unit.
         seed: random seed; equal seeds give equal searches on the same machine.
+        split_seed: random seed of the images that select networks.
     """
 
     method: str
     limits: dict[Name, Positive] = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    seed: Seed = 0
+    split_seed: Seed = 0
 
     @property
     @abstractmethod
@@ -54,3 +58,26 @@ class EvaluatingConfig(MethodConfig):
     def initial(self) -> int:
         """Number of random networks evaluated first."""
         return self.budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """Limits on one cost, evenly apart.
+
+    Attributes:
+        metric: name of the cost.
+        lowest: lowest limit, in the unit of the cost.
+        highest: highest limit.
+        points: number of limits, at least two.
+    """
+
+    metric: str
+    lowest: float
+    highest: float
+    points: int
+
+    @property
+    def limits(self) -> list[float]:
+        """The limits, the lowest first."""
+        step = (self.highest - self.lowest) / (self.points - 1)
+        return [self.lowest + number * step for number in range(self.points)]

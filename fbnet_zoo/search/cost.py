@@ -4,8 +4,9 @@ Values equal those of `fbnet_zoo.cost` and of a latency table's sum to the last 
 Wu et al., arXiv:1812.03443). Block costs are computed once, for each combination of the values they depend on.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
@@ -193,6 +194,52 @@ def additive_cost(encoding: Encoding, measure: Measure, *, name: str, unit: str)
     metric = AdditiveCost(name=name, unit=unit, encoding=encoding, terms=tuple(terms), constant=constant)
     _check_samples(metric, measure)
     return metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCost:
+    """A cost of whole networks that need not add up over anything; for the methods that evaluate networks.
+
+    Attributes:
+        name: name of the cost.
+        unit: unit of its values.
+        encoding: encoding of the space.
+        measure: returns the cost of a network; it is asked once for each.
+        cheapest: positions of the network with the fewest multiply-accumulates, which need not be that of lowest cost.
+        least: 0, as the lowest cost is not known.
+    """
+
+    name: str
+    unit: str
+    encoding: Encoding
+    measure: Measure
+    cheapest: Positions
+    least: float = 0.0
+    _known: dict[Positions, float] = field(default_factory=dict)
+
+    def of(self, positions: Sequence[int]) -> float:
+        """Return the cost of one network.
+
+        Raises:
+            InputError: it is not a finite number.
+        """
+        network = tuple(self.encoding.canonical([tuple(positions)])[0].tolist())
+        if network not in self._known:
+            value = float(self.measure(self.encoding.definition(network)))
+            if not math.isfinite(value):
+                raise InputError(f"the {self.name} of the network at {network} is {value}; expected a finite number")
+            self._known[network] = value
+        return self._known[network]
+
+    def population(self, population: ArrayLike) -> NDArray[np.float64]:
+        """Return the costs of a population, (networks,)."""
+        return np.array([self.of(row) for row in np.asarray(population).tolist()])
+
+
+def measured_cost(encoding: Encoding, measure: Measure, *, name: str, unit: str) -> MeasuredCost:
+    """Return a cost of whole networks, for random search and evolution; arguments as in `additive_cost`."""
+    cheapest = macs_cost(encoding).cheapest
+    return MeasuredCost(name=name, unit=unit, encoding=encoding, measure=measure, cheapest=cheapest)
 
 
 def _check_samples(metric: CostMetric, measure: Measure) -> None:

@@ -1,7 +1,7 @@
 """The interface of evaluators, which return the accuracy of networks, and the evaluations of a run.
 
-There are three evaluators: a short training of each network (`short_training`), the weights of a trained supernet
-(`gradient.evaluator`), and a table of known accuracies (`oracle`).
+Those of the library are a short training of each network (`short_training`), the weights of a trained supernet
+(`gradient.evaluator`), and a table of known accuracies (`oracle`); a job may bring its own.
 """
 
 import time

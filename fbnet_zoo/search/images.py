@@ -18,7 +18,8 @@ class Loading:
         augmentation: augmentation of the images for the weights; the others are not augmented.
         batch_size: images per step, over all processes.
         weight_share: share of the training images that train the weights; 0.8 in the FBNet paper.
-        seed: seed of split, order and augmentation.
+        seed: seed of order and augmentation.
+        split_seed: seed of the split.
         workers: number of processes that read images.
     """
 
@@ -27,12 +28,13 @@ class Loading:
     batch_size: int
     weight_share: float = 0.8
     seed: int = 0
+    split_seed: int = 0
     workers: int = 0
 
 
 def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:
     """Return the indices of the images that train the weights, and of those that select networks."""
     count = len(dataset.train.labels)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(loading.seed))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(loading.split_seed))
     own, others = order.tensor_split([round(loading.weight_share * count)])
     return own, others

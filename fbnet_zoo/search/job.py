@@ -1,5 +1,6 @@
 """What to search for, as one record: a space, images, costs and a method."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ class SearchJob:
 
     Attributes:
         space: the search space.
-        dataset: images to classify; optional only with `oracle`.
+        dataset: images to classify; optional only with `oracle` and `evaluate`.
         config: configuration of the method, which also selects the method.
         recipe: training recipe of the best network; its augmentation and workers also apply to the search.
         batch_size: images per search step.
@@ -42,6 +43,9 @@ class SearchJob:
         input_size: side of the image, px (default: the space's).
         name: network name (default: the space's name and a digest).
         oracle: table of known accuracies that replaces training, for methods that evaluate networks.
+        metrics: own costs, which limits can name: functions from the encoding of the space to a cost, such as
+            `lambda encoding: additive_cost(encoding, energy, name="energy", unit="mJ")`.
+        evaluate: returns the accuracy of a network, percent; replaces training, for methods that evaluate networks.
         supernet: folder of a `dnas` or `dmasking` run whose supernet replaces training, for the same methods.
     """
 
@@ -56,6 +60,8 @@ class SearchJob:
     name: str | None = None
     oracle: Oracle | None = None
     supernet: Path | None = None
+    metrics: tuple[Callable[[Encoding], NetworkCost], ...] = ()
+    evaluate: Callable[[ArchSpec], float] | None = None
 
     @property
     def required_dataset(self) -> ImageDataset:
@@ -74,12 +80,12 @@ class SearchJob:
         return _CLASSES if self.dataset is None else len(self.dataset.classes)
 
     def costs(self, encoding: Encoding) -> Costs:
-        """Return the costs of networks by name: latency if there is a table, MACs, parameters, columns of the oracle.
+        """Return the costs of networks by name: latency if there is a table, MACs, parameters, own ones, columns.
 
         Peak memory is slow to tabulate, so it is included only if a limit names it.
 
         Raises:
-            InputError: the table lacks an operator of the space.
+            InputError: the table lacks an operator of the space, or an own cost has the name of another.
         """
         classes = self.num_classes
         known: list[NetworkCost] = []
@@ -88,7 +94,13 @@ class SearchJob:
         known += [macs_cost(encoding, num_classes=classes), params_cost(encoding, num_classes=classes)]
         if "memory" in self.config.limits:
             known.append(memory_cost(encoding, num_classes=classes))
-        return {each.name: each for each in (*known, *(self.oracle.costs() if self.oracle else ()))}
+        known += [make(encoding) for make in self.metrics]
+        found = {each.name: each for each in known}
+        if len(found) < len(known):
+            raise InputError(
+                f"two costs have the same name, among {', '.join(each.name for each in known)}; rename one"
+            )
+        return found | {each.name: each for each in (self.oracle.costs() if self.oracle else ())}
 
     @cached_property
     def preprocess(self) -> PreprocessSpec:
@@ -105,6 +117,7 @@ class SearchJob:
             augmentation=self.recipe.augmentation,
             batch_size=self.batch_size,
             seed=self.config.seed,
+            split_seed=self.config.split_seed,
             workers=self.recipe.workers,
         )
 

@@ -42,6 +42,9 @@ Costs = Mapping[str, NetworkCost]
 Limits = Mapping[str, float]
 """Cost name to the highest value allowed, in the cost's unit."""
 
+NEAR = 0.95
+"""Share of at least one limit that a network near the limits uses."""
+
 
 def excess(positions: Sequence[int], costs: Costs, limits: Limits) -> float:
     """Return the sum of a network's relative excesses over the limits; 0 if it is within all of them."""
@@ -54,6 +57,11 @@ def population_excess(population: Population, costs: Costs, limits: Limits) -> N
     for name, limit in limits.items():
         total += np.maximum(0.0, costs[name].population(population) / limit - 1)
     return total
+
+
+def population_used(population: Population, costs: Costs, limits: Limits) -> NDArray[np.float64]:
+    """Return the largest share of a limit that each network of a population uses, (networks,); there is a limit."""
+    return np.max([costs[name].population(population) / limit for name, limit in limits.items()], axis=0)
 
 
 def require_reachable(costs: Costs, limits: Limits) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
@@ -43,33 +44,39 @@ class MethodEntry:
         return getattr(importlib.import_module(module), name)()
 
 
-METHODS: Mapping[str, MethodEntry] = {
-    "dnas": MethodEntry(
+class _Methods(dict[str, MethodEntry]):
+    def __missing__(self, name: str) -> MethodEntry:
+        hint = did_you_mean(name, self) or f"; expected {', '.join(self)}"
+        raise InputError(f"no search method is named {name!r}{hint}")
+
+
+METHODS: Mapping[str, MethodEntry] = _Methods(
+    dnas=MethodEntry(
         title="DNAS, the stochastic supernet of FBNet",
         summary="a block for each layer, by gradients on a supernet (FBNet)",
         config=DnasConfig,
         noun="epoch",
         home="fbnet_zoo.search.dnas.method:Dnas",
     ),
-    "dmasking": MethodEntry(
+    dmasking=MethodEntry(
         title="DMaskingNAS, the masked supernet of FBNetV2",
         summary="channels, expansions and image size as well, by masks (FBNetV2)",
         config=DmaskingConfig,
         noun="epoch",
         home="fbnet_zoo.search.dmasking.method:Dmasking",
     ),
-    "random": MethodEntry(
+    random=MethodEntry(
         title="random search",
         summary="the best of networks drawn at random",
         config=RandomConfig,
         noun="network",
         home="fbnet_zoo.search.random_search:RandomSearch",
     ),
-    "evolution": MethodEntry(
+    evolution=MethodEntry(
         title="regularized evolution",
         summary="mutations of good networks; the oldest is dropped (Real et al.)",
         config=EvolutionConfig,
         noun="network",
         home="fbnet_zoo.search.evolution:Evolution",
     ),
-}
+)

@@ -20,6 +20,7 @@ class NetworkRecord(Record):
         top1: accuracy as determined by the method, percent.
         log_probability: log-probability under P(theta), for methods with theta.
         projected: whether the drawn network was changed to satisfy the limits.
+        proposed: whether the network was not drawn but proposed because it is near the limits.
         recalibrated_images: number of images for batch norm recalibration, with a supernet's weights.
     """
 
@@ -31,6 +32,7 @@ class NetworkRecord(Record):
     top1: Percent
     log_probability: float | None = None
     projected: bool = False
+    proposed: bool = False
     recalibrated_images: int | None = None
 
 

@@ -16,12 +16,15 @@ from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.space.encoding import Decision
 from fbnet_zoo.spec import Name, Percent, Positive, Record
+from fbnet_zoo.stats import kendall
 from fbnet_zoo.train import Recipe
 
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 
 _NotNegative = Annotated[float, Field(ge=0)]
 _Whole = Annotated[int, Field(ge=0)]
+
+_FEWEST_PAIRS = 3
 
 _SUPERNET = "with the supernet's weights"
 """`judged` of all records of format 1."""
@@ -108,17 +111,33 @@ class MeasuredRecord(Record):
 
 
 class RandomRecord(Record):
-    """A random network within the same limits, trained in the same way.
+    """A random network near the same limits, trained in the same way.
 
     Attributes:
         name: name of the definition.
         costs: metric name to cost, in the metric's unit.
         top1: accuracy on the held-out images, percent.
+        judged_top1: accuracy as determined by the search, percent; `None` if the method trains no supernet.
     """
 
     name: Name
     costs: dict[str, float]
     top1: Percent
+    judged_top1: Percent | None = None
+
+
+class FrontRecord(Record):
+    """The best network for one of several limits, found with the supernet of the search.
+
+    Attributes:
+        metric: name of the cost.
+        limit: limit on it, in the metric's unit; other limits of the search hold too.
+        network: the network, with its accuracy as determined by the search.
+    """
+
+    metric: Name
+    limit: Positive
+    network: NetworkRecord
 
 
 class SearchRecord(Record):
@@ -137,7 +156,10 @@ class SearchRecord(Record):
         met: whether the best network is within all limits.
         trained: the best network after training from scratch, if requested.
         measured: measured latencies of whole networks.
+        front: networks for several limits, the lowest first.
         random: trained random networks to compare with.
+        tried: number of networks that were drawn to find those; `None` in earlier records.
+        entropy: mean entropy of P(theta) over the decisions at the end, nats; `None` if not recorded.
         processes: number of processes.
         device: device of the processes.
         seconds: duration of the search, without interruptions.
@@ -145,7 +167,7 @@ class SearchRecord(Record):
         versions: package name to version, for every library used.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     space: str
     input_size: int
     config: AnyConfig
@@ -157,7 +179,10 @@ class SearchRecord(Record):
     met: bool
     trained: TrainedRecord | None = None
     measured: tuple[MeasuredRecord, ...] = ()
+    front: tuple[FrontRecord, ...] = ()
     random: tuple[RandomRecord, ...] = ()
+    tried: Count | None = None
+    entropy: _NotNegative | None = None
     processes: Count
     device: str
     seconds: _NotNegative
@@ -167,8 +192,11 @@ class SearchRecord(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse networks that are none of the decisions, or lack a cost."""
-        for index, network in enumerate(self.networks):
-            where = ("networks", index)
+        networks: list[tuple[Location, NetworkRecord]] = [
+            *((("networks", index), each) for index, each in enumerate(self.networks)),
+            *((("front", index, "network"), each.network) for index, each in enumerate(self.front)),
+        ]
+        for where, network in networks:
             counts = [len(decision.options) for decision in self.decisions]
             if len(network.positions) != len(counts) or not all(map(_has, counts, network.positions)):
                 raise InputError(
@@ -196,6 +224,19 @@ class SearchRecord(Record):
             return None
         average = fmean(each.top1 for each in self.random)
         return 100 * (self.trained.top1 - average) / average if average else None
+
+    @property
+    def used(self) -> float | None:
+        """Largest share of a limit that the best network uses, percent."""
+        shares = [100 * self.best.costs[name] / limit for name, limit in self.config.limits.items()]
+        return max(shares, default=None)
+
+    @property
+    def agreement(self) -> float | None:
+        """Kendall's rank correlation (tau-b) of judged and trained accuracies; `None` for fewer than three networks."""
+        pairs = [(each.judged_top1, each.top1) for each in self.random if each.judged_top1 is not None]
+        pairs += [(self.best.top1, self.trained.top1)] if self.trained else []
+        return kendall(*zip(*pairs, strict=True)) if len(pairs) >= _FEWEST_PAIRS else None
 
 
 def _has(options: int, position: int) -> bool:
@@ -229,17 +270,27 @@ def load_record(path: Path) -> SearchRecord:
 
 
 def _current(content: Any) -> Any:
-    """Return the content of a record of format 1 converted to the current format; anything else unchanged."""
-    if not isinstance(content, dict) or content.get("format") != 1:
+    """Return the content of a record of an earlier format converted to the current one; anything else unchanged."""
+    if not isinstance(content, dict) or content.get("format") not in {1, 2}:
         return content
     try:
-        decisions = zip(content["decisions"], content.pop("options"), strict=True)
-        return content | {
-            "format": FORMAT,
-            "config": {"method": content.pop("method"), **content["config"]},
-            "data": {"selection": content["data"].pop("theta"), **content["data"]},
-            "decisions": [{"name": name, "options": options} for name, options in decisions],
-            "judged": _SUPERNET,
-        }
+        return _from_2(_from_1(content) if content["format"] == 1 else content)
     except (KeyError, TypeError, AttributeError, ValueError):
         return content
+
+
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    decisions = zip(content["decisions"], content.pop("options"), strict=True)
+    return content | {
+        "config": {"method": content.pop("method"), **content["config"]},
+        "data": {"selection": content["data"].pop("theta"), **content["data"]},
+        "decisions": [{"name": name, "options": options} for name, options in decisions],
+        "judged": _SUPERNET,
+    }
+
+
+def _from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Gradient searches compared only what they drew; the split of the images had the seed of the search."""
+    config = content["config"]
+    drawn = {"candidates": 1} if "samples" in config else {}
+    return content | {"format": FORMAT, "config": config | drawn | {"split_seed": config["seed"]}}

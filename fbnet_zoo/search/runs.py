@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from fbnet_zoo.datasets import dataset_digest
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.folders import claimed
 from fbnet_zoo.search import tensorboard
+from fbnet_zoo.search.evaluation import own_name
+from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
@@ -61,6 +64,10 @@ class SearchRun:
         return self.folder / self.record.trained.weights if self.record.trained else None
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def run_search(
     job: SearchJob,
     out: Path,
@@ -70,6 +77,7 @@ def run_search(
     progress: Progress | None = None,
     track: Track | None = None,
     claims: ExitStack | None = None,
+    begun: Callable[[], None] = _nothing,
 ) -> SearchRun:
     """Search a space, write the run to a folder, and return it.
 
@@ -83,6 +91,7 @@ def run_search(
         processes: cooperating processes (default: one on a CPU); only the main one reads and writes the folder.
         progress: called with every history record, in the main process.
         track: reports progress while every image is read once, before the folder is created.
+        begun: called when everything has been checked, before the search itself.
         claims: stack that keeps the folder claimed until it is closed (default: it is released at the end).
 
     Raises:
@@ -102,6 +111,7 @@ def run_search(
     claim = folder.claimed(_config(job, data, together), _versions(), resume=resume)
     with ExitStack() as until_the_end:
         together.on_main(partial((claims or until_the_end).enter_context, claim))
+        begun()
         result = _searched(method, job, context)
         best = encoding.definition(result.best.positions)
         definition = finished(job, best, name=job.name, summary=_summary(job))
@@ -222,6 +232,8 @@ def _judge(job: SearchJob) -> dict[str, Any]:
     """Return what replaces training, if anything."""
     if job.oracle is not None:
         return {"oracle": {"name": job.oracle.name, "networks": len(job.oracle.known), "top1": sum(job.oracle.known)}}
+    if job.evaluate is not None:
+        return {"evaluate": own_name(job.evaluate)}
     return {"supernet": str(job.supernet)} if job.supernet is not None else {}
 
 
@@ -256,6 +268,7 @@ def _record(job: SearchJob, data: DataRecord | None, context: Context, result: S
         met=result.met,
         processes=context.processes.count,
         device=context.processes.device,
+        entropy=_entropy(result.history),
         seconds=_seconds(result.history),
         date=datetime.now(UTC),
         versions=_versions(),
@@ -271,6 +284,11 @@ def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
     )
+
+
+def _entropy(history: Sequence[HistoryRecord]) -> float | None:
+    last = history[-1] if history else None
+    return fmean(last.entropy) if isinstance(last, SearchEpoch) else None
 
 
 def _seconds(history: Sequence[HistoryRecord]) -> float:

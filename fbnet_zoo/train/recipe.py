@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from fbnet_zoo import limits, yaml_reader
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.spec import MAX_SEED, Positive, Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -112,9 +113,14 @@ _DEFAULTS = {
 def default_recipe(kind: str) -> Recipe:
     """Return the default recipe for a kind of images: `digits`, `cifar` or `folder`.
 
+    Raises:
+        InputError: there is no such kind.
+
     >>> default_recipe("digits").augmentation.flip
     False
     """
+    if kind not in _DEFAULTS:
+        raise InputError(f"no kind of images is named {kind!r}; expected {', '.join(_DEFAULTS)}")
     return _DEFAULTS[kind]
 
 

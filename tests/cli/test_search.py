@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fbnet_zoo import create, get_spec, list_models
+from fbnet_zoo import cost, create, get_spec, list_models
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.cli.search.arguments import config
 from fbnet_zoo.own_zoo import HOME_VARIABLE
@@ -35,7 +35,7 @@ def asked(tmp_path: Path) -> tuple[object, ...]:
     """A search of two epochs."""
     (tmp_path / "nano.yaml").write_text(NANO)
     (tmp_path / "recipe.yaml").write_text("batch_size: 128\nlr: 0.01\naugmentation: {degrees: 0, shear: 0, zoom: 0}\n")
-    (tmp_path / "search.yaml").write_text("warmup_epochs: 1\ntheta_lr: 0.2\nsamples: 1\n")
+    (tmp_path / "search.yaml").write_text("warmup_epochs: 1\ntheta_lr: 0.2\nsamples: 1\ncandidates: 4\n")
     files = ("--config", tmp_path / "search.yaml", "--recipe", tmp_path / "recipe.yaml")
     return ("search", "--space", tmp_path / "nano.yaml", "--data", "digits", "--epochs", 2, *files)
 
@@ -43,14 +43,26 @@ def asked(tmp_path: Path) -> tuple[object, ...]:
 def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "zoo"))
     words = (*asked, "--limit", "macs=45k", "--train-epochs", 1, "--out", tmp_path / "run", "--device", "cpu")
-    result = run(*words, "--register", "--name", "nano_net", "--random", 2, "--json")
+    several = ("--limits-from", "macs=40k", "--limits-to", "macs=50k", "--points", 3)
+    result = run(*words, *several, "--register", "--name", "nano_net", "--random", 2, "--json")
     told = read_json(result)
     assert "search nano, seed 0: epoch 2 of 2: loss" in result.stderr
     assert told["met"]
     assert told["costs"]["macs"] <= 45_000
     assert told["registered"] == "nano_net"
     assert len(told["random"]) == 2
+    assert all(0.95 * 45_000 <= each["costs"]["macs"] <= 45_000 for each in told["random"])
+    assert told["random_tried"] >= 2
     assert told["improvement"] is not None
+    assert -1 <= told["agreement"] <= 1
+    assert told["used_percent"] == pytest.approx(told["costs"]["macs"] / 450)
+    assert [each["limit"] for each in told["front"]] == [40_000, 45_000, 50_000]
+    assert all(each["network"]["costs"]["macs"] <= each["limit"] for each in told["front"])
+    accuracies = [each["network"]["top1"] for each in told["front"]]
+    assert accuracies == sorted(accuracies)
+    for number, each in enumerate(told["front"], start=1):
+        spec = create(tmp_path / "run" / "front" / f"{number}.yaml").spec
+        assert cost(spec, num_classes=10).macs == each["network"]["costs"]["macs"]
     record = load_record(tmp_path / "run" / "search.json")
     assert record.config.limits == {"macs": 45_000.0}
     assert isinstance(record.config, DnasConfig)
@@ -106,6 +118,12 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
         ),
         (("--limit", "macs=45k", "--name", "fbnet_b", "--register"), "an entry named 'fbnet_b' exists; use another"),
         (("--limit", "macs=45k", "--name", "My Net"), "'name' cannot be 'My Net'"),
+        (("--limits-from", "macs=45k"), "--limits-to is missing: a front has a lowest and a highest limit"),
+        (("--limits-from", "macs=45k", "--limits-to", "params=9k"), "is on macs, but --limits-to on params"),
+        (("--limits-from", "macs=45k", "--limits-to", "macs=40k"), "macs=40k is not above --limits-from macs=45k"),
+        (("--limits-from", "macs=45k", "--limits-to", "macs=fast"), "--limits-to 'fast' is not a positive quantity"),
+        (("--limits-from", "macs=1k", "--limits-to", "macs=90k"), "no network of the space satisfies macs <= 1000"),
+        (("--limits-from", "20us", "--limits-to", "40us"), "--target-latency requires the latency table of a device"),
         (("--lut", "pixel4"), "unknown latency table 'pixel4'; did you mean 'pixel3'?"),
         (("--limit", "macs=45k", "--batch-size", 2000), "1150 images are fewer than a batch of 2000"),
         (("--limit", "macs=45k", "--lut", "pixel3"), "the latency table pixel3"),
@@ -120,7 +138,8 @@ def test_errors(asked: tuple[object, ...], tmp_path: Path, words: tuple[object, 
 
 def test_lut_and_limits_choose_the_objective() -> None:
     def asked(has_table: bool, **said: object) -> DnasConfig:
-        found = config(DnasConfig(), {"seed": 3, **said}, has_table=has_table, columns=())
+        options = {"seed": 3, "split_seed": 0, "limits_from": None, "limits_to": None, **said}
+        found = config(DnasConfig(), options, has_table=has_table, columns=())
         assert isinstance(found, DnasConfig)
         assert found.seed == 3
         return found

@@ -23,7 +23,7 @@ from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers.search_run import CONFIG, data, expected_cost, squares
 from tests.helpers.search_spaces import nano_space
 
-SMALL = {"epochs": 2, "weight_lr": 0.02, "warmup_epochs": 0, "checkpoint_steps": 3, "samples": 3}
+SMALL = {"epochs": 2, "weight_lr": 0.02, "warmup_epochs": 0, "checkpoint_steps": 3, "samples": 3, "candidates": 7}
 EPOCH = 10
 """Steps of one."""
 

@@ -24,7 +24,9 @@ from fbnet_zoo.search.gradient.loop import GradientResult, search
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers.search_spaces import nano_space, nano_supernet
 
-CONFIG = DnasConfig(epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0})
+CONFIG = DnasConfig(
+    epochs=6, warmup_epochs=1, theta_lr=0.2, weight_lr=0.2, penalty=None, limits={"macs": 45_000.0}, candidates=8
+)
 PRESSED = CONFIG.model_copy(
     update={"epochs": 3, "limits": {"macs": 37_000.0}, "multipliers": Multipliers(approach=0.0), "checkpoint_steps": 1}
 )

@@ -6,7 +6,7 @@ import pytest
 
 from fbnet_zoo.report.search.page import search_page
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
-from fbnet_zoo.search.record import DataRecord, RandomRecord, SearchRecord
+from fbnet_zoo.search.record import DataRecord, FrontRecord, RandomRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.html_pages import Element, parse
 from tests.helpers.search_records import (
@@ -116,7 +116,7 @@ def test_every_decision_has_a_map_that_frames_what_was_chosen(root: Element) -> 
 def test_limit_that_was_met_is_good(root: Element) -> None:
     assert root.all("p", "note") == []
     (header,) = root.all("header")
-    assert [found.text for found in header.all("small", "good")] == ["limit 5.50 ms met"]
+    assert [found.text for found in header.all("small", "good")] == ["limit 5.50 ms met, 78.4 % used"]
     assert "NOT met" not in root.text
 
 
@@ -147,15 +147,34 @@ def test_nothing_measured_says_what_would_measure(tiny_spec: ArchSpec) -> None:
 
 def test_random_networks_are_shown_beside_the_trained_one(tiny_spec: ArchSpec) -> None:
     costs = {"latency": 4.0, "macs": 50_000.0, "params": 3_000.0}
-    random = tuple(RandomRecord(name=f"random_{at}", costs=costs, top1=70.0 + at**2) for at in range(3))
-    record = search_record(random=random)
+    judged = (60.5, 60.25, 61.0)
+    random = tuple(
+        RandomRecord(name=f"random_{at}", costs=costs, top1=70.0 + at**2, judged_top1=top1)
+        for at, top1 in enumerate(judged)
+    )
+    record = search_record(random=random, tried=12_345)
     assert record.trained is not None
     text = search_page(record, course(record), tiny_spec)
     assert "3 random networks: top-1 71.67 % on average, standard deviation 2.08." in text
     improvement = 100 * (record.trained.top1 / (215 / 3) - 1)
     assert f"Relative improvement of the network found: {improvement:+.2f} %." in text
-    assert all(each.name in text for each in random)
+    assert "Rank correlation (Kendall&#39;s tau) of top-1 with the supernet&#39;s weights and trained: 0.67." in text
+    assert "at 95 % to 100 % of the limits (12,345 were tried), and trained" in " ".join(text.split())
+    assert all(each.name in text and f">{each.judged_top1:.2f}<" in text for each in random)
     assert 'id="random"' not in search_page(search_record(), course(search_record()), tiny_spec)
+
+
+def test_networks_for_several_limits(tiny_spec: ArchSpec) -> None:
+    front = tuple(FrontRecord(metric="latency", limit=5.0 + at, network=network(at)) for at in range(2))
+    record = search_record(front=front)
+    text = search_page(record, course(record), tiny_spec)
+    check_page(text)
+    (table,) = section(parse(text), "front").all("table")
+    cells = [[cell.text for cell in (*row.all("th"), *row.all("td"))] for row in table.all("tr")[1:]]
+    assert [row[0] for row in cells] == ["5.00 ms", "6.00 ms"]
+    assert [row[1] for row in cells] == ["nano_0", "nano_1"]
+    assert [row[4] for row in cells] == ["86.2", "88.5"]
+    assert [row[5] for row in cells] == ["71.25", "73.75"]
 
 
 def test_few_measurements_have_no_error(tiny_spec: ArchSpec) -> None:

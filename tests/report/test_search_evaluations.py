@@ -59,7 +59,7 @@ def test_networks_that_were_evaluated_are_shown_in_order(tiny_spec: ArchSpec, co
     networks = section(root, "networks").text
     assert "All evaluated networks, without duplicates: top-1 in the table known.csv." in networks
     assert "log-probability" not in networks
-    assert "projected" not in networks
+    assert "P(theta)" not in networks
 
 
 def test_costs_without_a_unit(tiny_spec: ArchSpec) -> None:

@@ -124,7 +124,7 @@ class TestOracle:
             read_oracle(tmp_path / "none.csv", NANO)
 
 
-GRADIENT = {"epochs": 2, "warmup_epochs": 1, "theta_lr": 0.2, "penalty": None, "samples": 3, "seed": 5}
+GRADIENT = {"epochs": 2, "warmup_epochs": 1, "theta_lr": 0.2, "penalty": None, "samples": 3, "candidates": 6, "seed": 5}
 CONFIGS = {
     "dnas": DnasConfig.model_validate(GRADIENT | {"limits": {"macs": 45_000.0}}),
     "dmasking": DmaskingConfig.model_validate(GRADIENT | {"limits": {"macs": 18_000.0}, "recalibration_batches": 4}),

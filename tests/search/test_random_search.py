@@ -11,9 +11,10 @@ import pytest
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.config import EvaluatingConfig
 from fbnet_zoo.search.cost import macs_cost
-from fbnet_zoo.search.drawing import draw_networks
+from fbnet_zoo.search.drawing import draw_near_limits, draw_networks
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.history import EvaluatedNetwork, HistoryRecord
+from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.search.method import Context
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import Oracle
@@ -235,6 +236,48 @@ class TestDraws:
         found = list(draw_networks(known.encoding, {}, {}, count=len(rows), seed=0, among=rows))
         assert sorted(found) == sorted(map(tuple, rows.tolist()))
         assert found != sorted(found)
+
+
+def costs_of(known: Oracle) -> Costs:
+    return {each.name: each for each in known.costs()}
+
+
+class TestNearLimits:
+    """1,296 networks with energies of 1 to 6 in steps of a half."""
+
+    def test_are_those_that_use_a_limit(self, known: Oracle) -> None:
+        limits = {"energy": 3.0}
+        found = draw_near_limits(known.encoding, costs_of(known), limits, count=40, seed=0).networks
+        assert {energy(each) for each in found} == {3.0}
+        assert len(set(found)) == 40
+        within = draw_networks(known.encoding, costs_of(known), limits, count=40, seed=0)
+        assert len({energy(each) for each in within}) > 1
+
+    def test_says_how_many_were_tried(self, known: Oracle) -> None:
+        """On average as many as there are for each that is near."""
+        count = [energy(each) for each in product(*map(range, known.encoding.counts))].count(3.0)
+        tried = [
+            draw_near_limits(known.encoding, costs_of(known), {"energy": 3.0}, count=1, seed=seed).tried
+            for seed in range(300)
+        ]
+        assert sum(tried) / 300 == pytest.approx(6**4 / count, rel=0.2)
+
+    def test_of_several_limits_one_is_used(self, known: Oracle) -> None:
+        costs = {**costs_of(known), "macs": macs_cost(known.encoding, num_classes=4)}
+        most = costs["macs"].most
+        found = draw_near_limits(known.encoding, costs, {"energy": 3.0, "macs": most}, count=60, seed=0).networks
+        shares = [(energy(each) / 3, costs["macs"].of(each) / most) for each in found]
+        assert all(max(each) <= 1 and max(each) >= 0.95 for each in shares)
+
+    def test_any_network_without_limits(self, known: Oracle) -> None:
+        drawn = draw_near_limits(known.encoding, {}, {}, count=9, seed=0)
+        assert drawn.networks == draw_networks(known.encoding, {}, {}, count=9, seed=0)
+
+    def test_too_few(self, known: Oracle) -> None:
+        with pytest.raises(
+            InputError, match=r"^only 0 of 100,000 random networks of twins are at 95 to 100 % of the limits, but 1 are"
+        ):
+            draw_near_limits(known.encoding, costs_of(known), {"energy": 2.9}, count=1, seed=0)
 
 
 def test_an_evaluation_of_one_network_is_asked_once(known: Oracle, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.random_search import RandomConfig
-from fbnet_zoo.search.record import load_record, save_record
+from fbnet_zoo.search.record import SearchRecord, load_record, save_record
 from fbnet_zoo.search.runs import run_search
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train import RunFolder
@@ -38,12 +38,32 @@ CONFIGS = [
 ]
 
 
+def as_format_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what the second format had of a record."""
+    config = content["config"]
+    assert config.get("candidates", 1) == 1
+    assert config["split_seed"] == config["seed"]
+    assert not any(network["proposed"] for network in content["networks"])
+    assert all(each["judged_top1"] is None for each in content["random"])
+    assert (content["tried"], content["entropy"], content["front"]) == (None, None, [])
+    return without(content, "tried", "entropy", "front") | {
+        "format": 2,
+        "config": without(config, "candidates", "split_seed"),
+        "networks": [without(network, "proposed") for network in content["networks"]],
+        "random": [without(each, "judged_top1") for each in content["random"]],
+    }
+
+
+def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in names}
+
+
 def as_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the first format had of a record."""
     data, config = dict(content["data"]), dict(content["config"])
     data["theta"] = data.pop("selection")
     assert content["judged"] == "with the supernet's weights"
-    return {key: value for key, value in content.items() if key != "judged"} | {
+    return without(content, "judged") | {
         "format": 1,
         "method": config.pop("method"),
         "config": config,
@@ -53,19 +73,31 @@ def as_format_1(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def as_format(number: int, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what an earlier format had of a record of the current one."""
+    content = as_format_2(content) if number <= 2 else content
+    return as_format_1(content) if number == 1 else content
+
+
+def earlier_record() -> SearchRecord:
+    """Return a record of a search that compared only the networks that it drew, of images split by its seed."""
+    record = search_record()
+    changes = {"candidates": 1, "split_seed": record.config.seed}
+    return record.model_copy(update={"config": record.config.model_copy(update=changes)})
+
+
 def test_committed_records_are_there() -> None:
     formats = [json.loads(path.read_text())["format"] for path in COMMITTED]
     assert len(formats) >= 8
-    assert set(formats) <= {1, 2}
+    assert set(formats) <= {1, 2, 3}
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_committed_records_are_read_whole(path: Path, tmp_path: Path) -> None:
     """Nothing in them is lost or changed."""
     content, record = json.loads(path.read_text()), load_record(path)
-    now = json.loads(record.model_dump_json())
-    assert (as_format_1(now) if content["format"] == 1 else now) == content
-    assert record.format == 2
+    assert as_format(content["format"], json.loads(record.model_dump_json())) == content
+    assert record.format == 3
     assert len(record.best.positions) == len(record.decisions)
     save_record(record, tmp_path / "search.json")
     assert load_record(tmp_path / "search.json") == record
@@ -83,9 +115,9 @@ def test_there_and_back(config: Any, tmp_path: Path) -> None:
 
 def test_a_folder_of_an_earlier_version_gives_a_page(tmp_path: Path, tiny_spec: ArchSpec) -> None:
     """The same as of a folder of this version, made from its files alone."""
-    record = search_record()
+    record = earlier_record()
     save_record(record, tmp_path / "search.json")
-    content = as_format_1(json.loads((tmp_path / "search.json").read_text()))
+    content = as_format(1, json.loads((tmp_path / "search.json").read_text()))
     (tmp_path / "search.json").write_text(json.dumps(content, indent=1))
     arch_file.save(tiny_spec, tmp_path / "result.yaml")
     folder = RunFolder(tmp_path)
@@ -105,7 +137,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but what stops a search in a
 @pytest.mark.slow
 def test_a_run_that_an_earlier_version_began_is_resumed(few_digits: ImageDataset, tmp_path: Path) -> None:
     """Its checkpoint tells the configuration as text; its `config.json` lacks class names and a digest of images."""
-    config = DnasConfig(epochs=2, warmup_epochs=1, penalty=None, limits={"macs": 45_000.0}, samples=1)
+    config = DnasConfig(epochs=2, warmup_epochs=1, penalty=None, limits={"macs": 45_000.0}, samples=1, candidates=3)
     job = SearchJob(space=nano_space(), dataset=few_digits, config=config, recipe=RECIPE, batch_size=12)
 
     def stop(record: HistoryRecord) -> None:
@@ -161,7 +193,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            (changed(format=3), "search.json: format: .* expected the record of a search"),
+            (changed(format=4), "search.json: format: .* expected the record of a search"),
             (changed(format="1"), "search.json: format: "),
             (changed(theta=1), "search.json: theta: Extra inputs"),
             (changed(config={"method": "annealing"}), "search.json: config: .*'dnas', 'dmasking', 'random'"),
@@ -182,15 +214,15 @@ class TestErrors:
             changed(options=[["a"]]),
             changed(data=None),
             changed(config=[]),
-            lambda content: {key: value for key, value in content.items() if key != "options"},
-            lambda content: {key: value for key, value in content.items() if key != "method"},
+            lambda content: without(content, "options"),
+            lambda content: without(content, "method"),
         ],
         ids=["no options", "too few options", "no data", "no mapping", "without options", "without method"],
     )
     def test_record_of_an_earlier_version(self, tmp_path: Path, change: Callable[..., Any]) -> None:
-        path, content = tmp_path / "search.json", as_format_1(json.loads(search_record().model_dump_json()))
+        path, content = tmp_path / "search.json", as_format(1, json.loads(earlier_record().model_dump_json()))
         path.write_text(json.dumps(content))
-        assert load_record(path) == search_record()
+        assert load_record(path) == earlier_record()
         path.write_text(json.dumps(change(content)))
         with pytest.raises(InputError, match=r"search\.json: .*; expected the record of a search"):
             load_record(path)

@@ -31,6 +31,9 @@ def command(  # noqa: PLR0913 - one argument per option
     target_latency: arguments.TargetLatency = None,
     table_classes: arguments.TableClasses = None,
     limit: arguments.Limit = None,
+    limits_from: arguments.LimitsFrom = None,
+    limits_to: arguments.LimitsTo = None,
+    points: arguments.Points = 5,
     penalty: arguments.Penalty = None,
     penalty_metric: arguments.PenaltyMetric = None,
     alpha: arguments.Alpha = None,
@@ -41,6 +44,7 @@ def command(  # noqa: PLR0913 - one argument per option
     mode: arguments.Mode = None,
     save_memory: arguments.SaveMemory = False,
     samples: arguments.Samples = None,
+    candidates: arguments.Candidates = None,
     budget: arguments.Budget = None,
     candidate_epochs: arguments.CandidateEpochs = None,
     supernet: arguments.SupernetRun = None,
@@ -56,6 +60,7 @@ def command(  # noqa: PLR0913 - one argument per option
     resume: arguments.Resume = False,
     config: arguments.ConfigFile = None,
     seed: arguments.Seed = 0,
+    split_seed: arguments.SplitSeed = 0,
     seeds: arguments.Seeds = 1,
     device: arguments.Device = None,
     mixed_precision: arguments.MixedPrecision = None,
@@ -68,6 +73,7 @@ def command(  # noqa: PLR0913 - one argument per option
         from fbnet_zoo.train.processes import Processes
     processes = Processes.launched(device, mixed_precision)
     job = steps.job(context.params)
+    front = steps.front(context.params, job)
     source = job.dataset.name if job.dataset else Path(str(oracle)).stem
     folder = out or Path("runs") / f"{job.space.name}_{source}_{method}"
     claims = context.with_resource(ExitStack())  # the folders are this command's until it ends
@@ -75,6 +81,8 @@ def command(  # noqa: PLR0913 - one argument per option
     processes.leave()
     if not processes.is_main:
         return
+    if front:
+        runs = [steps.find_front(run, job, front, device=processes.device) for run in runs]
     runs = [steps.measure_networks(run, job, wanted=measure) for run in runs]
     if train_best and job.dataset:
         runs = [steps.train_found(run, job, resume=resume, device=processes.device) for run in runs]

@@ -12,7 +12,7 @@ from fbnet_zoo.cli import quantities
 from fbnet_zoo.cli.options import finite, in_range
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.reading import record_error
-from fbnet_zoo.search.config import EvaluatingConfig, MethodConfig
+from fbnet_zoo.search.config import EvaluatingConfig, Front, MethodConfig
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.methods import METHODS
 
@@ -36,6 +36,9 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
         "mode": "--mode",
         "save_memory": "--save-memory",
         "samples": "--samples",
+        "candidates": "--candidates",
+        "limits_from": "--limits-from",
+        "limits_to": "--limits-to",
     },
     EvaluatingConfig: {
         "budget": "--budget",
@@ -90,6 +93,17 @@ Limit = Annotated[
         metavar="METRIC=N",
     ),
 ]
+LimitsFrom = Annotated[
+    str | None,
+    _option(
+        _GRADIENT,
+        "lowest of several limits, such as 20us or macs=100k: the supernet gives a network for each",
+        "--limits-from",
+        metavar="TIME|COST=N",
+    ),
+]
+LimitsTo = Annotated[str | None, _option(_GRADIENT, "highest of several limits", "--limits-to", metavar="TIME|COST=N")]
+Points = Annotated[int, _option(_GRADIENT, "number of limits, evenly apart", "--points", metavar="N", min=2)]
 Penalty = Annotated[
     Literal["product", "sum", "none"] | None,
     _option(
@@ -123,6 +137,15 @@ Mode = Annotated[
 SaveMemory = Annotated[bool, _option(_GRADIENT, "recompute candidates for the gradient", "--save-memory")]
 Samples = Annotated[
     int | None, _option(_GRADIENT, "networks to draw at the end and compare (default: 6)", metavar="N", min=0)
+]
+Candidates = Annotated[
+    int | None,
+    _option(
+        _GRADIENT,
+        "networks to compare at the end within limits: those drawn, then others near the limits (default: 48)",
+        metavar="N",
+        min=1,
+    ),
 ]
 Budget = Annotated[
     int | None, _option(_EVALUATING, "networks to evaluate (default: depends on the kind of data)", metavar="N", min=1)
@@ -174,6 +197,9 @@ ConfigFile = Annotated[
     Path | None, _option(_RUN, "all other settings of the method (YAML)", "--config", metavar="FILE")
 ]
 Seed = Annotated[int, _option(_RUN, "random seed", metavar="N", callback=in_range)]
+SplitSeed = Annotated[
+    int, _option(_RUN, "random seed of the images that select networks", "--split-seed", metavar="N", callback=in_range)
+]
 Seeds = Annotated[int, _option(_RUN, "number of searches, with consecutive seeds from --seed", metavar="N", min=1)]
 Device = Annotated[
     str | None, _option(_RUN, "where to compute, such as cpu or cuda (default: the fastest available)", metavar="NAME")
@@ -207,6 +233,34 @@ def check_method(options: Mapping[str, Any]) -> None:
         raise InputError("--random trains networks, which requires images; give --data, or omit --random")
 
 
+def front(options: Mapping[str, Any]) -> Front | None:
+    """Return the requested front, if any.
+
+    Raises:
+        InputError: one end is missing, a value is malformed, or the ends are of different costs.
+    """
+    ends = {flag: options[flag.removeprefix("--").replace("-", "_")] for flag in ("--limits-from", "--limits-to")}
+    missing = [flag for flag, text in ends.items() if text is None]
+    if len(missing) == len(ends):
+        return None
+    if missing:
+        raise InputError(f"{missing[0]} is missing: a front has a lowest and a highest limit")
+    (metric, lowest), (other, highest) = (_end(flag, text) for flag, text in ends.items())
+    if metric != other:
+        raise InputError(f"--limits-from is on {metric}, but --limits-to on {other}; give two limits on one cost")
+    if not lowest < highest:
+        raise InputError(f"--limits-to {ends['--limits-to']} is not above --limits-from {ends['--limits-from']}")
+    return Front(metric=metric, lowest=lowest, highest=highest, points=options["points"])
+
+
+def _end(flag: str, text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        return (name, quantities.count(value)) if equals else (LATENCY, quantities.milliseconds(text))
+    except InputError as error:
+        raise InputError(f"{flag} {error}") from error
+
+
 def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:
     """Return a configuration updated with the options.
 
@@ -219,10 +273,12 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
     Raises:
         InputError: options contradict each other, or nothing bounds the cost of networks.
     """
-    limits = {**base.limits, **_limits(options, columns)}
+    requested = front(options)
+    middle = {requested.metric: (requested.lowest + requested.highest) / 2} if requested else {}
+    limits = {**middle, **base.limits, **_limits(options, columns)}
     if LATENCY in limits and not has_table and LATENCY not in columns:
         raise InputError("--target-latency requires the latency table of a device; give one with --lut, see 'lut list'")
-    update: dict[str, Any] = {"limits": limits, "seed": options["seed"]}
+    update: dict[str, Any] = {"limits": limits, "seed": options["seed"], "split_seed": options["split_seed"]}
     if isinstance(base, GradientConfig):
         update |= _gradient(base, options, limits=limits, has_table=has_table)
     if isinstance(base, EvaluatingConfig):
@@ -237,7 +293,7 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
 def _gradient(
     base: GradientConfig, options: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
 ) -> dict[str, Any]:
-    plain = ("epochs", "warmup_epochs", "mode", "samples")
+    plain = ("epochs", "warmup_epochs", "mode", "samples", "candidates")
     update = {key: options[key] for key in plain if options.get(key) is not None}
     update |= {"save_memory": True} if options.get("save_memory") else {}
     penalty = _penalty(base, options, limits=limits, has_table=has_table)

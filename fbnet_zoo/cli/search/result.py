@@ -30,6 +30,10 @@ class Listener:
     total: int
     noun: str
 
+    def begin(self) -> None:
+        """Report that the first epoch, or network, begins."""
+        self.step(f"{self.noun} 1 of {self.total}")
+
     def searched(self, record: "HistoryRecord") -> None:
         """Report an epoch or a network of the search."""
         self.step(f"{self.noun} {record.number} of {self.total}: {record.summary()}")
@@ -44,7 +48,6 @@ class Listener:
 def listening(title: str, total: int, *, noun: str = "epoch", times: int = 1) -> Iterator[Listener]:
     """Yield a listener that shows the progress of a search, or of several trainings in turn."""
     with screen.steps(title, total * times) as step:
-        step(f"{noun} 1 of {total}")
         yield Listener(step, total, noun)
 
 
@@ -67,7 +70,13 @@ def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:
         "seconds": record.seconds,
         "run": str(run.folder),
         "report": str(report),
+        "used_percent": record.used,
+        "compared": len(record.networks),
+        "entropy": record.entropy,
+        "front": [each.model_dump(mode="json") for each in record.front],
         "random": [each.model_dump(mode="json") for each in record.random],
+        "random_tried": record.tried,
+        "agreement": record.agreement,
         "improvement": record.improvement,
     }
 
@@ -82,6 +91,8 @@ def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
     if record.trained and record.data:
         held_out = f"{record.data.held_out} held-out images"
         screen.show(f"trained from scratch: top-1 {record.trained.top1:.2f} % on {held_out}")
+    if record.front:
+        screen.show(_front(record), f"definitions: {run.folder / 'front'}")
     if record.random:
         screen.show(against_random.sentence(record))
     where = f"; registered for create('{entry.name}')" if entry else ""
@@ -112,6 +123,16 @@ def _networks(record: "SearchRecord") -> Table:
     return lines
 
 
+def _front(record: "SearchRecord") -> Table:
+    lines = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    unit = next(metric.unit for metric in record.metrics if metric.name == record.front[0].metric)
+    for header in (f"limit on {record.front[0].metric}\n{unit}", f"network\n{unit}", "top-1\n%"):
+        lines.add_column(header, justify="right")
+    for each in record.front:
+        lines.add_row(_figure(each.limit), _figure(each.network.costs[each.metric]), f"{each.network.top1:.1f}")
+    return lines
+
+
 def _rest(record: "SearchRecord") -> Iterator[str]:
     """Yield lines below the table: the number of omitted networks, and how accuracy was determined."""
     more = len(record.networks) - _SHOWN
@@ -139,5 +160,5 @@ def _verdict(record: "SearchRecord") -> Text:
         return Text(f"found: {costs}")
     requested = " and ".join(f"{name} {_figure(value)} {units[name]}".rstrip() for name, value in limits.items())
     if record.met:
-        return Text(f"found: {costs}; the limit of {requested} is met")
+        return Text(f"found: {costs}; the limit of {requested} is met, {record.used:.1f} % of it used")
     return Text(f"found: {costs}; the limit of {requested} is NOT MET", style="yellow")

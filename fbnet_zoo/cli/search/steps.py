@@ -20,6 +20,8 @@ from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.registry import list_models
 from fbnet_zoo.report import search_page
 from fbnet_zoo.search import baseline
+from fbnet_zoo.search import front as fronts
+from fbnet_zoo.search.config import Front
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import read_oracle
@@ -77,6 +79,25 @@ def _check_name(space: Space, options: Mapping[str, Any]) -> None:
         raise InputError(f"an entry named {name!r} exists; use another --name")
 
 
+def front(options: Mapping[str, Any], job: SearchJob) -> Front | None:
+    """Return the front given by the options, if any.
+
+    Raises:
+        InputError: an option is invalid, or no network satisfies the lowest limit.
+    """
+    found = arguments.front(options)
+    if found is not None:
+        fronts.check_front(found, job)
+    return found
+
+
+def find_front(run: SearchRun, job: SearchJob, front: Front, *, device: str) -> SearchRun:
+    """Find a network for each limit of a front; return the updated run."""
+    with screen.steps("front", front.points + 1) as progress:
+        progress(f"{front.metric} up to {front.lowest:.4g}")
+        return fronts.find_front(run, job, front, device=device, progress=progress)
+
+
 def search_all(
     job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes, claims: ExitStack
 ) -> list[SearchRun]:
@@ -114,6 +135,7 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
             processes=processes,
             progress=listener.searched,
             track=screen.track,
+            begun=listener.begin,
             claims=claims,
         )
 
@@ -121,6 +143,7 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
 def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:
     """Train the best network of a run from scratch; return the updated run."""
     with result.listening(f"train {run.definition.name}", job.recipe.epochs) as listener:
+        listener.begin()
         return train_best(run, job, resume=resume, device=device, progress=listener.trained)
 
 
@@ -151,13 +174,14 @@ def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: D
 def train_random(
     runs: Sequence[SearchRun], job: SearchJob, folder: Path, *, count: int, resume: bool, device: str
 ) -> list[SearchRun]:
-    """Train random networks within the same limits, and record them in every run."""
+    """Train random networks near the same limits, and record them in every run."""
     with result.listening("train random networks", job.recipe.epochs, times=count) as listener:
+        listener.begin()
         place = folder / baseline.FOLDER
         found = baseline.random_baseline(
             job, place, count=count, resume=resume, device=device, progress=listener.trained
         )
-    return [update_record(run, run.record.model_copy(update={"random": found})) for run in runs]
+    return [baseline.compared(run, job, found, device=device) for run in runs]
 
 
 def write_report(run: SearchRun) -> Path:

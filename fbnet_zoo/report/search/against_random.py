@@ -9,17 +9,19 @@ from fbnet_zoo.report.charts.scatter import Frame, Point, scatter
 from fbnet_zoo.report.html import Table, columns
 from fbnet_zoo.report.search.metrics import axis_title, metric_title
 from fbnet_zoo.report.text import amount, counted
-from fbnet_zoo.search.record import MetricRecord, SearchRecord
+from fbnet_zoo.search.record import MetricRecord, RandomRecord, SearchRecord
 
 
 def sentence(record: SearchRecord) -> str:
     """Return the mean accuracy of the random networks and the improvement of the search, as a sentence."""
     tops = [each.top1 for each in record.random]
     spread = f", standard deviation {statistics.stdev(tops):.2f}" if len(tops) > 1 else ""
-    average = f"{counted(len(tops), 'random network')}: top-1 {statistics.fmean(tops):.2f} % on average{spread}."
-    if record.improvement is None:
-        return average
-    return f"{average} Relative improvement of the network found: {record.improvement:+.2f} %."
+    parts = [f"{counted(len(tops), 'random network')}: top-1 {statistics.fmean(tops):.2f} % on average{spread}."]
+    if record.improvement is not None:
+        parts.append(f"Relative improvement of the network found: {record.improvement:+.2f} %.")
+    if record.agreement is not None:
+        parts.append(f"Rank correlation (Kendall's tau) of top-1 {record.judged} and trained: {record.agreement:.2f}.")
+    return " ".join(parts)
 
 
 def chart(record: SearchRecord) -> Markup:
@@ -38,9 +40,18 @@ def table(record: SearchRecord) -> Table:
     titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
     return Table(
         caption="Random networks",
-        columns=columns("network", *titles, ">top-1, %"),
-        rows=[(each.name, *_costs(record.metrics, each.costs), f"{each.top1:.2f}") for each in record.random],
+        columns=columns("network", *titles, ">top-1, %", *([f">top-1 {record.judged}, %"] if _judged(record) else [])),
+        rows=[(each.name, *_costs(record.metrics, each.costs), *_accuracies(each)) for each in record.random],
     )
+
+
+def _judged(record: SearchRecord) -> bool:
+    return any(each.judged_top1 is not None for each in record.random)
+
+
+def _accuracies(network: RandomRecord) -> tuple[str, ...]:
+    judged = () if network.judged_top1 is None else (f"{network.judged_top1:.2f}",)
+    return (f"{network.top1:.2f}", *judged)
 
 
 def _costs(metrics: Sequence[MetricRecord], costs: dict[str, float]) -> list[str]:

@@ -69,7 +69,7 @@ def table(record: SearchRecord) -> Table:
 
 def _extra(record: SearchRecord) -> tuple[str, ...]:
     """Return the columns that exist only for methods with theta."""
-    return () if record.best.log_probability is None else (">log-probability", "projected to the limits")
+    return () if record.best.log_probability is None else (">log-probability", "origin")
 
 
 def _row(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
@@ -78,9 +78,15 @@ def _row(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
     yield f"{network.top1:.2f}"
     if network.log_probability is not None:
         yield f"{network.log_probability:.2f}"
-        yield "yes" if network.projected else "no"
+        yield _origin(network)
     yield _limits(record, network)
     yield span(str(network.choices), class_="code choices")
+
+
+def _origin(network: NetworkRecord) -> str:
+    if network.proposed:
+        return "near the limits"
+    return "P(theta), projected" if network.projected else "P(theta)"
 
 
 def _limits(record: SearchRecord, network: NetworkRecord) -> str:

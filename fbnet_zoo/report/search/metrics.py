@@ -35,7 +35,7 @@ def verdict(metric: MetricRecord, cost: float, limit: float) -> str:
     'limit 5.00 ms NOT met, 10.0 % above'
     """
     if cost <= limit:
-        return f"limit {amount(limit, metric.unit)} met"
+        return f"limit {amount(limit, metric.unit)} met, {100 * cost / limit:.1f} % used"
     return f"limit {amount(limit, metric.unit)} NOT met, {100 * (cost / limit - 1):.1f} % above"
 
 

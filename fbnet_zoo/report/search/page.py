@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -10,7 +11,7 @@ from fbnet_zoo.complexity import Cost, cost
 from fbnet_zoo.report import architecture
 from fbnet_zoo.report.blocks import blocks
 from fbnet_zoo.report.html import Fact, render
-from fbnet_zoo.report.search import against_random, compared, predicted, samples, settings, theta, trajectory
+from fbnet_zoo.report.search import against_random, compared, front, predicted, samples, settings, theta, trajectory
 from fbnet_zoo.report.search.metrics import exceeded, metric_title, verdict
 from fbnet_zoo.report.text import TIMES, amount, counted, day, duration, short_count, versions
 from fbnet_zoo.search.gradient.config import GradientConfig
@@ -54,6 +55,8 @@ def search_page(record: SearchRecord, history: Sequence[HistoryRecord], arch: Ar
         samples=samples.view(record, [each for each in history if isinstance(each, EvaluatedNetwork)]),
         pareto=compared.chart(record) if record.metrics else None,
         networks=compared.table(record),
+        proposed=sum(each.proposed for each in record.networks),
+        front=front,
         against_random=against_random,
         groups=architecture.draw(drawn),
         chosen=theta.table(record, epochs),
@@ -85,6 +88,9 @@ def _facts(record: SearchRecord, spent: Cost) -> Iterator[Fact]:
     if "params" not in known:
         yield Fact(value=short_count(spent.params), title="parameters", note=f"{spent.params:,}")
     yield _size(record)
+    if record.entropy is not None:
+        most = fmean(math.log(len(decision.options)) for decision in record.decisions)
+        yield Fact(value=f"{record.entropy:.2f} nats", title="mean entropy of P(theta)", note=f"at most {most:.2f}")
     note = f"{counted(record.processes, 'process', 'processes')} on {record.device}, seed {record.config.seed}"
     yield Fact(value=duration(record.seconds), title="of search", note=note)
 

@@ -1,10 +1,11 @@
-"""Comparison of networks sampled from P(theta), with their weights in the supernet."""
+"""Comparison of networks with their weights in the supernet: those drawn from P(theta), then others near the limits."""
 
 import torch
 
 from fbnet_zoo.search.gradient.batches import SearchData
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
+from fbnet_zoo.search.gradient.exploration import Exploration
 from fbnet_zoo.search.gradient.networks import SearchNetwork
 from fbnet_zoo.search.gradient.sampling import draw_positions, log_probabilities, log_probability, project
 from fbnet_zoo.search.limits import Costs, excess
@@ -22,7 +23,10 @@ def compare_networks(
     *,
     processes: Processes | None = None,
 ) -> tuple[NetworkRecord, ...]:
-    """Return the most probable network and `config.samples` drawn from P(theta), without duplicates, within the limits.
+    """Return networks within the limits, without duplicates, compared by the accuracy of their weights in the supernet.
+
+    First come the most probable network and `config.samples` drawn from P(theta). Where there are limits, more follow
+    until `config.candidates` are compared: those with the highest accuracy by a model of all before, near the limits.
 
     Args:
         supernet: trained supernet.
@@ -34,20 +38,23 @@ def compare_networks(
     Returns:
         Records sorted by limits, then accuracy; the same in all processes.
     """
+    together = processes or Processes()
     drawn, logs = _drawn(supernet, costs, config), log_probabilities(supernet.theta)
     evaluator = SupernetEvaluator(
-        supernet=supernet,
-        data=data,
-        recalibration_batches=config.recalibration_batches,
-        processes=processes or Processes(),
+        supernet=supernet, data=data, recalibration_batches=config.recalibration_batches, processes=together
     )
-    images, accuracies = evaluator.recalibration_images, evaluator.top1(list(drawn))
+    accuracies = dict(zip(drawn, evaluator.top1(list(drawn)), strict=True))
+    if config.limits:
+        exploration = Exploration(evaluator=evaluator, costs=costs, seed=config.seed)
+        accuracies = exploration.extended(accuracies, config.limits, total=config.candidates)
+    images = evaluator.recalibration_images
     found = []
-    for (positions, projected), top1 in zip(drawn.items(), accuracies, strict=True):
+    for positions, top1 in accuracies.items():
         record = network_record(supernet.encoding, positions, costs, config.limits, top1=top1)
         update = {
             "log_probability": log_probability(logs, positions),
-            "projected": projected,
+            "projected": drawn.get(positions, False),
+            "proposed": positions not in drawn,
             "recalibrated_images": images,
         }
         found.append(record.model_copy(update=update))

@@ -149,6 +149,7 @@ class GradientConfig(MethodConfig):
             cross-entropy: the cost does not depend on them, and would only change their learning rate.
         multipliers: how limits are satisfied.
         samples: networks drawn from P(theta) at the end, beside the most probable one; 6 in the paper.
+        candidates: networks compared at the end if there are limits: those drawn, then others near the limits.
         recalibration_batches: number of batches for batch norm recalibration before networks are compared.
         save_memory: with soft masks, keep only the inputs of candidates and recompute them for the gradient.
         checkpoint_steps: steps between checkpoints; there is always one after every epoch.
@@ -171,6 +172,7 @@ class GradientConfig(MethodConfig):
     penalty: Penalty | None = ProductPenalty()
     multipliers: Multipliers = Multipliers()
     samples: Annotated[int, Field(ge=0)] = 6
+    candidates: Count = 48
     recalibration_batches: Count = 20
     save_memory: bool = False
     checkpoint_steps: Count = 500

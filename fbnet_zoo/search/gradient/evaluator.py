@@ -40,6 +40,12 @@ class SupernetEvaluator:
         return self.processes.spread(networks, self._top1)
 
     @property
+    def images(self) -> int:
+        """Number of images that accuracies are measured on; of a last batch that is smaller, those of a whole one."""
+        batch, _ = next(iter(self.data.theta.batches(0, 0)))
+        return self.data.theta.steps * len(batch)
+
+    @property
     def recalibration_images(self) -> int:
         """Number of images for batch norm recalibration."""
         return sum(len(images) for images, _ in islice(self.data.weights.batches(0, 0), self.recalibration_batches))

@@ -36,8 +36,10 @@ class GradientMethod(ABC):
     def check(self, job: SearchJob, context: Context) -> None:
         """Refuse a job that cannot be run."""
         config = self._config(job)
-        if job.dataset is None or job.oracle is not None or job.supernet is not None:
-            raise InputError(f"the method {config.method} requires a data set, and accepts no oracle and no supernet")
+        if job.dataset is None or any(each is not None for each in (job.oracle, job.supernet, job.evaluate)):
+            raise InputError(
+                f"the method {config.method} requires a data set, and accepts no oracle, no supernet and no evaluator"
+            )
         check_size(self.encoding(job))
         check_objective(_metrics(context.costs), config.penalty, config.limits)
         search_data(job.dataset, job.loading)  # a batch may be larger than a part of the images
