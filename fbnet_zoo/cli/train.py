@@ -1,8 +1,9 @@
 """`fbnet-zoo train`: train a network on a data set, from scratch or from weights."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ from fbnet_zoo.spec import ArchSpec
 if TYPE_CHECKING:
     from fbnet_zoo.datasets import ImageDataset
     from fbnet_zoo.train import EpochMetrics, Recipe, Trained
+    from fbnet_zoo.train.processes import Precision, Processes
 
 EPILOG = options.examples(
     "train fbnet_b --data digits --epochs 5 --out runs/b",
@@ -45,6 +47,10 @@ Weights = Annotated[
     ),
 ]
 Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
+MixedPrecision = Annotated[
+    Literal["no", "fp16", "bf16"] | None,
+    typer.Option(metavar="no|fp16|bf16", help="mixed precision (default: accelerate's setting, else no)"),
+]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", callback=options.in_range, help="random seed of the training (default: the recipe's)"),
@@ -63,15 +69,17 @@ def command(  # noqa: PLR0913 - one per option
     data_root: DataRoot = None,
     download: Download = False,
     resume: Resume = False,
-    device: options.Device = "cpu",
+    workers: options.Workers = None,
+    device: options.Device | None = None,
+    mixed_precision: MixedPrecision = None,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Train a network on a data set, from scratch or from weights."""
-    predict.check_device(device)
+    processes = _processes(device, mixed_precision)
     spec, pretrained = _source(name, weights)
     dataset = open_data(data, data_root, download=download)
-    chosen = recipe_for(dataset.kind, recipe, {"epochs": epochs, "seed": seed}, qat=qat)
+    chosen = recipe_for(dataset.kind, recipe, {"epochs": epochs, "seed": seed, "workers": workers}, qat=qat)
     folder = out or Path("runs") / f"{spec.name}_{dataset.name}"
     with quiet():
         from fbnet_zoo.train import train
@@ -84,15 +92,28 @@ def command(  # noqa: PLR0913 - one per option
             pretrained=pretrained,
             qat=qat,
             resume=resume,
-            device=device,
+            processes=processes,
             progress=_reporter(step, chosen.epochs),
-            track=screen.track,
+            track=screen.track if processes.is_main else None,
         )
+    processes.leave()
+    if not processes.is_main:
+        return
     record = _record(spec.name, dataset, trained)
     if as_json:
         screen.show_json(record)
     else:
         screen.show(f"{record['weights']}: top-1 {record['top1']:.2f} % of {record['held_out']} held-out images")
+
+
+def _processes(device: "options.DeviceName | None", precision: "Precision | None") -> "Processes":
+    """Return the processes that a launcher started, or this one."""
+    with quiet():
+        from fbnet_zoo.train.processes import Processes
+    if "WORLD_SIZE" in os.environ:
+        return Processes.launched(device, precision)
+    predict.check_device(device or "cpu")
+    return Processes(device=device or "cpu", precision=precision or "no")
 
 
 def open_data(name: str, root: Path | None, *, download: bool) -> "ImageDataset":

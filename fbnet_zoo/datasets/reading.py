@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fbnet_zoo.datasets.records import ImageDataset, ImageSet, Relabeled, Subset
+from fbnet_zoo.datasets.records import ImageDataset, ImageSet, Relabeled, Subset, source
 from fbnet_zoo.errors import InputError
 
 Track = Callable[[Sequence[int], str], Iterable[int]]
@@ -59,7 +59,7 @@ def read_images(*sets: ImageSet, track: Track | None = None) -> tuple[np.ndarray
     Raises:
         InputError: images cannot be read; the text names up to ten of them.
     """
-    whole = {id(each): each for each in map(_whole, sets)}
+    whole = {id(each): each for each in map(source, sets)}
     known = {key: digests for key, each in whole.items() if (digests := _remembered(each)) is not None}
     new = [each for key, each in whole.items() if key not in known]
     starts = [0, *accumulate(len(each.labels) for each in new)]
@@ -74,7 +74,7 @@ def read_images(*sets: ImageSet, track: Track | None = None) -> tuple[np.ndarray
         known[id(each)] = digests
         with suppress(TypeError):  # a class of the user, which cannot be remembered
             _digests[each] = digests
-    return tuple(known[id(_whole(each))][_indices(each)] for each in sets)
+    return tuple(known[id(source(each))][_indices(each)] for each in sets)
 
 
 def _remembered(images: ImageSet) -> np.ndarray | None:
@@ -82,11 +82,6 @@ def _remembered(images: ImageSet) -> np.ndarray | None:
         return _digests.get(images)
     except TypeError:
         return None
-
-
-def _whole(images: ImageSet) -> ImageSet:
-    """Return the set that a set was made from."""
-    return _whole(images.images) if isinstance(images, Subset | Relabeled) else images
 
 
 def _indices(images: ImageSet) -> np.ndarray:

@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from fbnet_zoo.data import load_image
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.preprocess import eval_transform
 from fbnet_zoo.spec import PreprocessSpec
+
+_FEWEST_CLASSES = 2
 
 _PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "order": "rgb"}
 
@@ -160,6 +163,11 @@ class Relabeled:
         return self.images.fitted(index, preprocess)
 
 
+def source(images: ImageSet) -> ImageSet:
+    """Return the set that a set was made from."""
+    return source(images.images) if isinstance(images, Subset | Relabeled) else images
+
+
 def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
     """Return a data set with the same classes in another order.
 
@@ -173,6 +181,35 @@ def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
     moved = labels_of([places[name] for name in dataset.classes])  # new label by old
     train, held_out = (Relabeled(part, moved[part.labels]) for part in (dataset.train, dataset.held_out))
     return replace(dataset, classes=tuple(names), train=train, held_out=held_out)
+
+
+def some_classes(dataset: ImageDataset, count: int, *, seed: int) -> ImageDataset:
+    """Return a data set with the images of some of the classes, drawn at random, in their order.
+
+    Args:
+        dataset: a data set.
+        count: number of classes, at least two.
+        seed: random seed.
+
+    Raises:
+        InputError: the data set has fewer classes.
+    """
+    if not _FEWEST_CLASSES <= count <= len(dataset.classes):
+        raise InputError(
+            f"{dataset.name} has {len(dataset.classes)} classes, of which {count} cannot be drawn; "
+            f"expected {_FEWEST_CLASSES} to {len(dataset.classes)}"
+        )
+    order = torch.randperm(len(dataset.classes), generator=torch.Generator().manual_seed(seed))
+    chosen = sorted(order[:count].tolist())
+    train, held_out = (_of_classes(part, chosen, len(dataset.classes)) for part in (dataset.train, dataset.held_out))
+    return replace(dataset, classes=tuple(dataset.classes[at] for at in chosen), train=train, held_out=held_out)
+
+
+def _of_classes(images: ImageSet, chosen: list[int], count: int) -> ImageSet:
+    new = torch.full((count,), -1)
+    new[chosen] = torch.arange(len(chosen))
+    (kept,) = (new[images.labels] >= 0).nonzero(as_tuple=True)
+    return Relabeled(Subset(images, kept), new[images.labels[kept]])
 
 
 def labels_of(values: list[int]) -> Tensor:

@@ -80,7 +80,7 @@ def evaluator(job: SearchJob, context: Context) -> Evaluator:
     assert isinstance(job.config, EvaluatingConfig)  # noqa: S101 - the config of every evaluating method
     return ShortTraining(
         job=job,
-        dataset=job.required_dataset,
+        dataset=job.searched,
         encoding=context.encoding,
         folder=context.path / CANDIDATES,
         epochs=job.config.train_epochs or job.recipe.epochs,

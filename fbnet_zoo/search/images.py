@@ -20,7 +20,7 @@ class Loading:
         weight_share: share of the training images that train the weights; 0.8 in the FBNet paper.
         seed: seed of order and augmentation.
         split_seed: seed of the split.
-        workers: number of processes that read images.
+        workers: number of processes that read images (`None`: `fbnet_zoo.train.batches.usual_workers`).
     """
 
     inputs: Inputs
@@ -29,7 +29,7 @@ class Loading:
     weight_share: float = 0.8
     seed: int = 0
     split_seed: int = 0
-    workers: int = 0
+    workers: int | None = None
 
 
 def split(dataset: ImageDataset, loading: Loading) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fbnet_zoo.complexity import cost
-from fbnet_zoo.datasets import ImageDataset
+from fbnet_zoo.datasets import ImageDataset, some_classes
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.search.config import MethodConfig
@@ -35,6 +35,8 @@ class SearchJob:
     Attributes:
         space: the search space.
         dataset: images to classify; optional only with `oracle` and `evaluate`.
+        classes: number of classes, drawn with `config.split_seed`, whose images are searched with; the best network is
+            trained with all (default: all). The FBNet paper searches with 100 classes of ImageNet.
         config: configuration of the method, which also selects the method.
         recipe: training recipe of the best network; its augmentation and workers also apply to the search.
         batch_size: images per search step.
@@ -62,6 +64,7 @@ class SearchJob:
     supernet: Path | None = None
     metrics: tuple[Callable[[Encoding], NetworkCost], ...] = ()
     evaluate: Callable[[ArchSpec], float] | None = None
+    classes: int | None = None
 
     @property
     def required_dataset(self) -> ImageDataset:
@@ -74,9 +77,19 @@ class SearchJob:
             raise InputError(f"the method {self.config.method} needs images; give a data set")
         return self.dataset
 
+    @cached_property
+    def searched(self) -> ImageDataset:
+        """The images of the search: those of some classes, or of all.
+
+        Raises:
+            InputError: the job has no data set, or one with fewer classes.
+        """
+        dataset = self.required_dataset
+        return dataset if self.classes is None else some_classes(dataset, self.classes, seed=self.config.split_seed)
+
     @property
     def num_classes(self) -> int:
-        """Number of outputs of the classifier."""
+        """Number of outputs of the classifier of the networks that are searched for."""
         return _CLASSES if self.dataset is None else len(self.dataset.classes)
 
     def costs(self, encoding: Encoding) -> Costs:

@@ -17,7 +17,7 @@ from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.datasets import dataset_digest
 from fbnet_zoo.datasets.reading import Track
-from fbnet_zoo.folders import claimed
+from fbnet_zoo.folders import claimed, temporary
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.evaluation import own_name
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
@@ -33,7 +33,7 @@ from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.train import RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
 from fbnet_zoo.train.processes import Processes
-from fbnet_zoo.train.runs import WEIGHTS
+from fbnet_zoo.train.runs import WEIGHTS, Trained
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
 """Files of a search, beside those of every run folder."""
@@ -138,33 +138,48 @@ def train_best(
     job: SearchJob,
     *,
     resume: bool = False,
-    device: str = "cpu",
+    processes: Processes | None = None,
     progress: TrainingProgress | None = None,
 ) -> SearchRun:
     """Train the best network of a search from scratch, in the `training` folder of its run.
 
     `result.yaml` and `search.json` are updated with the weights and their accuracy on the held-out images.
 
+    Args:
+        run: the search, as returned to each process.
+        job: what was searched for, with the training recipe.
+        resume: whether to resume a training in the folder.
+        processes: cooperating processes (default: one on a CPU); only the main one reads and writes the folder.
+        progress: called after every epoch, in the main process.
+
     Raises:
         InputError: an image cannot be read, a file cannot be written, or another run uses the folder.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
-    with claimed(run.folder):
+    together = processes or Processes()
+    with ExitStack() as until_the_end:
+        together.on_main(lambda: until_the_end.enter_context(claimed(run.folder)))
+        definition = until_the_end.enter_context(temporary()) / DEFINITION  # other machines do not have the folder
+        arch_file.save(run.definition, definition)
         trained = train(
-            run.folder / DEFINITION,
+            definition,
             job.required_dataset,
             job.recipe,
             run.folder / TRAINING,
             resume=resume,
-            device=device,
+            processes=together,
             progress=progress,
         )
-        content = trained.weights.read_bytes()
-        write_atomically(run.folder / WEIGHTS, content)
-        spec = run.definition.model_copy(update={"weights": (_weights(content),)})
-        arch_file.save(spec, run.folder / DEFINITION)
-        found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
-        return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
+        return together.on_main(lambda: _with_weights(run, job, trained))
+
+
+def _with_weights(run: SearchRun, job: SearchJob, trained: Trained) -> SearchRun:
+    content = trained.weights.read_bytes()
+    write_atomically(run.folder / WEIGHTS, content)
+    spec = run.definition.model_copy(update={"weights": (_weights(content),)})
+    arch_file.save(spec, run.folder / DEFINITION)
+    found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
+    return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
 
 
 def _weights(content: bytes) -> WeightsSpec:
@@ -241,16 +256,17 @@ def _data(job: SearchJob, track: Track | None) -> DataRecord | None:
     """Return the data of a search; every image is read."""
     if job.dataset is None:
         return None
-    own, others = split(job.dataset, job.loading)
+    dataset = job.searched
+    own, others = split(dataset, job.loading)
     return DataRecord(
-        name=job.dataset.name,
-        classes=len(job.dataset.classes),
+        name=dataset.name,
+        classes=len(dataset.classes),
         weights=len(own),
         selection=len(others),
-        held_out=len(job.dataset.held_out.labels),
-        split=job.dataset.split,
-        class_names=job.dataset.classes,
-        images_sha256=dataset_digest(job.dataset, track),
+        held_out=len(dataset.held_out.labels),
+        split=dataset.split,
+        class_names=dataset.classes,
+        images_sha256=dataset_digest(dataset, track),
     )
 
 

@@ -4,22 +4,28 @@ There is no random state: the order of an epoch depends on seed and epoch, the a
 its index. Any batch can be computed on its own, so a run can resume from any step, with any number of processes.
 """
 
+import multiprocessing
+import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from fbnet_zoo import _require
-from fbnet_zoo.datasets import ImageSet, normalised
+from fbnet_zoo.datasets import ImageSet, Pixels, normalised
+from fbnet_zoo.datasets.records import source
 from fbnet_zoo.errors import FbnetZooError, InputError
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.train.recipe import Augmentation
 
 Batch = tuple[Tensor, Tensor]
+
+MOST_WORKERS, FEWEST_FILES = 8, 512
+"""Without a number of workers, there are at most so many, and none for fewer files: starting them takes longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ def training_batches(
     seed: int,
     epoch: int,
     first: int = 0,
-    workers: int = 0,
+    workers: int | None = 0,
 ) -> Iterator[Batch]:
     """Yield the augmented batches of an epoch, in random order.
 
@@ -99,13 +105,13 @@ def training_batches(
         seed: seed of order and augmentation.
         epoch: index of the epoch, from 0.
         first: index of the first batch to yield.
-        workers: number of processes that read images.
+        workers: number of processes that read images (`None`: `usual_workers`).
 
     Yields:
         Normalized images `(N, C, crop, crop)` and classes `(N,)`.
     """
     chosen = epoch_indices(len(images.labels), batch_size, seed=seed, epoch=epoch)[first:]
-    yield from augmented_batches(images, inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=workers)
+    yield from TrainingLoader(images, inputs, augmentation, seed=seed, workers=workers).batches(chosen, epoch=epoch)
 
 
 def epoch_indices(count: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
@@ -114,78 +120,156 @@ def epoch_indices(count: int, batch_size: int, *, seed: int, epoch: int) -> Tens
     return order[: count // batch_size * batch_size].view(-1, batch_size)
 
 
-def augmented_batches(
-    images: ImageSet,
-    inputs: Inputs,
-    augmentation: Augmentation,
-    indices: Tensor,
-    *,
-    seed: int,
-    epoch: int,
-    workers: int = 0,
-) -> Iterator[Batch]:
-    """Yield augmented batches of the images at `indices`, `(batches, batch_size)`; see `training_batches`.
+def usual_workers(images: ImageSet) -> int:
+    """Return the number of processes that read images, if none is given: for files, a core less than there are.
 
-    The augmentation of an image does not depend on the other indices.
+    There are none for images in memory, for few files, and where processes cannot be forked: elsewhere, a script that
+    starts some must protect its own top level.
     """
-    items = _Augmented(images, train_transform(augmentation, inputs.preprocess), (seed, epoch))
-    yield from _load(items, images.labels, inputs, indices.tolist(), workers)
+    if isinstance(source(images), Pixels) or len(images.labels) < FEWEST_FILES or not _forks():
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, max(1, cores - 1))
 
 
-def evaluation_batches(images: ImageSet, inputs: Inputs, *, batch_size: int, workers: int = 0) -> Iterator[Batch]:
+def _forks() -> bool:
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return method == "fork"
+
+
+class TrainingLoader:
+    """Loads augmented batches, one pass at a time, in processes that live as long as it does.
+
+    The augmentation of an image does not depend on the others of its batch.
+
+    Args:
+        images: training images.
+        inputs: input format of the network.
+        augmentation: random changes to images.
+        seed: seed of the augmentation.
+        workers: number of processes that read images (`None`: `usual_workers`).
+        device: device of the batches.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        inputs: Inputs,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        workers: int | None = 0,
+        device: str = "cpu",
+    ) -> None:
+        items = _Augmented(images, train_transform(augmentation, inputs.preprocess), seed)
+        self._loader = _Loader(items, inputs, workers, device)
+
+    def batches(self, indices: Tensor, *, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of the images at `indices`, `(batches, batch_size)`, as changed in an epoch, from 0.
+
+        Yields:
+            Normalized images `(N, C, crop, crop)` and classes `(N,)`.
+        """
+        return self._loader.batches([[(epoch, index) for index in row] for row in indices.tolist()])
+
+
+def evaluation_batches(
+    images: ImageSet, inputs: Inputs, *, batch_size: int, workers: int | None = 0, device: str = "cpu"
+) -> Iterator[Batch]:
     """Yield all images without augmentation, in order: normalized `(N, C, crop, crop)`, and classes `(N,)`."""
-    indices = list(range(len(images.labels)))
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    yield from _load(_Fitted(images, inputs.preprocess), images.labels, inputs, batches, workers)
+    keys = [(0, index) for index in range(len(images.labels))]
+    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    yield from _Loader(_Fitted(images, inputs.preprocess), inputs, workers, device).batches(batches)
 
+
+Key = tuple[int, int]
+"""Epoch and index of an image."""
 
 Item = tuple[int, Tensor] | FbnetZooError
 """The index and the input of an image, or why it cannot be read: raised in another process, it would be a traceback."""
 
 
-class _Fitted(Dataset[Item]):
+class _Items(Dataset[Item]):
+    images: ImageSet
+
+
+class _Fitted(_Items):
     def __init__(self, images: ImageSet, preprocess: PreprocessSpec) -> None:
         self.images, self.preprocess = images, preprocess
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, key: Key) -> Item:
+        _, index = key
         try:
             return index, self.images.fitted(index, self.preprocess)
         except FbnetZooError as error:
             return error
 
 
-class _Augmented(Dataset[Item]):
-    def __init__(self, images: ImageSet, transform: "Transform", seed: tuple[int, int]) -> None:
+class _Augmented(_Items):
+    def __init__(self, images: ImageSet, transform: "Transform", seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, key: Key) -> Item:
         before = torch.get_rng_state()  # used by torchvision, and maybe by the caller
-        torch.default_generator.manual_seed(seed_of(*self.seed, index))
+        torch.default_generator.manual_seed(seed_of(self.seed, *key))
         try:
-            return index, self.transform(self.images, index)
+            return key[1], self.transform(self.images, key[1])
         except FbnetZooError as error:
             return error
         finally:
             torch.set_rng_state(before)
 
 
-def _load(
-    items: Dataset[Item], labels: Tensor, inputs: Inputs, batches: list[list[int]], workers: int
-) -> Iterator[Batch]:
-    loader = DataLoader(
-        items, batch_sampler=batches, num_workers=workers, generator=torch.Generator(), collate_fn=_collate
-    )
-    for batch in loader:
-        if isinstance(batch, FbnetZooError):
-            raise batch
-        indices, images = batch
-        yield inputs(images), labels[indices]
+class _Pass(Sampler[list[Key]]):
+    """The batches of the next pass."""
+
+    def __init__(self) -> None:
+        self.keys: Sequence[list[Key]] = ()
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
 
-def _collate(items: list[Item]) -> Batch | FbnetZooError:
-    """Return the indices and the inputs of a batch, or the first error."""
-    error = next((item for item in items if isinstance(item, FbnetZooError)), None)
-    return default_collate(items) if error is None else error
+class _Loader:
+    def __init__(self, items: _Items, inputs: Inputs, workers: int | None, device: str) -> None:
+        self._pass, self._labels, self._device = _Pass(), items.images.labels, torch.device(device)
+        count = usual_workers(items.images) if workers is None else workers
+        self._loader = DataLoader(
+            items,
+            batch_sampler=self._pass,
+            num_workers=count,
+            persistent_workers=count > 0,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),
+            collate_fn=_Collate(inputs),
+        )
+
+    def batches(self, keys: Sequence[list[Key]]) -> Iterator[Batch]:
+        self._pass.keys = keys
+        for batch in self._loader:
+            if isinstance(batch, FbnetZooError):
+                raise batch
+            indices, images = batch
+            labels = self._labels[indices]
+            yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Collate:
+    """Makes a batch, normalized where the images are read."""
+
+    inputs: Inputs
+
+    def __call__(self, items: list[Item]) -> Batch | FbnetZooError:
+        """Return the indices and the inputs of a batch, or the first error."""
+        error = next((item for item in items if isinstance(item, FbnetZooError)), None)
+        if error is not None:
+            return error
+        indices, images = default_collate(items)
+        return indices, self.inputs(images)
 
 
 Transform = Callable[[ImageSet, int], Tensor]

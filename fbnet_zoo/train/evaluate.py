@@ -35,7 +35,12 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    network: Callable[[Tensor], Tensor], images: ImageSet, inputs: Inputs, *, device: str = "cpu", workers: int = 0
+    network: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    inputs: Inputs,
+    *,
+    device: str = "cpu",
+    workers: int | None = 0,
 ) -> Evaluation:
     """Return the accuracy of a network on all images of a set.
 
@@ -45,7 +50,7 @@ def evaluate(
         images: to classify.
         inputs: input format of the network.
         device: device of the network.
-        workers: number of processes that read images.
+        workers: number of processes that read images (`None`: `fbnet_zoo.train.batches.usual_workers`).
 
     Raises:
         InputError: there are no images, or an image cannot be read.

@@ -1,6 +1,5 @@
 """The training loop: one network, one data set, one recipe."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,8 +12,9 @@ from fbnet_zoo.errors import InputError, TrainingError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.modules import unwrapped
 from fbnet_zoo.spec import Percent, Record
-from fbnet_zoo.train.batches import Batch, Inputs, seed_of, training_batches
+from fbnet_zoo.train.batches import Batch, Inputs, TrainingLoader, epoch_indices, seed_of
 from fbnet_zoo.train.evaluate import evaluate
+from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.recipe import Count, Recipe, Strength
 from fbnet_zoo.train.run_folder import RunFolder
 from fbnet_zoo.train.run_loop import RunLoop
@@ -45,6 +45,9 @@ class EpochMetrics(Record):
 
 Progress = Callable[[EpochMetrics], None]
 
+_UNREAD = 50
+"""Steps after which results are read from the device, to notice a loss that is not finite."""
+
 
 def fit(
     network: nn.Module,
@@ -53,7 +56,7 @@ def fit(
     inputs: Inputs,
     *,
     folder: RunFolder | None = None,
-    device: str = "cpu",
+    processes: Processes | None = None,
     progress: Progress | None = None,
 ) -> EpochMetrics:
     """Train a network in place, which then has the last weights or their moving average; return the last metrics.
@@ -61,27 +64,37 @@ def fit(
     The weights are those of the last epoch, never the best ones on the held-out images. On a CPU, equal arguments and
     numbers of threads give bit-identical weights. PyTorch's random state is restored.
 
+    Several processes pass the same arguments and get the same weights: each takes its rows of every batch, and
+    gradients are averaged, so that the weights are those of one process up to rounding, to batch norm, which sees the
+    rows of its own process, and to dropout. A checkpoint may be resumed by another number of processes.
+
     Args:
         network: module from images `(N, C, crop, crop)` to logits `(N, classes)`.
         dataset: images; `held_out` is only used for evaluation.
         recipe: training settings.
         inputs: input format of the network.
-        folder: run folder for checkpoints and metrics; a checkpoint in it is resumed from.
-        device: device to train on, such as `cpu` or `cuda`; the network is left there.
-        progress: called after every epoch.
+        folder: run folder for checkpoints and metrics; a checkpoint in it is resumed from. Only the main process reads
+            and writes it.
+        processes: cooperating processes, with device and precision (default: one on a CPU). The network is left on the
+            device.
+        progress: called after every epoch, in the main process.
 
     Returns:
         Metrics of the last epoch.
 
     Raises:
-        InputError: there are fewer images than a batch, or an image cannot be read.
+        InputError: there are fewer images than a batch, an image cannot be read, or batches cannot be divided among the
+            processes.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
+    together = processes or Processes()
+    together.shard.rows(recipe.batch_size)
     steps = steps_per_epoch(dataset, recipe)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device=together.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    together.share(network.state_dict().values())
     with _reproducible(recipe):
-        state = TrainingState(network, recipe, steps)
-        run = _Fit(state, dataset, recipe, inputs, folder, device)
+        state = TrainingState(network, recipe, steps, together)
+        run = _Fit(state, dataset, recipe, inputs, folder)
         *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
@@ -126,40 +139,48 @@ class _Fit(RunLoop[EpochMetrics]):
         recipe: Recipe,
         inputs: Inputs,
         folder: RunFolder | None,
-        device: str,
     ) -> None:
-        super().__init__(state, EpochMetrics, folder, checkpoint_steps=recipe.checkpoint_steps)
-        self.state, self.dataset, self.recipe, self.inputs, self.device = state, dataset, recipe, inputs, device
+        steps = recipe.checkpoint_steps
+        super().__init__(state, EpochMetrics, folder, checkpoint_steps=steps, processes=state.processes)
+        self.state, self.dataset, self.recipe, self.inputs = state, dataset, recipe, inputs
+        self.loader = TrainingLoader(
+            dataset.train,
+            inputs,
+            recipe.augmentation,
+            seed=recipe.seed,
+            workers=recipe.workers,
+            device=state.processes.device,
+        )
 
     def make_steps(self, epoch: int, position: int) -> None:
         self.state.network.train()
-        recipe = self.recipe
-        batches = training_batches(
-            self.dataset.train,
-            self.inputs,
-            recipe.augmentation,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epoch=epoch,
-            first=position,
-            workers=recipe.workers,
-        )
-        for batch in batches:
+        size, count = self.recipe.batch_size, len(self.dataset.train.labels)
+        chosen = epoch_indices(count, size, seed=self.recipe.seed, epoch=epoch)
+        for batch in self.loader.batches(chosen[position:, self.processes.shard.rows(size)], epoch=epoch):
             self.make_step(batch)
             self.after_step()
 
     def make_step(self, batch: Batch) -> None:
-        images, labels = batch[0].to(self.device), batch[1].to(self.device)
-        torch.manual_seed(seed_of(self.recipe.seed, self.state.step))  # for dropout and drop path
-        logits = self.state.network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.error(f"the loss is {value} at step {self.state.step + 1}")
+        images, labels = batch
+        own = (self.processes.rank,) if self.processes.rank else ()
+        torch.manual_seed(seed_of(self.recipe.seed, self.state.step, *own))  # for dropout and drop path
+        with self.processes.autocast():
+            logits = self.state.network(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.state.update(loss)
-        self.state.tally.add(value, logits.detach(), labels)
+        self.state.note(loss, logits, labels)
+        if self.state.unread == _UNREAD:
+            self.read()
+
+    def read(self) -> None:
+        """Wait for the results of the last steps; only then is the device waited for."""
+        bad = self.state.read()
+        if bad is not None:
+            raise self.error(f"the loss is {bad[1]} at step {bad[0]}")
 
     def settle(self) -> None:
+        self.read()
+        self.state.average_statistics()
         if not self.state.is_finite():
             raise self.error(f"a weight or a statistic is NaN or infinite after step {self.state.step}")
 
@@ -181,7 +202,7 @@ class _Fit(RunLoop[EpochMetrics]):
 
     def top1(self) -> float:
         held_out, workers = self.dataset.held_out, self.recipe.workers
-        return evaluate(self.state.result, held_out, self.inputs, device=self.device, workers=workers).top1
+        return evaluate(self.state.result, held_out, self.inputs, device=self.processes.device, workers=workers).top1
 
     def error(self, problem: str) -> TrainingError:
         kept = self.folder is not None and self.folder.checkpoint.exists()

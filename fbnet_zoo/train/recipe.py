@@ -66,6 +66,7 @@ class Recipe(Record):
         seed: seed of initial weights, image order, augmentation and dropout.
         threads: number of PyTorch threads (`null`: PyTorch's default); equal numbers give equal weights.
         workers: number of processes that read images; 0 reads them in the main process. Results do not depend on it.
+            `null`: for image files, a core less than there are, at most 8; for images in memory, none.
         evaluate_epochs: epochs between evaluations on the held-out images; there is always one at the end.
         checkpoint_steps: steps between checkpoints; there is always one after every epoch.
     """
@@ -85,7 +86,7 @@ class Recipe(Record):
     augmentation: Augmentation = Augmentation()
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     threads: Annotated[Count, AfterValidator(limits.within("threads"))] | None = None
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
     evaluate_epochs: Count = 1
     checkpoint_steps: Count = 500
 

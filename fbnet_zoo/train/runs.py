@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fbnet_zoo.networks import class_names_of, classifier_of, has_classifier
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train.batches import Inputs
 from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
+from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.qat import adopt, prepare
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
@@ -125,6 +127,7 @@ def train(  # noqa: PLR0913 - the options of the command line
     qat: bool = False,
     resume: bool = False,
     device: str = "cpu",
+    processes: Processes | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
 ) -> Trained:
@@ -143,7 +146,9 @@ def train(  # noqa: PLR0913 - the options of the command line
             then those with rounding.
         resume: whether to resume a run in the folder; the result is the same as without the interruption.
         device: device to train on.
-        progress: called after every epoch.
+        processes: cooperating processes, with device and precision (default: one on `device`), which pass the same
+            arguments; only the main one reads and writes the folder.
+        progress: called after every epoch, in the main process.
         track: reports progress while every image is read once, before the folder is created.
 
     Raises:
@@ -153,20 +158,25 @@ def train(  # noqa: PLR0913 - the options of the command line
         WeightsError: the weights to start from are not available, or do not fit.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
+    together = processes or Processes(device=device)
     recipe = recipe.model_copy(update={"threads": recipe.threads or torch.get_num_threads()})
     network = _start(name, pretrained, dataset, recipe, qat=qat)
     dataset = with_classes(dataset, network.class_names or dataset.classes)
     start, inputs = network.weights, inputs_of(network, dataset)
     if qat and (start is None or recipe.ema_decay is not None):
         raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
+    if qat and together.count > 1:
+        raise InputError("qat runs in a single process; start it without a launcher")
     check_batch(network.plan, inputs.preprocess.crop, recipe.batch_size)
     steps_per_epoch(dataset, recipe)
     folder = RunFolder(out)
-    folder.require_free(resume=resume)  # before every image is read
-    config = {**_config(network, dataset, recipe, device, track), "qat": qat}
+    together.on_main(lambda: folder.require_free(resume=resume))  # before every image is read
+    config = together.on_main(lambda: {**_config(network, dataset, recipe, together, track), "qat": qat})
     trained = prepare(network) if qat else network
-    with folder.claimed(config, _versions(), resume=resume):  # after everything that may be refused
-        metrics = fit(trained, dataset, recipe, inputs, folder=folder, device=device, progress=progress)
+    with ExitStack() as until_the_end:
+        claim = folder.claimed(config, _versions(), resume=resume)
+        together.on_main(lambda: until_the_end.enter_context(claim))  # after everything that may be refused
+        metrics = fit(trained, dataset, recipe, inputs, folder=folder, processes=together, progress=progress)
         if qat:
             adopt(network, trained)
         network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
@@ -178,7 +188,8 @@ def train(  # noqa: PLR0913 - the options of the command line
             "class_names": to_text(dataset.classes),
             "training": json.dumps(training),
         }
-        checkpoints.write(out / WEIGHTS, network.cpu().state_dict(), network.spec, notes)
+        state = network.cpu().state_dict()
+        together.on_main(lambda: checkpoints.write(out / WEIGHTS, state, network.spec, notes))
     return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
 
 
@@ -210,8 +221,11 @@ def _start(
     return network
 
 
-def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str, track: Track | None) -> dict[str, Any]:
+def _config(
+    network: FBNet, dataset: ImageDataset, recipe: Recipe, processes: Processes, track: Track | None
+) -> dict[str, Any]:
     """Return everything that the result depends on; every image is read."""
+    precision = {} if processes.precision == "no" else {"precision": processes.precision}
     return {
         "network": network.spec.name,
         "weights": network.weights,
@@ -224,8 +238,9 @@ def _config(network: FBNet, dataset: ImageDataset, recipe: Recipe, device: str, 
             "class_names": dataset.classes,
             "images_sha256": dataset_digest(dataset, track),
         },
-        "device": device,
-        "recipe": recipe.model_dump(mode="json"),
+        "device": processes.device if processes.count == 1 else processes.kind,
+        "recipe": recipe.model_dump(mode="json", exclude={"workers"}),
+        **precision,
         "definition": arch_file.dump(network.spec),
     }
 

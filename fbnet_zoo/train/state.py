@@ -1,5 +1,6 @@
 """The state of a training: everything that the next step depends on."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.recipe import Recipe
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -18,7 +20,7 @@ _FIRST_LR = 0.01
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Sums over the steps of the current epoch.
+    """Sums over the steps of the current epoch, over all processes.
 
     Attributes:
         loss: sum of the loss over images.
@@ -30,11 +32,22 @@ class Tally:
     correct: int = 0
     images: int = 0
 
-    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        """Add one batch to the sums."""
-        self.loss += loss * len(labels)
-        self.correct += int((logits.argmax(1) == labels).sum())
-        self.images += len(labels)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a step leaves on the device until it is read.
+
+    Attributes:
+        number: number of the step, from 1.
+        loss: mean loss, ().
+        correct: number of correctly classified images, ().
+        images: number of images.
+    """
+
+    number: int
+    loss: Tensor
+    correct: Tensor
+    images: int
 
 
 class TrainingState:
@@ -46,18 +59,23 @@ class TrainingState:
         network: network to train in place.
         recipe: training settings.
         steps_per_epoch: number of batches per epoch.
+        processes: cooperating processes (default: one), which average their gradients.
 
     Attributes:
         step: number of steps made so far.
         tally: sums over the steps of the current epoch.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
-        self.network = network
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, processes: Processes | None = None
+    ) -> None:
+        self.network, self.processes = network, processes or Processes()
+        self.scaler = self.processes.scaler()
         self.average = _average(network, recipe)
         self.optimizer = _optimizer(network, recipe)
         self.schedule = _schedule(self.optimizer, recipe, steps_per_epoch)
         self.step, self.tally = 0, Tally()
+        self._steps: list[Step] = []
         self.epochs, self.steps_per_epoch = recipe.epochs, steps_per_epoch
 
     @property
@@ -81,13 +99,54 @@ class TrainingState:
         return float(self.schedule.get_last_lr()[0])
 
     def update(self, loss: Tensor) -> None:
-        """Make one optimizer step with the gradient of a loss."""
+        """Make one optimizer step with the gradient of a loss, averaged over the processes."""
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.processes.average(each.grad for each in self.network.parameters() if each.grad is not None)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.network)
+
+    def note(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Keep the results of a step on the device, without waiting for them."""
+        correct = (logits.argmax(1) == labels).sum()
+        self._steps.append(Step(number=self.step + 1, loss=loss.detach(), correct=correct, images=len(labels)))
+
+    @property
+    def unread(self) -> int:
+        """Number of steps whose results have not been read."""
+        return len(self._steps)
+
+    def read(self) -> tuple[int, float] | None:
+        """Add the results of the last steps, in all processes, to the tally.
+
+        Returns:
+            Number and loss of the first step whose loss is not finite, if any.
+        """
+        if not self._steps:
+            return None
+        steps, self._steps = self._steps, []
+        losses, correct = (
+            torch.stack([step.loss for step in steps]).float(),
+            torch.stack([step.correct for step in steps]).sum().double().cpu(),
+        )
+        self.processes.average([losses])
+        values = losses.tolist()
+        count = self.processes.count
+        self.tally.loss += sum(value * step.images * count for value, step in zip(values, steps, strict=True))
+        self.tally.correct += int(self.processes.total(float(correct)))
+        self.tally.images += sum(step.images for step in steps) * count
+        bad = ((step.number, value) for step, value in zip(steps, values, strict=True) if not math.isfinite(value))
+        return next(bad, None)
+
+    def average_statistics(self) -> None:
+        """Average the batch norm statistics over the processes."""
+        names = ("running_mean", "running_var")
+        networks = [self.network, *([self.average] if self.average else [])]
+        buffers = (each for network in networks for each in network.named_buffers())
+        self.processes.average(value for name, value in buffers if name.endswith(names))
 
     def is_finite(self) -> bool:
         """Return whether all parameters and statistics are finite."""
@@ -106,8 +165,9 @@ class TrainingState:
         self.step, self.tally = state["step"], Tally(**state["tally"])
 
     def _parts(self) -> dict[str, Any]:
-        parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
-        return parts | ({"average": self.average} if self.average else {})
+        parts: dict[str, Any] = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
+        parts |= {"average": self.average} if self.average else {}
+        return parts | ({"scaler": self.scaler} if self.scaler.is_enabled() else {})
 
 
 def _average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:

@@ -1,8 +1,6 @@
 """A search in several processes is the search of one: two real ones, joined by gloo, against one with whole batches."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,48 +12,18 @@ import torch
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.loop import GradientResult
-from fbnet_zoo.train.batches import Shard, augmented_batches, epoch_indices, training_batches
+from fbnet_zoo.train.batches import Shard, TrainingLoader, epoch_indices, training_batches
 from fbnet_zoo.train.processes import Precision, Processes
 from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
 from tests.helpers import search_processes
-from tests.helpers.paths import ROOT
+from tests.helpers.launched import GROUND, Outcomes, free_port, seen, together
 from tests.helpers.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
 from tests.helpers.search_spaces import NANO
 from tests.helpers.surroundings import PATIENCE_S
 from tests.helpers.training import INPUTS, few, same
 
 SCRIPT = Path(search_processes.__file__)
-GROUND = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-Outcomes = list[dict[str, Any]]
-
-
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
-
-
-def together(*command: str) -> None:
-    """Run a command in two processes that are told of each other; neither outlives this."""
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    running = []
-    for rank in ("0", "1"):
-        ground = {**GROUND, **group, "RANK": rank, "LOCAL_RANK": rank}
-        line = [sys.executable, "-W", "error", *command]
-        running.append(subprocess.Popen(line, env=ground, stderr=subprocess.PIPE, text=True))
-    try:
-        said = [process.communicate(timeout=PATIENCE_S)[1] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
-
-
-def seen(folder: Path) -> Outcomes:
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +216,7 @@ class TestLaunched:
 def test_augmented_images_do_not_depend_on_the_shard() -> None:
     images, augmentation, shard = few(32).train, Augmentation(degrees=10, pad=0.1), Shard(rank=1, count=2)
     indices = epoch_indices(32, 8, seed=3, epoch=1)[2:, shard.rows(8)]
-    ours = list(augmented_batches(images, INPUTS, augmentation, indices, seed=3, epoch=1))
+    ours = list(TrainingLoader(images, INPUTS, augmentation, seed=3).batches(indices, epoch=1))
     whole = list(training_batches(images, INPUTS, augmentation, batch_size=8, seed=3, epoch=1, first=2))
     assert len(ours) == len(whole) == 2
     for own, batch in zip(ours, whole, strict=True):

@@ -22,6 +22,7 @@ def command(  # noqa: PLR0913 - one argument per option
     context: typer.Context,
     space: arguments.SpaceName,
     data: arguments.Data = None,
+    classes: arguments.Classes = None,
     data_root: arguments.DataRoot = None,
     download: arguments.Download = False,
     method: arguments.Method = "dnas",
@@ -51,6 +52,7 @@ def command(  # noqa: PLR0913 - one argument per option
     oracle: arguments.OracleFile = None,
     recipe: arguments.RecipeFile = None,
     train_epochs: arguments.TrainEpochs = None,
+    workers: options.Workers = None,
     train_best: arguments.Train = True,
     random: arguments.Random = 0,
     measure: arguments.Measure = None,
@@ -78,14 +80,15 @@ def command(  # noqa: PLR0913 - one argument per option
     folder = out or Path("runs") / f"{job.space.name}_{source}_{method}"
     claims = context.with_resource(ExitStack())  # the folders are this command's until it ends
     runs = steps.search_all(job, folder, count=seeds, resume=resume, processes=processes, claims=claims)
+    if front and processes.is_main:
+        runs = [steps.find_front(run, job, front, device=processes.device) for run in runs]
+    if processes.is_main:
+        runs = [steps.measure_networks(run, job, wanted=measure) for run in runs]
+    if train_best and job.dataset:
+        runs = [steps.train_found(run, job, resume=resume, processes=processes) for run in runs]
     processes.leave()
     if not processes.is_main:
         return
-    if front:
-        runs = [steps.find_front(run, job, front, device=processes.device) for run in runs]
-    runs = [steps.measure_networks(run, job, wanted=measure) for run in runs]
-    if train_best and job.dataset:
-        runs = [steps.train_found(run, job, resume=resume, device=processes.device) for run in runs]
     if random:
         runs = steps.train_random(runs, job, folder, count=random, resume=resume, device=processes.device)
     best = min(runs, key=lambda run: (not run.record.met, -run.record.best.top1))

@@ -65,6 +65,10 @@ Data = Annotated[
         metavar="D",
     ),
 ]
+Classes = Annotated[
+    int | None,
+    _option(_WHAT, "search with the images of N classes; the best network is trained with all", metavar="N", min=2),
+]
 DataRoot = Annotated[Path | None, _option(_WHAT, "folder that holds CIFAR", metavar="DIR")]
 Download = Annotated[bool, _option(_WHAT, "download CIFAR into --data-root if missing", "--download")]
 Method = Annotated[
@@ -206,7 +210,9 @@ Device = Annotated[
 ]
 MixedPrecision = Annotated[
     Literal["no", "fp16", "bf16"] | None,
-    _option(_RUN, "mixed precision of the search (default: accelerate's setting, else no)", metavar="no|fp16|bf16"),
+    _option(
+        _RUN, "mixed precision of search and training (default: accelerate's setting, else no)", metavar="no|fp16|bf16"
+    ),
 ]
 
 

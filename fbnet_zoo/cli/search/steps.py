@@ -50,7 +50,9 @@ def job(options: Mapping[str, Any]) -> SearchJob:
     kind = dataset.kind if dataset else "folder"
     usual = METHODS[options["method"]].config.usual(kind)
     base = load_over(options["config"], usual) if options["config"] else usual
-    recipe = train.recipe_for(kind, options["recipe"], {"epochs": options["train_epochs"]}, qat=False)
+    recipe = train.recipe_for(
+        kind, options["recipe"], {"epochs": options["train_epochs"], "workers": options["workers"]}, qat=False
+    )
     found = SearchJob(
         space=space,
         dataset=dataset,
@@ -62,6 +64,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         input_size=options["input_size"],
         name=options["name"],
         supernet=options["supernet"],
+        classes=options["classes"],
     )
     if options["oracle"]:
         encoding = METHODS[options["method"]].load().encoding(found)
@@ -140,11 +143,13 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
         )
 
 
-def train_found(run: SearchRun, job: SearchJob, *, resume: bool, device: str) -> SearchRun:
+def train_found(run: SearchRun, job: SearchJob, *, resume: bool, processes: Processes) -> SearchRun:
     """Train the best network of a run from scratch; return the updated run."""
+    if not processes.is_main:
+        return train_best(run, job, resume=resume, processes=processes)
     with result.listening(f"train {run.definition.name}", job.recipe.epochs) as listener:
         listener.begin()
-        return train_best(run, job, resume=resume, device=device, progress=listener.trained)
+        return train_best(run, job, resume=resume, processes=processes, progress=listener.trained)
 
 
 def measure_networks(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> SearchRun:

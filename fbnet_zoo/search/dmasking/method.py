@@ -26,7 +26,7 @@ class Dmasking(GradientMethod):
 
     def supernet(self, job: SearchJob) -> MaskedSupernet:
         """Return the masked supernet."""
-        return MaskedSupernet(job.space, num_classes=job.num_classes)
+        return MaskedSupernet(job.space, num_classes=len(job.searched.classes))
 
     def expected_cost(self, metric: CostMetric) -> MaskedCost:
         """Return the cost as an expectation over the masks of all decisions."""

@@ -17,7 +17,7 @@ class Dnas(GradientMethod):
 
     def supernet(self, job: SearchJob) -> Supernet:
         """Return the stochastic supernet."""
-        return Supernet(job.space, input_size=job.input_size, num_classes=job.num_classes)
+        return Supernet(job.space, input_size=job.input_size, num_classes=len(job.searched.classes))
 
     def expected_cost(self, metric: CostMetric) -> CandidateCost:
         """Return the cost as an expectation over the masks of candidates."""

@@ -7,7 +7,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.gradient.batches import Part, SearchData
 from fbnet_zoo.search.images import Loading, split
 from fbnet_zoo.train import Augmentation
-from fbnet_zoo.train.batches import WHOLE, Batch, Shard, augmented_batches, epoch_indices, seed_of
+from fbnet_zoo.train.batches import WHOLE, Batch, Shard, TrainingLoader, epoch_indices, seed_of
 
 
 def search_data(dataset: ImageDataset, loading: Loading) -> SearchData:
@@ -28,10 +28,10 @@ def _part(images: ImageSet, loading: Loading, augmentation: Augmentation, seed: 
     if count < size:
         raise InputError(f"{count} images are fewer than a batch of {size}; lower batch_size")
 
+    loader = TrainingLoader(images, loading.inputs, augmentation, seed=seed, workers=loading.workers)
+
     def batches(epoch: int, first: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         chosen = epoch_indices(count, size, seed=seed, epoch=epoch)[first:, shard.rows(size)]
-        return augmented_batches(
-            images, loading.inputs, augmentation, chosen, seed=seed, epoch=epoch, workers=loading.workers
-        )
+        return loader.batches(chosen, epoch=epoch)
 
     return Part(steps=count // size, batches=batches)

@@ -42,11 +42,11 @@ class GradientMethod(ABC):
             )
         check_size(self.encoding(job))
         check_objective(_metrics(context.costs), config.penalty, config.limits)
-        search_data(job.dataset, job.loading)  # a batch may be larger than a part of the images
+        search_data(job.searched, job.loading)  # a batch may be larger than a part of the images
 
     def run(self, job: SearchJob, context: Context) -> SearchResult:
         """Search the space."""
-        config, dataset = self._config(job), job.required_dataset
+        config, dataset = self._config(job), job.searched
         with torch.random.fork_rng():
             torch.default_generator.manual_seed(config.seed)
             supernet = self.supernet(job)

@@ -86,7 +86,7 @@ def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: s
     supernet.to(device=device)
     evaluator = SupernetEvaluator(
         supernet=supernet,
-        data=search_data(own.required_dataset, own.loading),
+        data=search_data(own.searched, own.loading),
         recalibration_batches=config.recalibration_batches,
         processes=Processes(device=device),
     )
@@ -135,10 +135,10 @@ class _SearchConfig(BaseModel):
 
 
 def _check(run: Path, before: _SearchConfig, job: SearchJob, encoding: Encoding, own: Encoding) -> None:
-    dataset, data = job.required_dataset, before.data
+    dataset, data = job.searched, before.data
     if before.definition != arch_file.dump(job.space.frame) or _open(own) != _open(encoding):
         raise InputError(f"{run} searched {before.space}, whose definition is not that of {job.space.name} here")
-    if data is None or data.classes != job.num_classes or data.name != dataset.name:
+    if data is None or data.classes != len(dataset.classes) or data.name != dataset.name:
         raise InputError(f"{run} was searched with {data.name if data else 'no images'}; use the same --data")
     if (names := data.class_names or list(dataset.classes)) != list(dataset.classes):
         raise InputError(
