@@ -84,36 +84,6 @@ def seed_of(*numbers: int) -> int:
     return zlib.crc32(repr(numbers).encode())
 
 
-def training_batches(
-    images: ImageSet,
-    inputs: Inputs,
-    augmentation: Augmentation,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    first: int = 0,
-    workers: int | None = 0,
-) -> Iterator[Batch]:
-    """Yield the augmented batches of an epoch, in random order.
-
-    Args:
-        images: training images, at least a full batch.
-        inputs: input format of the network.
-        augmentation: random changes to images.
-        batch_size: images per batch; an incomplete last batch is dropped.
-        seed: seed of order and augmentation.
-        epoch: index of the epoch, from 0.
-        first: index of the first batch to yield.
-        workers: number of processes that read images (`None`: `usual_workers`).
-
-    Yields:
-        Normalized images `(N, C, crop, crop)` and classes `(N,)`.
-    """
-    chosen = epoch_indices(len(images.labels), batch_size, seed=seed, epoch=epoch)[first:]
-    yield from TrainingLoader(images, inputs, augmentation, seed=seed, workers=workers).batches(chosen, epoch=epoch)
-
-
 def epoch_indices(count: int, batch_size: int, *, seed: int, epoch: int) -> Tensor:
     """Return the image indices of each batch of an epoch, `(batches, batch_size)`; an incomplete batch is dropped."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))

@@ -46,7 +46,7 @@ class EpochMetrics(Record):
 Progress = Callable[[EpochMetrics], None]
 
 _UNREAD = 50
-"""Steps after which results are read from the device, to notice a loss that is not finite."""
+"""Steps after which results are read from a device other than a CPU, to notice a loss that is not finite."""
 
 
 def fit(
@@ -167,13 +167,13 @@ class _Fit(RunLoop[EpochMetrics]):
         with self.processes.autocast():
             logits = self.state.network(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        self.state.update(loss)
         self.state.note(loss, logits, labels)
-        if self.state.unread == _UNREAD:
+        if self.processes.kind == "cpu" or self.state.unread == _UNREAD:
             self.read()
+        self.state.update(loss)
 
     def read(self) -> None:
-        """Wait for the results of the last steps; only then is the device waited for."""
+        """Wait for the device, and read the results of the last steps."""
         bad = self.state.read()
         if bad is not None:
             raise self.error(f"the loss is {bad[1]} at step {bad[0]}")

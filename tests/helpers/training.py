@@ -1,13 +1,16 @@
 """A network and a data set so small that training takes a second."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
 from fbnet_zoo import arch_file
-from fbnet_zoo.datasets import ImageDataset, Pixels, open_dataset
+from fbnet_zoo.datasets import ImageDataset, ImageSet, Pixels, open_dataset
 from fbnet_zoo.spec import ArchSpec, PreprocessSpec
 from fbnet_zoo.train import Augmentation, Inputs, Recipe
+from fbnet_zoo.train.batches import Batch, TrainingLoader, epoch_indices
 
 TINY = """\
 name: tiny
@@ -75,6 +78,22 @@ def few(count: int) -> ImageDataset:
         held_out=held_out,
         split="the first 50 of those that are held out",
     )
+
+
+def training_batches(
+    images: ImageSet,
+    inputs: Inputs,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Return the batches of an epoch of a training, from one on."""
+    chosen = epoch_indices(len(images.labels), batch_size, seed=seed, epoch=epoch)[first:]
+    return TrainingLoader(images, inputs, augmentation, seed=seed, workers=workers).batches(chosen, epoch=epoch)
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

@@ -14,6 +14,7 @@ from fbnet_zoo.search import METHODS, additive_cost, measured_cost, run_search
 from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
+from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.limits import NetworkCost
 from fbnet_zoo.search.random_search import RandomConfig
@@ -151,3 +152,14 @@ def test_a_space_is_refused_before_anything_begins(method: str, tmp_path: Path) 
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: the space chamnet ")
+
+
+def test_seeds_of_search_and_split_are_independent(few_digits: ImageDataset) -> None:
+    """Otherwise a spread over seeds is also that of the images."""
+
+    def parts(**seeds: int) -> list[list[int]]:
+        asked = job(RandomConfig().model_copy(update=seeds), dataset=few_digits, evaluate=None)
+        return [part.tolist() for part in split(few_digits, asked.loading)]
+
+    assert parts(seed=1) == parts(seed=2) == parts()
+    assert parts(split_seed=1) != parts()

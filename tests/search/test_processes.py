@@ -12,7 +12,7 @@ import torch
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.loop import GradientResult
-from fbnet_zoo.train.batches import Shard, TrainingLoader, epoch_indices, training_batches
+from fbnet_zoo.train.batches import Shard, TrainingLoader, epoch_indices
 from fbnet_zoo.train.processes import Precision, Processes
 from fbnet_zoo.train.recipe import Augmentation
 from fbnet_zoo.train.run_folder import RunFolder
@@ -21,7 +21,7 @@ from tests.helpers.launched import GROUND, Outcomes, free_port, seen, together
 from tests.helpers.search_processes import EPOCH, Stopped, changed, found, outcome, stopped_after, supernet
 from tests.helpers.search_spaces import NANO
 from tests.helpers.surroundings import PATIENCE_S
-from tests.helpers.training import INPUTS, few, same
+from tests.helpers.training import INPUTS, few, same, training_batches
 
 SCRIPT = Path(search_processes.__file__)
 

@@ -14,8 +14,7 @@ from fbnet_zoo.datasets import ImageDataset, Pixels
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.train import Augmentation, Recipe, RunFolder, fit
-from fbnet_zoo.train.batches import training_batches
-from tests.helpers.training import INPUTS, RECIPE, STEPS
+from tests.helpers.training import INPUTS, RECIPE, STEPS, training_batches
 
 COUNT, BATCH = 37, 6
 EPOCHS, EACH = 3, COUNT // BATCH

@@ -27,10 +27,10 @@ from fbnet_zoo.train import (
     inputs_of,
     load_recipe,
 )
-from fbnet_zoo.train.batches import train_transform, training_batches
+from fbnet_zoo.train.batches import train_transform
 from fbnet_zoo.weights.loading import randomize
 from tests.helpers.paths import ROOT
-from tests.helpers.training import BATCH, IMAGES, INPUTS, RECIPE, STEPS, same
+from tests.helpers.training import BATCH, IMAGES, INPUTS, RECIPE, STEPS, same, training_batches
 
 PLAIN = Recipe(
     epochs=2,
