@@ -90,15 +90,6 @@ Labels = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="names of the classes, one per line (default: those of the weights, if known)"),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=0,
-        max=256,
-        help="processes that read images (default: for image files a core less than there are, else none)",
-    ),
-]
 Device = Annotated[DeviceName, typer.Option(metavar="cpu|cuda|mps", help="where to compute")]
 Runner = Annotated[
     Path | None,

@@ -47,6 +47,15 @@ Weights = Annotated[
     ),
 ]
 Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=256,
+        help="processes that read images (default: for image files a core less than there are, else none)",
+    ),
+]
 MixedPrecision = Annotated[
     Literal["no", "fp16", "bf16"] | None,
     typer.Option(metavar="no|fp16|bf16", help="mixed precision (default: accelerate's setting, else no)"),
@@ -69,7 +78,7 @@ def command(  # noqa: PLR0913 - one per option
     data_root: DataRoot = None,
     download: Download = False,
     resume: Resume = False,
-    workers: options.Workers = None,
+    workers: Workers = None,
     device: options.Device | None = None,
     mixed_precision: MixedPrecision = None,
     as_json: options.Json = False,

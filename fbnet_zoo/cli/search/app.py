@@ -52,7 +52,7 @@ def command(  # noqa: PLR0913 - one argument per option
     oracle: arguments.OracleFile = None,
     recipe: arguments.RecipeFile = None,
     train_epochs: arguments.TrainEpochs = None,
-    workers: options.Workers = None,
+    workers: arguments.Workers = None,
     train_best: arguments.Train = True,
     random: arguments.Random = 0,
     measure: arguments.Measure = None,

@@ -138,6 +138,16 @@ Mode = Annotated[
     Literal["soft", "sampled"] | None,
     _option(_GRADIENT, "run all candidates, as in the paper, or only the drawn one", metavar="soft|sampled"),
 ]
+Workers = Annotated[
+    int | None,
+    _option(
+        _RUN,
+        "processes that read images (default: for image files a core less than there are, else none)",
+        metavar="N",
+        min=0,
+        max=256,
+    ),
+]
 SaveMemory = Annotated[bool, _option(_GRADIENT, "recompute candidates for the gradient", "--save-memory")]
 Samples = Annotated[
     int | None, _option(_GRADIENT, "networks to draw at the end and compare (default: 6)", metavar="N", min=0)
