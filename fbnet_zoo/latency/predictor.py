@@ -3,7 +3,8 @@
 A Gaussian process on features of the definition (Rasmussen and Williams, Gaussian Processes for Machine Learning,
 2006, algorithm 2.1). Each group of features has its own linear kernel; all totals together have an RBF kernel. A few
 networks do not determine the kernel weights, so predictions are averaged over weights sampled by their likelihood
-(section 5.2, with a random walk).
+(section 5.2, with a random walk). The walk starts, and is pulled to, where latency follows the logarithms of the
+multiply-accumulates and of other devices' latencies: what else matters, networks must show.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +23,12 @@ FEWEST = 10
 """Fewer networks do not determine the weights of the kernels."""
 
 _MOST_FOR_WEIGHTS = 200  # enough for the weights; the cost of sampling them is cubic in this number
-_USUAL, _USUAL_NOISE = -0.5, -1.3  # log10 of the weights at the start of the walk
+_USUAL = {"macs": 0.3, "prior": 0.3, "noise": -0.7}  # log10 of the weights at the start of the walk
+_USUAL_OTHER = -1.5
 _LEAST, _MOST = -4.0, 1.5  # limits of the walk
-_PULL = 0.1  # strength of the prior that pulls the walk to its start
+_PULL = 1.0  # strength of the prior that pulls the walk to its start
+_ROUNDS, _FAR = 3, 2.5  # measurements of phones have outliers: rounds, and standard deviations that are far
+_DEVIATIONS_OF_MAD = 1.4826  # of a normal distribution: its standard deviation over its median absolute deviation
 _STEPS, _STRIDE, _STEP, _SEED = 400, 10, 0.3, 0
 
 Network = Sequence[Operator]
@@ -82,7 +86,14 @@ def fit_predictor(
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0
     targets = (logs - middle) / scale
     kernels = _kernels(known, known)
-    drawn = _plausible(kernels, targets)
+    names = (*known, "curved", "noise")
+    start = np.array([_USUAL.get(name, _USUAL_OTHER) for name in names])
+    drawn = _plausible(kernels, targets, start)
+    for _ in range(_ROUNDS):
+        targets, before = _without_outliers(drawn, kernels, targets), targets
+        if (targets == before).all():
+            break
+        drawn = _plausible(kernels, targets, start)
     shares = [10.0 ** weights[:-1, None] * np.linalg.solve(_gram(weights, kernels), targets) for weights in drawn]
     factors = np.mean(shares, axis=0)
 
@@ -90,7 +101,6 @@ def fit_predictor(
         logs = np.einsum("kij,kj->i", _kernels(features(others), known), factors)
         return np.exp(logs * scale + middle)
 
-    names = (*known, "curved", "noise")
     return Predictor(weights=dict(zip(names, drawn.mean(axis=0).tolist(), strict=True)), predict=predict)
 
 
@@ -139,14 +149,16 @@ class _Features:
         return {name: (raw[name] - middle) * factor for name, (middle, factor) in self._scaling.items()}
 
     def _raw(self, networks: Sequence[Network]) -> dict[str, Floats]:
+        costs = np.array([_costs(network) for network in networks])
         groups = {
+            "macs": np.log(costs[:, :1]),
             "total": np.array([self._total(network) for network in networks]),
             "place": np.array([self._by_place(network) for network in networks]),
-            "cost": np.array([_costs(network) for network in networks]),
+            "cost": costs,
         }
         if self._priors:
             sums = [[table.sum_ms(network) for table in self._priors] for network in networks]
-            groups["prior"] = np.array(sums)
+            groups["prior"] = np.log(sums)
         return groups
 
     def _total(self, network: Network) -> Floats:
@@ -194,11 +206,10 @@ def _kernels(left: dict[str, Floats], right: dict[str, Floats]) -> Floats:
     return np.stack([*linear, np.exp(-distances / (2 * len(totals)))])
 
 
-def _plausible(kernels: Floats, targets: Floats) -> Floats:
-    """Return samples of log10 of the weights of the kernels and the noise, (samples, kernels + 1)."""
+def _plausible(kernels: Floats, targets: Floats, start: Floats) -> Floats:
+    """Return samples of log10 of the weights of the kernels and the noise, (samples, kernels + 1), from a start on."""
     kept = slice(0, _MOST_FOR_WEIGHTS)
     kernels, targets = kernels[:, kept, kept], targets[kept]
-    start = np.array([_USUAL] * len(kernels) + [_USUAL_NOISE])
     generator, weights, drawn = np.random.default_rng(_SEED), start, []
     cost = _cost_of(weights, kernels, targets, start)
     for step in range(_STEPS):
@@ -209,6 +220,14 @@ def _plausible(kernels: Floats, targets: Floats) -> Floats:
         if step >= _STEPS // 4 and step % _STRIDE == 0:
             drawn.append(weights)
     return np.array(drawn)
+
+
+def _without_outliers(drawn: Floats, kernels: Floats, targets: Floats) -> Floats:
+    """Return targets brought nearer to what all others predict for them (section 5.4.2), where they are far from it."""
+    inverses = [np.linalg.inv(_gram(weights, kernels)) for weights in drawn]
+    errors = np.mean([inverse @ targets / np.diag(inverse) for inverse in inverses], axis=0)
+    usual = _DEVIATIONS_OF_MAD * float(np.median(np.abs(errors - np.median(errors))))
+    return targets - np.sign(errors) * np.maximum(0.0, np.abs(errors) - _FAR * usual)
 
 
 def _cost_of(weights: Floats, kernels: Floats, targets: Floats, start: Floats) -> float:
