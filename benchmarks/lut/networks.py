@@ -2,7 +2,10 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from fbnet_zoo.benchmarks.lut.operator_files import Writer
 from fbnet_zoo.benchmarks.lut.rounds import Rounds, Session, Steps, Subject
@@ -11,7 +14,8 @@ from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.targets import RUNTIMES
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.latency.table import LatencyTable
+from fbnet_zoo.latency.device import DeviceInfo
+from fbnet_zoo.latency.table import LatencyTable, network_ms
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.stats import Floats
 
@@ -19,9 +23,45 @@ _PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
 
 
 def is_of(table: LatencyTable, device: Device) -> bool:
-    """Return whether a table was measured on a device, with a runtime that is available here."""
-    same = table.kind == "measured" and table.device.id == device.info().id
-    return same and table.runtime in RUNTIMES and table.precision in _PRECISIONS
+    """Return whether a table was measured on a device, with a runtime that is available here.
+
+    Computers are the same if their processors are of one model with as many cores: a virtual machine has a new name
+    every time.
+    """
+    known = table.kind == "measured" and table.runtime in RUNTIMES and table.precision in _PRECISIONS
+    return known and _is_same(table.device, device.info())
+
+
+def _is_same(one: DeviceInfo, other: DeviceInfo) -> bool:
+    if one.id == other.id:
+        return True
+    alike = (one.kind, one.soc, one.cores, one.abis) == (other.kind, other.soc, other.cores, other.abis)
+    return alike and one.kind == "host" and one.soc is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """The latency of a network, as measured now and by a table, ms."""
+
+    measured_ms: float
+    predicted_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as by the table the network takes."""
+        return self.measured_ms / self.predicted_ms
+
+
+def device_speed(
+    table: LatencyTable, network: ArchSpec, device: Device, folder: Path, steps: Steps, *, num_classes: int
+) -> Speed:
+    """Measure a network once, to see whether the device is as fast as when the table was measured.
+
+    Arguments and errors are those of `network_samples`.
+    """
+    samples = network_samples(table, [network], device, folder, steps, num_classes=num_classes, rounds=1)
+    measured = float(np.median(samples[network.name]))
+    return Speed(measured_ms=measured, predicted_ms=network_ms(table, network, num_classes=num_classes))
 
 
 def network_samples(

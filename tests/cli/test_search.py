@@ -1,5 +1,6 @@
 """`fbnet-zoo search` as its user meets it."""
 
+import dataclasses
 import json
 import re
 from itertools import product
@@ -10,14 +11,22 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fbnet_zoo import cost, create, get_spec, list_models
+from fbnet_zoo.benchmarks.devices.host import HostDevice
+from fbnet_zoo.benchmarks.lut.networks import Speed
 from fbnet_zoo.cli.app import app
+from fbnet_zoo.cli.search import steps
 from fbnet_zoo.cli.search.arguments import config
+from fbnet_zoo.datasets import open_dataset
 from fbnet_zoo.own_zoo import HOME_VARIABLE
 from fbnet_zoo.search.gradient.config import DnasConfig
+from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.train.processes import Processes
+from tests.helpers.latency_tables import table as small_table
 from tests.helpers.search_oracles import accuracy, energy, table
 from tests.helpers.search_spaces import NANO, nano_space
+from tests.helpers.training import RECIPE
 
 
 def run(*words: object) -> Result:
@@ -134,6 +143,34 @@ def test_errors(asked: tuple[object, ...], tmp_path: Path, words: tuple[object, 
     assert result.exit_code == 2
     assert told in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "told"),
+    [
+        (
+            1.8,
+            "this machine takes 1.80 times as long as its table small says (1.8 ms instead of 1 ms for one network);",
+        ),
+        (0.5, "this machine takes 0.50 times as long as its table small says"),
+        (1.2, ""),
+    ],
+)
+def test_a_machine_that_is_not_as_fast_as_its_table(
+    measured_ms: float, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(steps, "device_speed", lambda *_, **__: Speed(measured_ms=measured_ms, predicted_ms=1.0))
+    here = small_table(1.0, device=HostDevice().info())
+    dataset = open_dataset("digits")
+    job = SearchJob(space=nano_space(), dataset=dataset, config=DnasConfig(), recipe=RECIPE, batch_size=12, table=here)
+    steps.check_speed(job, Processes(), wanted=None)
+    assert (told in caplog.text) if told else not caplog.records
+    caplog.clear()
+    steps.check_speed(job, Processes(), wanted=False)
+    steps.check_speed(job, Processes(rank=1, count=2), wanted=None)
+    elsewhere = dataclasses.replace(job, table=small_table(1.0))
+    steps.check_speed(elsewhere, Processes(), wanted=None)
+    assert not caplog.records
 
 
 def test_lut_and_limits_choose_the_objective() -> None:

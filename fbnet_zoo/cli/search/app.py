@@ -78,6 +78,7 @@ def command(  # noqa: PLR0913 - one argument per option
     front = steps.front(context.params, job)
     source = job.dataset.name if job.dataset else Path(str(oracle)).stem
     folder = out or Path("runs") / f"{job.space.name}_{source}_{method}"
+    steps.check_speed(job, processes, wanted=measure)
     claims = context.with_resource(ExitStack())  # the folders are this command's until it ends
     runs = steps.search_all(job, folder, count=seeds, resume=resume, processes=processes, claims=claims)
     if front and processes.is_main:

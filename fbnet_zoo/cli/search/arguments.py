@@ -196,7 +196,10 @@ Random = Annotated[
 ]
 Measure = Annotated[
     bool | None,
-    _option(_TRAINING, "measure the compared networks as a whole (default: if the table is of this machine)"),
+    _option(
+        _TRAINING,
+        "measure the best networks as a whole, and one before the search (default: if the table is of this machine)",
+    ),
 ]
 Register = Annotated[
     bool, _option(_TRAINING, "add the network to your own zoo, where create() finds it by name", "--register")

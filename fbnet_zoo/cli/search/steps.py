@@ -1,5 +1,6 @@
 """The steps of `fbnet-zoo search`, in order."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,11 +11,12 @@ import numpy as np
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.devices.discovery import open_device
-from fbnet_zoo.benchmarks.lut.networks import is_of, network_samples
+from fbnet_zoo.benchmarks.lut.networks import device_speed, is_of, network_samples
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.cli import screen, train
 from fbnet_zoo.cli.search import arguments, result
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.registry import list_models
@@ -34,6 +36,14 @@ from fbnet_zoo.train.recipe import load_over
 from fbnet_zoo.zoo import install
 
 REPORT, MEASURED = "report.html", "measured"
+
+_MEASURED = 8
+"""Number of compared networks that are measured as a whole."""
+
+_USUAL_SPREAD = 1.25
+"""Factor by which latencies differ from one day to the next on an idle machine."""
+
+log = logging.getLogger(__name__)
 
 
 def job(options: Mapping[str, Any]) -> SearchJob:
@@ -101,6 +111,27 @@ def find_front(run: SearchRun, job: SearchJob, front: Front, *, device: str) -> 
         return fronts.find_front(run, job, front, device=device, progress=progress)
 
 
+def check_speed(job: SearchJob, processes: Processes, *, wanted: bool | None) -> None:
+    """Warn if the table is of this machine, but the machine is now faster or slower."""
+    table, device = job.table, open_device("host")
+    if table is None or wanted is False or not processes.is_main:
+        return
+    if job.table_classes not in {None, job.num_classes} or not is_of(table, device):
+        return
+    network = job.definition(job.space.sample(0))
+    with temporary() as folder:
+        found = device_speed(table, network, device, folder, screen.steps, num_classes=job.num_classes)
+    if not 1 / _USUAL_SPREAD <= found.ratio <= _USUAL_SPREAD:
+        log.warning(
+            "this machine takes %.2f times as long as its table %s says (%.4g ms instead of %.4g ms for one network); "
+            "wait until it is idle, or measure the table again with 'fbnet-zoo lut measure'",
+            found.ratio,
+            table.name,
+            found.measured_ms,
+            found.predicted_ms,
+        )
+
+
 def search_all(
     job: SearchJob, folder: Path, *, count: int, resume: bool, processes: Processes, claims: ExitStack
 ) -> list[SearchRun]:
@@ -153,7 +184,7 @@ def train_found(run: SearchRun, job: SearchJob, *, resume: bool, processes: Proc
 
 
 def measure_networks(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> SearchRun:
-    """Measure the compared networks as a whole, if wanted (default: if the table is of this machine)."""
+    """Measure the best networks as a whole, if wanted (default: if the table is of this machine)."""
     table = job.table
     if table is None or wanted is False:
         return run
@@ -165,7 +196,7 @@ def measure_networks(run: SearchRun, job: SearchJob, *, wanted: bool | None) -> 
 
 
 def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: Device) -> Iterator[MeasuredRecord]:
-    networks = {each.name: each for each in run.record.networks}
+    networks = {each.name: each for each in run.record.networks[:_MEASURED]}
     definitions = [job.definition(each.choices, name=each.name) for each in networks.values()]
     samples = network_samples(
         table, definitions, device, run.folder / MEASURED, screen.steps, num_classes=job.num_classes
