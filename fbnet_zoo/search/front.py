@@ -49,7 +49,7 @@ def find_front(
         job: what was searched for.
         front: the limits.
         device: device to compute on.
-        progress: called with a line for each limit.
+        progress: called with the name of each limit when its turn begins.
 
     Raises:
         InputError: no network was found for a limit, or the folder of the run has been damaged since.
@@ -60,10 +60,10 @@ def find_front(
     accuracies = {each.positions: each.top1 for each in run.record.networks}
     bounds = [{**run.record.config.limits, front.metric: limit} for limit in front.limits]
     for limits in bounds:
+        if progress:
+            progress(f"{front.metric} up to {limits[front.metric]:,.6g} {costs[front.metric].unit}")
         accuracies = exploration.started(accuracies, limits)
         accuracies = exploration.extended(accuracies, limits, total=len(accuracies) + PER_LIMIT)
-        if progress:
-            progress(f"{front.metric} up to {limits[front.metric]:.4g}")
     best = [_best(accuracies, costs, limits) for limits in bounds]
     found = [
         FrontRecord(

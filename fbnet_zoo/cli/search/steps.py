@@ -106,8 +106,7 @@ def front(options: Mapping[str, Any], job: SearchJob) -> Front | None:
 
 def find_front(run: SearchRun, job: SearchJob, front: Front, *, device: str) -> SearchRun:
     """Find a network for each limit of a front; return the updated run."""
-    with screen.steps("front", front.points + 1) as progress:
-        progress(f"{front.metric} up to {front.lowest:.4g}")
+    with screen.steps("front", front.points) as progress:
         return fronts.find_front(run, job, front, device=device, progress=progress)
 
 
