@@ -16,6 +16,7 @@ SOME = first_is_quick(["chamnet_f", "fbnet_a_2019", "fbnetv3_a_gpu"])
 
 @pytest.mark.parametrize("name", FEW)
 class TestWaysOfUse:
+    @pytest.mark.slow
     def test_channels_last(self, name: str) -> None:
         network = random_network(name)
         with torch.no_grad():

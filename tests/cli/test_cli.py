@@ -320,6 +320,7 @@ class TestConvert:
         assert agreement == "100%"
         assert Manifest.load(tmp_path / "files" / "tiny.onnx.json").inputs[0].shape == (1, 3, 64, 64)
 
+    @pytest.mark.slow
     def test_quantized_file_tells_what_it_lost(self, tiny: Path, tmp_path: Path) -> None:
         words = ["convert", tiny, "--to", "onnx", "--out", tmp_path, "--weights", "none", "--precision", "mixed"]
         words += ["--keep", "stem", "--keep", "hea?", "--calibration", "digits", "--min-top1", "0.125", "--json"]
@@ -524,6 +525,7 @@ class TestProcess:
         assert done.returncode == 0
         assert "Usage" in done.stdout
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("columns", first_is_quick([80, 120]))
     def test_lines_fit_the_terminal(self, columns: int) -> None:
         listed = command("list", COLUMNS=str(columns))
@@ -541,6 +543,7 @@ class TestProcess:
     def test_no_colour_in_a_pipe(self) -> None:
         assert "\x1b" not in command("show", "fbnet_b").stdout
 
+    @pytest.mark.slow
     def test_reader_that_leaves(self) -> None:
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {sys.executable} -m fbnet_zoo list | head -1 >/dev/null"],
@@ -551,6 +554,7 @@ class TestProcess:
         )
         assert done.stderr == ""
 
+    @pytest.mark.slow
     def test_random_weights_are_quiet_on_stdout(self, tiny: Path) -> None:
         done = command("predict", tiny, photographs()[0], "--weights", "none", "--json")
         assert done.returncode == 0

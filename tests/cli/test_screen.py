@@ -158,6 +158,7 @@ class TestStreams:
         assert done.returncode == 2
         assert json.loads(done.stdout)["error"]["exit_code"] == 2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("encoding", first_is_quick(["ascii", "latin-1", "cp1252", "utf-8", "utf-16"]))
     def test_encodings(self, encoding: str) -> None:
         environment = os.environ | {"PYTHONIOENCODING": encoding}

@@ -76,6 +76,7 @@ def test_no_limit_is_below_a_tenth_of_the_logits(shared_tiny_model: FBNet, facto
 
 @pytest.mark.onnx
 class TestFiles:
+    @pytest.mark.slow
     def test_a_right_file_of_such_a_network_is_kept(
         self, shared_tiny_model: FBNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

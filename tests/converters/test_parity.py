@@ -23,6 +23,7 @@ from fbnet_zoo.data import load_batch, photographs
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.spec import PreprocessSpec
 from fbnet_zoo.weights.loading import randomize
+from tests.helpers.marks import first_is_quick
 
 PREPROCESS = PreprocessSpec(resize=40, crop=32)
 FP32 = Tolerances.of("fp32")
@@ -217,7 +218,7 @@ def corrupted(file: Path, parameter: str, folder: Path) -> Runner:
 
 
 @pytest.mark.onnx
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", first_is_quick(LAYERS))
 def test_names_the_layer_whose_weight_was_changed(tiny_model: FBNet, file: Path, tmp_path: Path, layer: str) -> None:
     cases = make_cases(tiny_model.spec.eval_preprocess())
     runner = corrupted(file, f"{layer}.weight", tmp_path)

@@ -21,6 +21,7 @@ from fbnet_zoo.converters.program import Program, export, of_network
 from fbnet_zoo.errors import ConversionError, InputError, ParityError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.weights.loading import randomize
+from tests.helpers.marks import first_is_quick
 
 pytestmark = pytest.mark.executorch
 
@@ -190,7 +191,7 @@ def test_label_that_is_not_one_line_is_refused(tiny_model: FBNet, tmp_path: Path
 
 
 class TestBundle:
-    @pytest.mark.parametrize("kind", ["fixed", "dynamic_half"])
+    @pytest.mark.parametrize("kind", first_is_quick(["fixed", "dynamic_half"]))
     def test_passes_its_own_test(self, kind: str, request: pytest.FixtureRequest) -> None:
         file = request.getfixturevalue(kind)
         said, bundle = file.facts["bundled"], read_bundle(file.path.with_suffix(".bpte"))

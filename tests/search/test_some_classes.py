@@ -14,6 +14,7 @@ from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.random_search import RandomConfig
 from fbnet_zoo.train.run_folder import RunFolder
+from tests.helpers.marks import first_is_quick
 from tests.helpers.search_spaces import nano_space
 from tests.helpers.training import RECIPE
 
@@ -35,7 +36,7 @@ def job(config: MethodConfig, dataset: ImageDataset, classes: int | None = 4) ->
     )
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.method)
+@pytest.mark.parametrize("config", first_is_quick(CONFIGS), ids=lambda config: config.method)
 def test_the_network_is_trained_with_all(config: MethodConfig, few_digits: ImageDataset, tmp_path: Path) -> None:
     asked = job(config, few_digits)
     run = train_best(run_search(asked, tmp_path), asked)

@@ -37,6 +37,7 @@ def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one["metrics"] == other["metrics"] and same(one["state"], other["state"])
 
 
+@pytest.mark.slow
 class TestTwo:
     @pytest.mark.parametrize("name", ["like_one", "sgd"])
     def test_are_as_one(self, two: Outcomes, tmp_path: Path, name: str) -> None:

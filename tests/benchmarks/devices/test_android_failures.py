@@ -101,6 +101,7 @@ def is_alive(pid: str) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_a_runner_that_hangs_is_stopped(any_phone: Phone, runner: Path, model_file: ModelFile) -> None:
     any_phone.write("meanwhile", HANG)
     with pytest.raises(DeviceTimeoutError, match="fbnet_c: 23 runs did not finish within 2 s; the device hangs"):

@@ -84,6 +84,7 @@ def converted(net: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {t: save(net, X, path, minimum_deployment_target=coremltools.target[t]) for t in targets}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "target"),
     [(name, "iOS18") for name in RECIPES] + [(name, "iOS16") for name in list(RECIPES)[:4]],  # blocks came with iOS 18

@@ -129,6 +129,7 @@ class TestSoft:
                 expected += weight * F.pad(narrow, (0, 0, 0, 0, 0, 12 - channels))
             torch.testing.assert_close(layer(x, layer.scales(masks), torch.ones(1)), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["soft", "saving"])
     def test_gradients_of_masks_are_the_finite_differences(self, form: Form) -> None:
         supernet = masked_supernet().double().eval()
