@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -92,7 +93,8 @@ def command(  # noqa: PLR0913 - one per option
     folder = out or Path("runs") / f"{spec.name}_{dataset.name}"
     with quiet():
         from fbnet_zoo.train import train
-    with screen.steps(spec.name, chosen.epochs) as step:
+    shown = screen.steps(spec.name, chosen.epochs) if processes.is_main else nullcontext(_silent)
+    with shown as step:
         trained = train(
             name,
             dataset,
@@ -113,6 +115,10 @@ def command(  # noqa: PLR0913 - one per option
         screen.show_json(record)
     else:
         screen.show(f"{record['weights']}: top-1 {record['top1']:.2f} % of {record['held_out']} held-out images")
+
+
+def _silent(_: str) -> None:
+    """Show no progress: the main process does."""
 
 
 def _processes(device: "options.DeviceName | None", precision: "Precision | None") -> "Processes":

@@ -78,13 +78,12 @@ def command(  # noqa: PLR0913 - one argument per option
     front = steps.front(context.params, job)
     source = job.dataset.name if job.dataset else Path(str(oracle)).stem
     folder = out or Path("runs") / f"{job.space.name}_{source}_{method}"
-    steps.check_speed(job, processes, wanted=measure)
+    processes.on_main(lambda: steps.check_speed(job, wanted=measure))
     claims = context.with_resource(ExitStack())  # the folders are this command's until it ends
     runs = steps.search_all(job, folder, count=seeds, resume=resume, processes=processes, claims=claims)
-    if front and processes.is_main:
-        runs = [steps.find_front(run, job, front, device=processes.device) for run in runs]
-    if processes.is_main:
-        runs = [steps.measure_networks(run, job, wanted=measure) for run in runs]
+    if front:
+        runs = processes.on_main(lambda: steps.find_fronts(runs, job, front, device=processes.device))
+    runs = processes.on_main(lambda: [steps.measure_networks(run, job, wanted=measure) for run in runs])
     if train_best and job.dataset:
         runs = [steps.train_found(run, job, resume=resume, processes=processes) for run in runs]
     processes.leave()

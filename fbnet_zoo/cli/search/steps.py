@@ -104,18 +104,16 @@ def front(options: Mapping[str, Any], job: SearchJob) -> Front | None:
     return found
 
 
-def find_front(run: SearchRun, job: SearchJob, front: Front, *, device: str) -> SearchRun:
-    """Find a network for each limit of a front; return the updated run."""
-    with screen.steps("front", front.points) as progress:
-        return fronts.find_front(run, job, front, device=device, progress=progress)
+def find_fronts(runs: Sequence[SearchRun], job: SearchJob, front: Front, *, device: str) -> list[SearchRun]:
+    """Find a network for each limit of a front in every run; return the updated runs."""
+    with screen.steps("front", front.points * len(runs)) as progress:
+        return [fronts.find_front(run, job, front, device=device, progress=progress) for run in runs]
 
 
-def check_speed(job: SearchJob, processes: Processes, *, wanted: bool | None) -> None:
+def check_speed(job: SearchJob, *, wanted: bool | None) -> None:
     """Warn if the table is of this machine, but the machine is now faster or slower."""
     table, device = job.table, open_device("host")
-    if table is None or wanted is False or not processes.is_main:
-        return
-    if job.table_classes not in {None, job.num_classes} or not is_of(table, device):
+    if table is None or wanted is False or job.table_classes not in {None, job.num_classes} or not is_of(table, device):
         return
     network = job.definition(job.space.sample(0))
     with temporary() as folder:

@@ -7,7 +7,13 @@ from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
 from fbnet_zoo.search.gradient.exploration import Exploration
 from fbnet_zoo.search.gradient.networks import SearchNetwork
-from fbnet_zoo.search.gradient.sampling import draw_positions, log_probabilities, log_probability, project
+from fbnet_zoo.search.gradient.sampling import (
+    draw_positions,
+    log_probabilities,
+    log_probability,
+    most_probable,
+    project,
+)
 from fbnet_zoo.search.limits import Costs, excess
 from fbnet_zoo.search.networks import NetworkRecord, best_first, network_record
 from fbnet_zoo.space.encoding import Positions
@@ -65,7 +71,7 @@ def _drawn(supernet: SearchNetwork, costs: Costs, config: GradientConfig) -> dic
     """Return different networks, and whether each was changed to satisfy the limits."""
     logs = log_probabilities(supernet.theta)
     generator = torch.Generator().manual_seed(seed_of(config.seed))
-    drawn = [tuple(layer.index(max(layer)) for layer in logs)]
+    drawn = [most_probable(logs)]
     drawn += [draw_positions(supernet.theta, generator) for _ in range(config.samples)]
     kept: dict[bytes, tuple[Positions, bool]] = {}  # positions may differ in values that a skip does not have
     for positions in drawn:

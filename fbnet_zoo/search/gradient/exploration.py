@@ -9,7 +9,7 @@ import numpy as np
 from fbnet_zoo.search.gradient.accuracy_model import AccuracyModel
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
 from fbnet_zoo.search.gradient.near_limits import Accuracies, Region, proposed
-from fbnet_zoo.search.gradient.sampling import LogProbabilities, log_probabilities, project
+from fbnet_zoo.search.gradient.sampling import LogProbabilities, log_probabilities, most_probable, project
 from fbnet_zoo.search.limits import Costs, Limits
 from fbnet_zoo.space.encoding import Positions
 
@@ -55,8 +55,7 @@ class Exploration:
     def started(self, known: Accuracies, limits: Limits) -> dict[Positions, float]:
         """Return known accuracies, and that of the most probable network, changed to be within the limits."""
         logs = log_probabilities(self.evaluator.supernet.theta)
-        most_probable = tuple(layer.index(max(layer)) for layer in logs)
-        start = project(logs, most_probable, self.costs, limits)
+        start = project(logs, most_probable(logs), self.costs, limits)
         return {**known, **self._evaluated([start] if start and start not in known else [])}
 
     def _evaluated(self, networks: Sequence[Positions]) -> dict[Positions, float]:

@@ -18,6 +18,11 @@ def log_probabilities(theta: Sequence[Tensor]) -> LogProbabilities:
     return [each.detach().double().log_softmax(-1).tolist() for each in theta]
 
 
+def most_probable(logs: LogProbabilities) -> Positions:
+    """Return the most probable network."""
+    return tuple(layer.index(max(layer)) for layer in logs)
+
+
 def draw_positions(theta: Sequence[Tensor], generator: torch.Generator) -> Positions:
     """Return a random network: in each layer, a candidate drawn with its probability."""
     shares = (each.detach().double().softmax(-1).cpu() for each in theta)

@@ -53,7 +53,7 @@ class TestModel:
         np.testing.assert_allclose(got - got.mean(), expected - expected.mean(), atol=0.5)
 
     def test_few_networks_are_read_in_the_light_of_theta(self) -> None:
-        """Theta knows the order of the options; six networks tell how much accuracy that is worth."""
+        """The options are already in order of accuracy in theta; six evaluations determine the scale."""
         logs = [np.log(np.exp(each) / np.exp(each).sum()).tolist() for each in values()]
         got, expected = predicted(fitted(some(6), logs)), accuracy(NETWORKS)
         assert np.corrcoef(got, expected)[0, 1] > 0.95
