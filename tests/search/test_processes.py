@@ -119,12 +119,16 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
     space.write_text(NANO)
     launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(), "--mixed_precision", "bf16"]
     what = ["--space", str(space), "--data", "digits", "--limit", "macs=60k", "--epochs", "2", "--warmup-epochs", "1"]
-    how = ["--batch-size", "64", "--no-train", "--json", "--out", str(out)]
+    how = ["--batch-size", "64", "--train-epochs", "1", "--json", "--out", str(out)]
     line = ["-m", "accelerate.commands.launch", *launch, "-m", "fbnet_zoo.search", *what, *how]
     done = subprocess.run(
         [sys.executable, *line], env=GROUND, check=True, capture_output=True, text=True, timeout=PATIENCE_S
     )
-    assert json.loads(done.stdout)["met"]
+    told = json.loads(done.stdout)
+    assert told["met"]
+    assert told["weights"] == str(out / "weights.safetensors")
+    assert (out / "weights.safetensors").exists()
+    assert len(list(RunFolder(out / "training").records())) == 1
     assert json.loads((out / "search.json").read_text())["processes"] == 2
     assert json.loads((out / "config.json").read_text())["config"]["precision"] == "bf16"
     assert len(list(RunFolder(out).records())) == 2
