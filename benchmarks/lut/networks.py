@@ -19,7 +19,7 @@ from fbnet_zoo.latency.table import LatencyTable, network_ms
 from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.stats import Floats
 
-_PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
+_PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 
 
 def is_of(table: LatencyTable, device: Device) -> bool:

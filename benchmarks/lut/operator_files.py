@@ -1,8 +1,9 @@
 """Writing model files of single operators and of whole networks, for the runtime of a latency table."""
 
 import importlib
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,9 @@ from fbnet_zoo._require import CONVERTING, quiet
 from fbnet_zoo.benchmarks.lut.operator_modules import operator_module
 from fbnet_zoo.benchmarks.measure import ModelFile
 from fbnet_zoo.converters.artifact import ConvertOptions, Precision
-from fbnet_zoo.converters.program import WRAPPERS, Program, export, export_module
+from fbnet_zoo.converters.program import WRAPPERS, Program, Quantization, export, export_module
+from fbnet_zoo.converters.quantization import calibration
+from fbnet_zoo.converters.quantization.quantize_onnx import STEM
 from fbnet_zoo.converters.respell import respell
 from fbnet_zoo.converters.targets import TARGETS, TORCH, runtimes_on
 from fbnet_zoo.converters.tflite import writer
@@ -24,6 +27,9 @@ from fbnet_zoo.spec import ArchSpec
 
 TFLITE = "tflite"
 
+_IMAGE_CHANNELS = 3
+"""Input channels of a stem, which may have another precision than the rest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
@@ -31,7 +37,7 @@ class Writer:
 
     Attributes:
         target: target of `fbnet_zoo.converters.targets`, `torch`, or `tflite` for Ethos-U.
-        precision: fp32 or fp16; int8 for `tflite`.
+        precision: fp32, fp16 or int8, with ranges from noise; `tflite` is always int8.
         frame: a network of the search space, for preprocessing and error messages.
         folder: folder of the files; existing files are not written again.
     """
@@ -48,9 +54,9 @@ class Writer:
             InputError: the operator has more than one input.
             ConversionError: the runtime's exporter fails.
         """
-        return self._file(
-            name, lambda: self._part(operator_module(operator), operator.in_channels, operator.input_size)
-        )
+        first = operator.in_channels == _IMAGE_CHANNELS
+        part = nn.Sequential(OrderedDict({STEM if first else "part": operator_module(operator)}))
+        return self._file(name, lambda: self._part(part, operator.in_channels, operator.input_size))
 
     def layers(self, count: int, channels: int, size: int, name: str) -> ModelFile:
         """Write `count` depthwise 1x1 convolutions on an input of `size` px.
@@ -58,7 +64,7 @@ class Writer:
         Raises:
             ConversionError: the runtime's exporter fails.
         """
-        return self._file(name, lambda: self._part(_layers(count, channels), channels, size))
+        return self._file(name, lambda: self._part(nn.Sequential(_layers(count, channels)), channels, size))
 
     def network(self, spec: ArchSpec, name: str, *, num_classes: int) -> ModelFile:
         """Write a whole network with random weights.
@@ -68,15 +74,24 @@ class Writer:
             ConversionError: the runtime's exporter fails.
         """
         options = ConvertOptions(precision=self._program_precision)
-        return self._file(name, lambda: export(FBNet(spec, num_classes=num_classes).eval(), options))
+
+        def program() -> Program:
+            exported = export(FBNet(spec, num_classes=num_classes).eval(), options)
+            return replace(exported, quantization=self._quantization(exported.in_channels, exported.input_size))
+
+        return self._file(name, program)
 
     @property
     def _program_precision(self) -> Precision:
         return TARGETS[self.target].program_precision(self.precision) if self.target in TARGETS else "fp32"
 
-    def _part(self, part: nn.Module, channels: int, size: int) -> Program:
-        holder = nn.Sequential(part)  # only children of a module are respelled
-        respell(holder)
+    def _quantization(self, channels: int, size: int) -> Quantization | None:
+        if self.precision != "int8" or self.target not in TARGETS:
+            return None
+        return Quantization(calibration=calibration.noise(channels, size))
+
+    def _part(self, holder: nn.Sequential, channels: int, size: int) -> Program:
+        respell(holder)  # only children of a module are
         module = WRAPPERS[self._program_precision](holder)
         return Program(
             exported=export_module(module, (1, channels, size, size)),
@@ -92,6 +107,7 @@ class Writer:
             labels=None,
             license=None,
             weights=None,
+            quantization=self._quantization(channels, size),
         )
 
     def _file(self, name: str, make: Callable[[], Program]) -> ModelFile:

@@ -24,6 +24,7 @@ LARGEST_FOLDER = 256
 
 _CROPS = (48, 24)
 _DIGITS = 128
+_TIMED = 2
 _SMALLEST_CROP = 0.35
 """Side of a crop, relative to the photograph's shorter side."""
 
@@ -97,6 +98,13 @@ def load(
     return _of_folder(Path(source), preprocess, channels, names or [_numbers(num_classes or 0)])
 
 
+def noise(channels: int, size: int) -> CalibrationImages:
+    """Return seeded noise of `size` px, for files whose values do not matter, only their latency."""
+    generator = torch.Generator().manual_seed(0)
+    calibrate, evaluate = (_noise(_TIMED, channels, size, generator) for _ in range(2))
+    return CalibrationImages(calibrate=calibrate, evaluate=evaluate)
+
+
 def _of_photographs(preprocess: PreprocessSpec, channels: int) -> CalibrationImages:
     generator = torch.Generator().manual_seed(0)
     calibrate, evaluate = (_crops(count, preprocess, channels, generator) for count in _CROPS)
@@ -105,16 +113,18 @@ def _of_photographs(preprocess: PreprocessSpec, channels: int) -> CalibrationIma
 
 def _crops(count: int, preprocess: PreprocessSpec, channels: int, generator: torch.Generator) -> PreparedImages:
     if channels not in {1, 3}:
-        noise = torch.randn(count, channels, preprocess.crop, preprocess.crop, generator=generator)
-        return PreparedImages(
-            images=noise.numpy(), source=f"{count} images of noise, since there are {channels} channels"
-        )
+        return _noise(count, channels, preprocess.crop, generator)
     sources = [load_image(path) for path in photographs()]
     crops = [_crop(sources[index % len(sources)], generator) for index in range(count)]
     return PreparedImages(
         images=_prepare(crops, preprocess, channels),
         source=f"{count} crops and flips of {len(sources)} photographs that come with fbnet_zoo",
     )
+
+
+def _noise(count: int, channels: int, size: int, generator: torch.Generator) -> PreparedImages:
+    noise = torch.randn(count, channels, size, size, generator=generator)
+    return PreparedImages(images=noise.numpy(), source=f"{count} images of noise, since there are {channels} channels")
 
 
 def _crop(image: Image.Image, generator: torch.Generator) -> Image.Image:

@@ -25,7 +25,9 @@ from fbnet_zoo.folders import temporary
 
 SCHEME = "onnxruntime static, as QDQ: int8 weights per channel, uint8 activations per tensor, the stem in float32"
 
-_STEM = "stem"
+STEM = "stem"
+"""Name of the module that stays in float32."""
+
 _OPERATORS = ["Add", "Clip", "Conv", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Mul", "Relu", "Reshape"]
 _OPERATORS += ["Sigmoid", "Transpose"]
 _CONSTANTS: dict[str, np.ndarray] = {
@@ -55,7 +57,7 @@ def int8_model(model: Any, program: Program, quantization: Quantization, *, verb
     """
     onnx = require("onnx", extra="onnx")
     names = [node.name for node in model.graph.node]
-    kept = [name for name in names if quantization.keeps(name) or name.startswith(f"{_STEM}.")]
+    kept = [name for name in names if quantization.keeps(name) or name.startswith(f"{STEM}.")]
     gates = _respell(model.graph, frozenset(kept))
     try:
         with quiet(verbose=verbose or None), temporary() as folder:

@@ -7,8 +7,12 @@ networks do not determine the kernel weights, so predictions are averaged over w
 multiply-accumulates and of other devices' latencies: what else matters, networks must show.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +37,58 @@ _STEPS, _STRIDE, _STEP, _SEED = 400, 10, 0.3, 0
 
 Network = Sequence[Operator]
 Floats = NDArray[np.float64]
+Groups = dict[str, Floats]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictor:
-    """A fitted predictor.
+    """A fitted predictor, of networks or of sums over the vectors of their operators.
 
     Attributes:
+        name: name of the device or of the measurements.
         weights: kernel name (or `noise`) to the log10 of its weight, averaged over the samples.
-        predict: function that returns the latency of networks, ms.
+        features: features that sums of vectors are turned into.
+        known: features of the networks that it was fitted on.
+        factors: factor of each kernel and network, (kernels, networks).
+        precision: inverse of the kernel matrix with the averaged weights, (networks, networks).
+        middle: mean of the logarithms of the latencies in ms.
+        scale: their standard deviation.
     """
 
+    name: str
     weights: dict[str, float]
-    predict: Callable[[Sequence[Network]], Floats]
+    features: "Features"
+    known: "Groups"
+    factors: Floats
+    precision: Floats
+    middle: float
+    scale: float
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What tells predictors apart: name, number of networks and weights, as plain values."""
+        return {"name": self.name, "networks": len(self.precision), "weights": self.weights, "middle": self.middle}
+
+    def predict(self, networks: Sequence[Network]) -> Floats:
+        """Return the latency of networks, ms."""
+        return np.exp(self.log_ms(self.features.sums(networks))[0])
+
+    def log_ms(self, sums: Any) -> tuple[Any, Any]:
+        """Return the logarithms of latencies in ms, and their standard deviations, both (networks,).
+
+        Args:
+            sums: sums of `features.vector` over the operators of networks, (networks, values): an array, or a tensor,
+                in which the result is differentiable.
+        """
+        library, like = _library(sums), _like(sums)
+        own, known = self.features(sums), {name: like(each) for name, each in self.known.items()}
+        kernels = _kernels(own, known)
+        mean = library.einsum("kij,kj->i", kernels, like(self.factors))
+        *shares, noise = (10.0**each for each in self.weights.values())
+        near = library.einsum("kij,k->ij", kernels, like(np.array(shares)))
+        itself = sum(share * (own[name] ** 2).sum(1) for name, share in zip(own, shares, strict=False)) + shares[-1]
+        variance = itself + noise - ((near @ like(self.precision)) * near).sum(1)
+        return mean * self.scale + self.middle, abs(variance) ** 0.5 * self.scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +109,11 @@ class PredictorEvaluation:
 
 
 def fit_predictor(
-    networks: Sequence[Network], measured_ms: Sequence[float], *, priors: Sequence[LatencyTable] = ()
+    networks: Sequence[Network],
+    measured_ms: Sequence[float],
+    *,
+    priors: Sequence[LatencyTable] = (),
+    name: str = "predictor",
 ) -> Predictor:
     """Fit a predictor.
 
@@ -74,6 +121,7 @@ def fit_predictor(
         networks: operators of each network.
         measured_ms: measured latency of each network on the device.
         priors: latency tables of other devices with all these operators, whose sums become features.
+        name: name of the device or of the measurements (default: `predictor`).
 
     Raises:
         InputError: there are fewer than ten networks, a latency is not positive, or a table lacks an operator.
@@ -81,13 +129,13 @@ def fit_predictor(
     measured = np.asarray(measured_ms, dtype=np.float64)
     if len(networks) != len(measured) or len(networks) < FEWEST or not (measured > 0).all():
         raise InputError(f"a predictor needs at least {FEWEST} networks, each with a latency above 0 ms")
-    features = _Features(networks, priors)
-    known, logs = features(networks), np.log(measured)
+    features = Features(networks, priors)
+    known, logs = features(features.sums(networks)), np.log(measured)
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0
     targets = (logs - middle) / scale
     kernels = _kernels(known, known)
-    names = (*known, "curved", "noise")
-    start = np.array([_USUAL.get(name, _USUAL_OTHER) for name in names])
+    kinds = (*known, "curved", "noise")
+    start = np.array([_USUAL.get(name, _USUAL_OTHER) for name in kinds])
     drawn = _plausible(kernels, targets, start)
     for _ in range(_ROUNDS):
         targets, before = _without_outliers(drawn, kernels, targets), targets
@@ -95,13 +143,17 @@ def fit_predictor(
             break
         drawn = _plausible(kernels, targets, start)
     shares = [10.0 ** weights[:-1, None] * np.linalg.solve(_gram(weights, kernels), targets) for weights in drawn]
-    factors = np.mean(shares, axis=0)
-
-    def predict(others: Sequence[Network]) -> Floats:
-        logs = np.einsum("kij,kj->i", _kernels(features(others), known), factors)
-        return np.exp(logs * scale + middle)
-
-    return Predictor(weights=dict(zip(names, drawn.mean(axis=0).tolist(), strict=True)), predict=predict)
+    average = drawn.mean(axis=0)
+    return Predictor(
+        name=name,
+        weights=dict(zip(kinds, average.tolist(), strict=True)),
+        features=features,
+        known=known,
+        factors=np.mean(shares, axis=0),
+        precision=np.asarray(np.linalg.inv(_gram(average, kernels)), dtype=np.float64),
+        middle=middle,
+        scale=scale,
+    )
 
 
 def evaluate(
@@ -136,42 +188,67 @@ def evaluate(
     )
 
 
-class _Features:
-    """Features of networks in named groups, standardized on the given networks."""
+class Features:
+    """Features of networks in named groups, standardized on the given networks.
+
+    Every operator has a vector of values that add up over a network: costs, traits, traits at its place, and latency by
+    each prior. Features are functions of these sums.
+
+    Args:
+        networks: operators of each network.
+        priors: latency tables of other devices.
+
+    Raises:
+        InputError: a table lacks an operator, or is relative to other networks.
+    """
 
     def __init__(self, networks: Sequence[Network], priors: Sequence[LatencyTable]) -> None:
         self._priors = priors
-        self._places = sorted({operator.place for network in networks for operator in network})
-        self._scaling = {name: _scaling(values) for name, values in self._raw(networks).items()}
+        self._bases = np.array([table.base_ms or 0.0 for table in priors])
+        for table, network in product(priors, networks):
+            table.sum_ms(network)  # refuses networks that a relative table is not for
+        places = sorted({operator.place for network in networks for operator in network})
+        self._places = {place: at for at, place in enumerate(places)}
+        self._known: dict[Operator, Floats] = {}
+        self._scaling = {name: _scaling(values) for name, values in self._raw(self.sums(networks)).items()}
 
-    def __call__(self, networks: Sequence[Network]) -> dict[str, Floats]:
-        raw = self._raw(networks)
-        return {name: (raw[name] - middle) * factor for name, (middle, factor) in self._scaling.items()}
+    def vector(self, operator: Operator) -> Floats:
+        """Return the values of an operator, (values,).
 
-    def _raw(self, networks: Sequence[Network]) -> dict[str, Floats]:
-        costs = np.array([_costs(network) for network in networks])
+        Raises:
+            InputError: a prior lacks the operator.
+        """
+        if operator not in self._known:
+            traits, places = _traits(operator), np.zeros((len(self._places), _TRAITS))
+            if operator.place in self._places:
+                places[self._places[operator.place]] = traits
+            prior = [table.operator_ms(operator) for table in self._priors]
+            self._known[operator] = np.concatenate([_costs(operator), traits, places.ravel(), prior])
+        return self._known[operator]
+
+    def sums(self, networks: Sequence[Network]) -> Floats:
+        """Return the sums of the vectors of networks, (networks, values)."""
+        return np.array([np.sum([self.vector(operator) for operator in network], axis=0) for network in networks])
+
+    def __call__(self, sums: Any) -> dict[str, Any]:
+        """Return the features by group, each (networks, features), for an array or a tensor of sums."""
+        like, raw = _like(sums), self._raw(sums)
+        return {name: (raw[name] - like(middle)) * like(factor) for name, (middle, factor) in self._scaling.items()}
+
+    def _raw(self, sums: Any) -> dict[str, Any]:
+        library, last = _library(sums), _COSTS + _TRAITS * (1 + len(self._places))
         groups = {
-            "macs": np.log(costs[:, :1]),
-            "total": np.array([self._total(network) for network in networks]),
-            "place": np.array([self._by_place(network) for network in networks]),
-            "cost": costs,
+            "macs": library.log(sums[:, :1]),
+            "total": sums[:, _COSTS : _COSTS + _TRAITS],
+            "place": sums[:, _COSTS + _TRAITS : last],
+            "cost": sums[:, :_COSTS],
         }
         if self._priors:
-            sums = [[table.sum_ms(network) for table in self._priors] for network in networks]
-            groups["prior"] = np.log(sums)
+            groups["prior"] = library.log(sums[:, last:] + _like(sums)(self._bases))
         return groups
 
-    def _total(self, network: Network) -> Floats:
-        return np.sum([_traits(operator) for operator in network], axis=0)
 
-    def _by_place(self, network: Network) -> Floats:
-        counts = {place: np.zeros(_TRAITS) for place in self._places}
-        for operator in network:
-            if operator.place in counts:
-                counts[operator.place] += _traits(operator)
-        return np.concatenate([counts[place] for place in self._places])
-
-
+_COSTS = 5
 _TRAITS = 5
 
 
@@ -183,10 +260,20 @@ def _traits(operator: Operator) -> Floats:
     return np.array([1.0, kernel, np.log(operator.expansion), np.log2(operator.groups), se])
 
 
-def _costs(network: Network) -> Floats:
-    costs = [operator_cost(operator) for operator in network]
-    counts = [(cost.macs, cost.pointwise_macs, cost.depthwise_macs, cost.weights, cost.activations) for cost in costs]
-    return np.sum(counts, axis=0, dtype=np.float64)
+def _costs(operator: Operator) -> Floats:
+    cost = operator_cost(operator)
+    counts = (cost.macs, cost.pointwise_macs, cost.depthwise_macs, cost.weights, cost.activations)
+    return np.array(counts, dtype=np.float64)
+
+
+def _library(values: Any) -> Any:
+    """Return the library of an array, NumPy or PyTorch, which agree on all functions used here."""
+    return np if isinstance(values, np.ndarray) else import_module("torch")
+
+
+def _like(values: Any) -> Callable[[Floats], Any]:
+    """Return a function that turns an array into one of the library, on the device of an array."""
+    return np.asarray if isinstance(values, np.ndarray) else partial(_library(values).asarray, device=values.device)
 
 
 def _scaling(values: Floats) -> tuple[Floats, Floats]:
@@ -197,13 +284,14 @@ def _scaling(values: Floats) -> tuple[Floats, Floats]:
     return values.mean(axis=0), factor / np.sqrt(max(1, varies.sum()))
 
 
-def _kernels(left: dict[str, Floats], right: dict[str, Floats]) -> Floats:
+def _kernels(left: Mapping[str, Any], right: Mapping[str, Any]) -> Any:
     """Return the kernels, one matrix (len(left), len(right)) for each group, and the RBF kernel of the totals."""
+    library = _library(left["macs"])
     linear = [left[name] @ right[name].T for name in left]
     totals = [name for name in left if name in {"total", "cost", "prior"}]
-    first, second = (np.concatenate([side[name] for name in totals], axis=1) for side in (left, right))
+    first, second = (library.concatenate([side[name] for name in totals], axis=1) for side in (left, right))
     distances = (first**2).sum(1)[:, None] + (second**2).sum(1)[None, :] - 2 * first @ second.T
-    return np.stack([*linear, np.exp(-distances / (2 * len(totals)))])
+    return library.stack([*linear, library.exp(-distances / (2 * len(totals)))])
 
 
 def _plausible(kernels: Floats, targets: Floats, start: Floats) -> Floats:

@@ -9,12 +9,14 @@ from typing import Any
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.datasets import ImageDataset, some_classes
 from fbnet_zoo.errors import InputError
+from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.cost import latency_cost, macs_cost, memory_cost, params_cost
 from fbnet_zoo.search.images import Loading
 from fbnet_zoo.search.limits import Costs, NetworkCost
 from fbnet_zoo.search.oracle import Oracle
+from fbnet_zoo.search.predicted import predicted_latency
 from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
@@ -41,7 +43,9 @@ class SearchJob:
         recipe: training recipe of the best network; its augmentation and workers also apply to the search.
         batch_size: images per search step.
         table: latency table of the target device; without one, latency is unknown.
-        table_classes: number of classes the table was measured with (default: the data set's).
+        predictor: predictor of the latency of the target device, instead of a table.
+        table_classes: number of classes the table or the predictor's networks were measured with (default: the data
+            set's).
         input_size: side of the image, px (default: the space's).
         name: network name (default: the space's name and a digest).
         oracle: table of known accuracies that replaces training, for methods that evaluate networks.
@@ -57,6 +61,7 @@ class SearchJob:
     recipe: Recipe
     batch_size: int
     table: LatencyTable | None = None
+    predictor: Predictor | None = None
     table_classes: int | None = None
     input_size: int | None = None
     name: str | None = None
@@ -93,7 +98,7 @@ class SearchJob:
         return _CLASSES if self.dataset is None else len(self.dataset.classes)
 
     def costs(self, encoding: Encoding) -> Costs:
-        """Return the costs of networks by name: latency if there is a table, MACs, parameters, own ones, columns.
+        """Return the costs of networks by name: latency if known, MACs, parameters, own ones, columns of the oracle.
 
         Peak memory is slow to tabulate, so it is included only if a limit names it.
 
@@ -104,6 +109,8 @@ class SearchJob:
         known: list[NetworkCost] = []
         if self.table is not None:
             known.append(latency_cost(encoding, self.table, num_classes=self.table_classes or classes))
+        if self.predictor is not None:
+            known.append(predicted_latency(encoding, self.predictor, num_classes=self.table_classes or classes))
         known += [macs_cost(encoding, num_classes=classes), params_cost(encoding, num_classes=classes)]
         if "memory" in self.config.limits:
             known.append(memory_cost(encoding, num_classes=classes))

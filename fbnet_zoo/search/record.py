@@ -39,6 +39,7 @@ class MetricRecord(Record):
         base: lowest cost of any network of the space.
         table: name of the latency table, if any.
         device: device of the table, in words.
+        predictor: name of the predictor of the latency, if any.
     """
 
     name: Name
@@ -46,6 +47,7 @@ class MetricRecord(Record):
     base: _NotNegative
     table: str | None = None
     device: str | None = None
+    predictor: str | None = None
 
 
 class DataRecord(Record):

@@ -206,7 +206,8 @@ def _ignore(_: HistoryRecord) -> None:
 
 def _summary(job: SearchJob) -> str:
     data = f" with {job.dataset.name}" if job.dataset else ""
-    target = f", for the latencies of {job.table.name}" if job.table else ""
+    device = job.table.name if job.table else job.predictor.name if job.predictor else None
+    target = f", for the latencies of {device}" if device else ""
     return f"Found by {job.config.method} in the search space {job.space.name}{data}{target}."
 
 
@@ -233,6 +234,7 @@ def _config(job: SearchJob, data: DataRecord | None, processes: Processes) -> di
         "data": data and {"theta": data.selection, **data.model_dump(mode="json", exclude={"selection"})},
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
+        **({"predictor": job.predictor.about} if job.predictor else {}),
         "device": processes.kind,
         "precision": processes.precision,
         "batch_size": job.batch_size,
@@ -299,6 +301,7 @@ def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
         base=cost.least,
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
+        predictor=job.predictor.name if job.predictor and cost.name == "latency" else None,
     )
 
 

@@ -41,7 +41,7 @@ Runtime = Annotated[
     typer.Option(metavar="NAME", help="executorch (XNNPACK), onnxruntime or torch; phones: executorch only"),
 ]
 Precision = Annotated[
-    Literal["fp32", "fp16"], typer.Option(metavar="fp32|fp16", help="precision of weights and arithmetic")
+    Literal["fp32", "fp16", "int8"], typer.Option(metavar="fp32|fp16|int8", help="precision of weights and arithmetic")
 ]
 Classes = Annotated[int, typer.Option(metavar="N", min=1, help="number of classes")]
 Validate = Annotated[
@@ -69,6 +69,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="resume an interrupted ru
 EPILOG = options.examples(
     "lut measure --space digits_tiny --classes 10 --out host.json",
     "lut measure --space fbnet --device android --runner executor_runner --out phone.json",
+    "lut measure --space fbnet --device android --runner executor_runner --precision int8 --out phone_int8.json",
     "lut measure --space fbnet --runtime onnxruntime --out host_onnx.json --resume",
     "lut measure --space digits_tiny --classes 10 --device ethosu --config ethos-u55-128 --out u55.json",
 )

@@ -84,9 +84,34 @@ Lut = Annotated[
     str | None, _option(_BUDGET, "latency table of the device, see 'lut list'", "--lut", metavar="NAME|PATH")
 ]
 TargetLatency = Annotated[str | None, _option(_BUDGET, "highest latency by the table, such as 5ms", metavar="TIME")]
+Latencies = Annotated[
+    Path | None,
+    _option(
+        _BUDGET,
+        "instead of --lut: networks of the space measured on the device (CSV, or the store of 'bench', .jsonl), at "
+        "least 10, for a predictor",
+        "--latencies",
+        metavar="FILE",
+    ),
+]
+LatencyKey = Annotated[
+    str, _option(_BUDGET, "CSV column with the networks: names, files, or a digit for each layer", metavar="NAME")
+]
+LatencyColumn = Annotated[str, _option(_BUDGET, "CSV column with their latencies, ms", metavar="NAME")]
+Priors = Annotated[
+    list[str] | None,
+    _option(
+        _BUDGET, "latency table of another device that the predictor starts from; repeatable", "--prior", metavar="NAME"
+    ),
+]
 TableClasses = Annotated[
     int | None,
-    _option(_BUDGET, "number of classes the table was measured with, such as 100 for pixel3", metavar="N", min=1),
+    _option(
+        _BUDGET,
+        "number of classes the table, or the networks of --latencies, were measured with, such as 100 for pixel3",
+        metavar="N",
+        min=1,
+    ),
 ]
 Limit = Annotated[
     list[str] | None,
@@ -252,6 +277,18 @@ def check_method(options: Mapping[str, Any]) -> None:
         raise InputError("--random trains networks, which requires images; give --data, or omit --random")
 
 
+def check_latencies(options: Mapping[str, Any]) -> None:
+    """Refuse two sources of latencies, and options of a source that is missing.
+
+    Raises:
+        InputError: options contradict each other.
+    """
+    if options["lut"] and options["latencies"]:
+        raise InputError("--lut and --latencies both give the latency of the device; use one of them")
+    if options["prior"] and not options["latencies"]:
+        raise InputError("--prior is where a predictor starts from, which needs measured networks; give --latencies")
+
+
 def front(options: Mapping[str, Any]) -> Front | None:
     """Return the requested front, if any.
 
@@ -286,7 +323,7 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
     Args:
         base: configuration by the kind of data, or from a file.
         options: options by parameter; `None` if not given.
-        has_table: whether there is a latency table.
+        has_table: whether there is a latency table or predictor.
         columns: cost columns of the table of accuracies.
 
     Raises:
@@ -296,7 +333,10 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
     middle = {requested.metric: (requested.lowest + requested.highest) / 2} if requested else {}
     limits = {**middle, **base.limits, **_limits(options, columns)}
     if LATENCY in limits and not has_table and LATENCY not in columns:
-        raise InputError("--target-latency requires the latency table of a device; give one with --lut, see 'lut list'")
+        raise InputError(
+            "--target-latency requires latencies of a device; give a table with --lut, see 'lut list', or measured "
+            "networks with --latencies"
+        )
     update: dict[str, Any] = {"limits": limits, "seed": options["seed"], "split_seed": options["split_seed"]}
     if isinstance(base, GradientConfig):
         update |= _gradient(base, options, limits=limits, has_table=has_table)

@@ -14,10 +14,13 @@ from fbnet_zoo.benchmarks.devices.discovery import open_device
 from fbnet_zoo.benchmarks.lut.networks import device_speed, is_of, network_samples
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.cli import screen, train
+from fbnet_zoo.cli.lut.networks import read_networks
 from fbnet_zoo.cli.search import arguments, result
+from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.files import find_table
+from fbnet_zoo.latency.predictor import Predictor, fit_predictor
 from fbnet_zoo.latency.table import LatencyTable
 from fbnet_zoo.registry import list_models
 from fbnet_zoo.report import search_page
@@ -53,6 +56,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         InputError: an option is invalid or missing.
     """
     arguments.check_method(options)
+    arguments.check_latencies(options)
     data, lut = options["data"], options["lut"]
     space, table = load_space(options["space"]), find_table(lut) if lut else None
     _check_name(space, options)
@@ -63,6 +67,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
     recipe = train.recipe_for(
         kind, options["recipe"], {"epochs": options["train_epochs"], "workers": options["workers"]}, qat=False
     )
+    predictor = _predictor(space, dataset, options) if options["latencies"] else None
     found = SearchJob(
         space=space,
         dataset=dataset,
@@ -70,6 +75,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         recipe=recipe,
         batch_size=options["batch_size"] or recipe.batch_size,
         table=table,
+        predictor=predictor,
         table_classes=options["table_classes"],
         input_size=options["input_size"],
         name=options["name"],
@@ -80,7 +86,19 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         encoding = METHODS[options["method"]].load().encoding(found)
         found = replace(found, oracle=read_oracle(options["oracle"], encoding))
     columns = tuple(found.oracle.columns) if found.oracle else ()
-    return replace(found, config=arguments.config(base, options, has_table=table is not None, columns=columns))
+    known = table is not None or predictor is not None
+    return replace(found, config=arguments.config(base, options, has_table=known, columns=columns))
+
+
+def _predictor(space: Space, dataset: ImageDataset | None, options: Mapping[str, Any]) -> Predictor:
+    """Return a predictor fitted to the measured networks of a file."""
+    path, column = options["latencies"], options["latency_column"]
+    classes = options["table_classes"] or (len(dataset.classes) if dataset else 1000)
+    priors = [find_table(name) for name in options["prior"] or ()]
+    networks, (latencies,) = read_networks(
+        path, key=options["latency_key"], columns=[column], space=options["space"], classes=classes
+    )
+    return fit_predictor(networks, latencies, priors=priors, name=f"{path.name}:{column}")
 
 
 def _check_name(space: Space, options: Mapping[str, Any]) -> None:

@@ -110,7 +110,7 @@ def _cost(record: SearchRecord, metric: MetricRecord) -> Fact:
     found, limit = record.best.costs[metric.name], record.config.limits.get(metric.name)
     title = metric_title(metric.name)
     value = amount(found, metric.unit).removesuffix(f" {title}")
-    title = f"{title} by the table" if metric.table else title
+    title = f"{title} by the table" if metric.table else f"{title} by the predictor" if metric.predictor else title
     if limit is None:
         return Fact(value=value, title=title, note="no limit")
     kept = "good" if found <= limit else "warn"
@@ -147,6 +147,11 @@ def _origin(record: SearchRecord) -> Iterator[tuple[str, str]]:
     for metric in record.metrics:
         if metric.table:
             yield "Table", ", ".join(part for part in (metric.table, metric.device) if part)
+        if metric.predictor:
+            yield (
+                "Predictor",
+                f"{metric.predictor}; {metric.name} that a network stays below with a probability of 84 %",
+            )
     yield "Limits", "; ".join(_limits(record)) or "none"
     yield "Versions", versions([record.versions])
 

@@ -14,12 +14,16 @@ from fbnet_zoo.train import Recipe
 def command(record: SearchRecord) -> str:
     """Return the command line of a search, without further settings."""
     table = next((metric.table for metric in record.metrics if metric.table), None)
+    predictor = next((metric.predictor for metric in record.metrics if metric.predictor), None)
     words = ["fbnet-zoo", "search", "--space", record.space, "--method", record.config.method]
     words += ["--data", record.data.name] if record.data else []
     words += ["--lut", table] if table else []
+    if predictor:
+        file, _, column = predictor.rpartition(":")
+        words += ["--latencies", file, "--latency-column", column]
     for name, limit in record.config.limits.items():
-        of_table = table and name == "latency"
-        words += ["--target-latency", f"{limit:.15g}ms"] if of_table else ["--limit", f"{name}={limit:.15g}"]
+        of_device = (table or predictor) and name == "latency"
+        words += ["--target-latency", f"{limit:.15g}ms"] if of_device else ["--limit", f"{name}={limit:.15g}"]
     return shlex.join([*words, "--out", "RUN"])
 
 

@@ -7,7 +7,6 @@ product of the five masks. Where the cost is linear in each shape, this is the p
 where it is not: for h w, whose expectation is not the product of expectations, and for the rounded middle channels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo.search.cost import CostMetric
+from fbnet_zoo.search.gradient.expectation import expectation
 from fbnet_zoo.search.gradient.networks import Masks
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.slots import SIZE, STEM
@@ -41,18 +41,9 @@ class MaskedCost:
         fixed = torch.ones(1, dtype=torch.double, device=first.device)
         full = self.metric.encoding.full([mask.double() for mask in masks], fixed)
         pairs = zip(self.metric.terms, self._tables, strict=True)
-        costs = [_expected(table, [full[axis] for axis in term.axes]).mean() for term, table in pairs]
+        costs = [expectation(table, [full[axis] for axis in term.axes]).mean() for term, table in pairs]
         constant = self.metric.slope * self.metric.constant + self.metric.intercept
         return (torch.stack(costs).sum() + constant).to(first.dtype)
-
-
-def _expected(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """Return the expectation of a table, (1,) or (N,), under the masks of its axes, (options,) or (N, options)."""
-    own = [mask if mask.dim() > 1 else mask[None] for mask in masks]
-    total = table.to(own[-1].device) @ own[-1].T  # (..., 1) or (..., N)
-    for mask in reversed(own[:-1]):
-        total = (total * mask.T).sum(-2)
-    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,7 @@ Several processes search like one: all draw the same masks, each takes its rows 
 averaged. Only batch norm sees just the rows of its own process.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +31,9 @@ from fbnet_zoo.train.run_folder import RunFolder
 from fbnet_zoo.train.run_loop import RunLoop
 
 Progress = Callable[[SearchEpoch], None]
+
+_UNREAD = 50
+"""Steps after which results are read from a device other than a CPU, to notice a loss that is not finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,15 +149,15 @@ class _Search(RunLoop[SearchEpoch]):
                     self.after_step()
 
     def moved(self, batch: Batch) -> Batch:
-        images = batch[0].to(self.processes.device).contiguous(memory_format=torch.channels_last)
-        return images, batch[1].to(self.processes.device)
+        images = batch[0].to(self.processes.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        return images, batch[1].to(self.processes.device, non_blocking=True)
 
     def step_weights(self, batch: Batch, temperature: float) -> None:
         self.state.set_weight_lr()
         masks = [mask.detach() for mask in self.masks(len(batch[0]), temperature)]
         loss = F.cross_entropy(self.logits(batch[0], masks), batch[1])
-        self.state.tally.weight_loss += self.checked(loss, batch)
-        self.state.tally.weight_steps += 1
+        self.state.note(loss, batch[0])
+        self.read_if_due()
         self.state.learn(loss, self.state.weights)
 
     def step_theta(self, batch: Batch, temperature: float) -> None:
@@ -165,7 +167,8 @@ class _Search(RunLoop[SearchEpoch]):
         expected = self.expected()
         limits, multipliers = self.objective.easing(self.starts, self.state.theta_done), self.state.multipliers
         loss = self.objective(F.cross_entropy(logits, batch[1]), costs, expected, multipliers, limits)
-        self.note(self.checked(loss, batch), logits, batch[1], costs)
+        self.state.note(loss, batch[0], (logits.argmax(1) == batch[1]).sum(), costs)
+        self.read_if_due()
         self.state.learn(loss, self.state.theta)
         self.state.multipliers = self.objective.updated(expected, multipliers, limits)
 
@@ -190,35 +193,31 @@ class _Search(RunLoop[SearchEpoch]):
             logits = self.supernet.logits(images, masks, self.config.form)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def note(self, loss: float, logits: Tensor, classes: Tensor, costs: Mapping[str, Tensor]) -> None:
-        tally = self.state.tally
-        tally.theta_loss += loss
-        tally.theta_steps += 1
-        tally.correct += int(self.processes.total(int((logits.argmax(1) == classes).sum())))
-        tally.images += len(classes) * self.processes.count
-        tally.costs = {name: tally.costs.get(name, 0.0) + cost.item() for name, cost in costs.items()}
+    def read_if_due(self) -> None:
+        """Read the results of the last steps: of each on a CPU, elsewhere only of many, as the device is waited for."""
+        if self.processes.kind == "cpu" or self.state.unread == _UNREAD:
+            self.read()
 
-    def checked(self, loss: Tensor, batch: Batch) -> float:
-        """Return the mean of a loss over the processes; stop all of them, with the cause, if it is NaN or infinite."""
-        value = self.processes.mean(loss.item())
-        if not math.isfinite(value):
-            images = None if bool(batch[0].isfinite().all()) else "the images"
-            causes = self.processes.gathered(images or self.state.not_finite())
-            raise self.error(next(filter(None, causes), "the loss"))
-        return value
+    def read(self) -> None:
+        """Read the results of the last steps; stop all processes, with the cause, if a loss is NaN or infinite."""
+        bad = self.state.read()
+        if bad is not None:
+            causes = self.processes.gathered(self.state.not_finite() if bad.images else "the images")
+            raise self.error(next(filter(None, causes), "the loss"), bad.number)
 
-    def error(self, what: str) -> TrainingError:
+    def error(self, what: str, steps: int) -> TrainingError:
         return TrainingError(
-            f"the search stopped after {self.state.step} steps: NaN or infinite values in {what}; "
+            f"the search stopped after {steps} steps: NaN or infinite values in {what}; "
             "lower weight_lr or theta_lr, or check the images"
         )
 
     def settle(self) -> None:
         """Bring the processes to the same state, and check that it is finite."""
+        self.read()
         self.state.average_statistics()
         broken = self.state.not_finite()
         if broken is not None:
-            raise self.error(broken)
+            raise self.error(broken, self.state.step)
 
     def begin_epoch(self) -> None:
         self.state.tally = SearchTally()

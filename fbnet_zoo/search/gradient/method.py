@@ -8,6 +8,7 @@ from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.gradient.base_supernet import check_size
 from fbnet_zoo.search.gradient.config import GradientConfig
+from fbnet_zoo.search.gradient.expectation import PredictedCost
 from fbnet_zoo.search.gradient.images import search_data
 from fbnet_zoo.search.gradient.loop import search
 from fbnet_zoo.search.gradient.networks import ExpectedCost, SearchNetwork
@@ -15,6 +16,7 @@ from fbnet_zoo.search.gradient.objective import check_objective
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.search.method import Context, SearchResult
+from fbnet_zoo.search.predicted import PredictedLatency
 from fbnet_zoo.space.encoding import Encoding
 
 
@@ -53,7 +55,7 @@ class GradientMethod(ABC):
         found = search(
             supernet,
             search_data(dataset, job.loading),
-            [self.expected_cost(metric) for metric in _metrics(context.costs)],
+            [self._expected(metric) for metric in _metrics(context.costs)],
             config,
             folder=context.folder,
             processes=context.processes,
@@ -61,10 +63,13 @@ class GradientMethod(ABC):
         )
         return SearchResult(networks=found.networks, history=found.epochs, judged="with the supernet's weights")
 
+    def _expected(self, metric: CostMetric | PredictedLatency) -> ExpectedCost:
+        return PredictedCost(metric=metric) if isinstance(metric, PredictedLatency) else self.expected_cost(metric)
+
     def _config(self, job: SearchJob) -> GradientConfig:
         assert isinstance(job.config, GradientConfig)  # noqa: S101 - `METHODS` pairs method and config
         return job.config
 
 
-def _metrics(costs: Costs) -> list[CostMetric]:
-    return [cost for cost in costs.values() if isinstance(cost, CostMetric)]
+def _metrics(costs: Costs) -> list[CostMetric | PredictedLatency]:
+    return [cost for cost in costs.values() if isinstance(cost, CostMetric | PredictedLatency)]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.gradient.config import Form
+from fbnet_zoo.search.limits import NetworkCost
 from fbnet_zoo.space.encoding import Encoding
 
 Masks = Sequence[Tensor]
@@ -25,7 +25,7 @@ class ExpectedCost(Protocol):
     """
 
     @property
-    def metric(self) -> CostMetric: ...
+    def metric(self) -> NetworkCost: ...
 
     def expected(self, masks: Masks) -> Tensor:
         """Return the expected cost of networks drawn from masks; with masks per image, the mean.

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.cost import CostMetric
 from fbnet_zoo.search.gradient.config import Multipliers, ProductPenalty, SumPenalty
-from fbnet_zoo.search.limits import require_known, require_reachable
+from fbnet_zoo.search.limits import NetworkCost, require_known, require_reachable
 
 
 class Objective:
@@ -30,7 +29,7 @@ class Objective:
 
     def __init__(
         self,
-        metrics: Sequence[CostMetric],
+        metrics: Sequence[NetworkCost],
         penalty: ProductPenalty | SumPenalty | None,
         limits: Mapping[str, float],
         keeping: Multipliers,
@@ -79,7 +78,7 @@ class Objective:
 
 
 def check_objective(
-    metrics: Sequence[CostMetric], penalty: ProductPenalty | SumPenalty | None, limits: Mapping[str, float]
+    metrics: Sequence[NetworkCost], penalty: ProductPenalty | SumPenalty | None, limits: Mapping[str, float]
 ) -> None:
     """Refuse limits and penalties that no search can work with.
 
@@ -93,7 +92,7 @@ def check_objective(
         _require_unit(penalty, known[penalty.metric])
 
 
-def _require_unit(penalty: ProductPenalty | SumPenalty, metric: CostMetric) -> None:
+def _require_unit(penalty: ProductPenalty | SumPenalty, metric: NetworkCost) -> None:
     if isinstance(penalty, ProductPenalty) and not metric.least > penalty.unit:
         raise InputError(
             f"the lowest {metric.name} of any network is {metric.least:g} {metric.unit}, not above the penalty's "

@@ -5,7 +5,7 @@ Random numbers are not part of it: every step draws its own from the seed and it
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +39,40 @@ class SearchTally:
     correct: int = 0
     images: int = 0
     costs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStep:
+    """What a step leaves on the device until it is read.
+
+    Attributes:
+        number: steps made before this one.
+        loss: mean loss, ().
+        images: images of this process.
+        finite: whether all images are finite, ().
+        correct: number of correctly classified images, (); `None` in a step of the weights.
+        costs: metric name to its value under the masks, (); empty in a step of the weights.
+    """
+
+    number: int
+    loss: Tensor
+    images: int
+    finite: Tensor
+    correct: Tensor | None = None
+    costs: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadStep:
+    """A step whose loss is NaN or infinite.
+
+    Attributes:
+        number: steps made before this one.
+        images: whether the images of this process were finite.
+    """
+
+    number: int
+    images: bool
 
 
 class SearchState:
@@ -80,6 +114,7 @@ class SearchState:
         )
         self.multipliers = torch.zeros(len(config.limits), device=supernet.theta[0].device)
         self.step, self.tally = 0, SearchTally()
+        self._steps: list[SearchStep] = []
 
     @property
     def total(self) -> int:
@@ -121,6 +156,62 @@ class SearchState:
         self.processes.average(each.grad for each in learning if each.grad is not None)
         self.scaler.step(optimizer)
         self.scaler.update()
+
+    def note(
+        self, loss: Tensor, images: Tensor, correct: Tensor | None = None, costs: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Keep the results of a step on the device, without waiting for them.
+
+        Args:
+            loss: mean loss, ().
+            images: images of this process, (N, C, H, W).
+            correct: number of correctly classified images, (), in a step of theta.
+            costs: metric name to its value under the masks, (), in a step of theta.
+        """
+        self._steps.append(
+            SearchStep(
+                number=self.step,
+                loss=loss.detach(),
+                images=len(images),
+                finite=images.isfinite().all(),
+                correct=correct,
+                costs={name: cost.detach() for name, cost in (costs or {}).items()},
+            )
+        )
+
+    @property
+    def unread(self) -> int:
+        """Number of steps whose results have not been read."""
+        return len(self._steps)
+
+    def read(self) -> BadStep | None:
+        """Add the results of the last steps, in all processes, to the tally.
+
+        Returns:
+            The first step whose loss, averaged over the processes, is not finite, if any.
+        """
+        if not self._steps:
+            return None
+        steps, self._steps = self._steps, []
+        losses = torch.stack([step.loss for step in steps]).double()
+        self.processes.average([losses])
+        values = losses.tolist()
+        for step, value in zip(steps, values, strict=True):
+            self._count(step, value)
+        bad = (step for step, value in zip(steps, values, strict=True) if not math.isfinite(value))
+        return next((BadStep(number=step.number, images=bool(step.finite)) for step in bad), None)
+
+    def _count(self, step: SearchStep, loss: float) -> None:
+        tally = self.tally
+        if step.correct is None:
+            tally.weight_loss += loss
+            tally.weight_steps += 1
+            return
+        tally.theta_loss += loss
+        tally.theta_steps += 1
+        tally.correct += int(self.processes.total(int(step.correct)))
+        tally.images += step.images * self.processes.count
+        tally.costs = {name: tally.costs.get(name, 0.0) + float(cost) for name, cost in step.costs.items()}
 
     def average_statistics(self) -> None:
         """Average the batch norm statistics over the processes."""

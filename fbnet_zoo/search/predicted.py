@@ -1,0 +1,137 @@
+"""Latency of the networks of a space by a predictor, for devices where the latencies of operators do not add up."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fbnet_zoo import planner
+from fbnet_zoo.latency.operators import block_operators, end_operators, network_operators
+from fbnet_zoo.latency.predictor import Predictor
+from fbnet_zoo.plans import BlockPlan, NetworkPlan
+from fbnet_zoo.search.cost import CostMetric, cost_metric, macs_cost
+from fbnet_zoo.search.prices import Summands
+from fbnet_zoo.space.encoding import Encoding, Positions
+from fbnet_zoo.spec import ArchSpec
+
+MARGIN = 1.0
+"""Standard deviations between a prediction and the latency that counts: a network is slower with 16 % probability."""
+
+_TOGETHER = 1000
+"""Networks that are predicted at once, as memory grows with their number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictorValues:
+    """The values that a predictor adds up over the parts of a network; see `fbnet_zoo.search.prices.Prices`."""
+
+    predictor: Predictor
+    in_channels: int
+    num_classes: int
+    name: str = "latency"
+    unit: str = "ms"
+    sized: bool = True
+
+    def block(self, plan: BlockPlan, size: int) -> Summands:
+        """Return the sum over the operators of a block."""
+        return tuple(self.predictor.features.sums([block_operators(plan, size, "block")])[0].tolist())
+
+    def end(self, network: NetworkPlan, size: int) -> Summands:
+        """Return the sum over pooling and classifier."""
+        return tuple(self.predictor.features.sums([end_operators(network, size)])[0].tolist())
+
+    def network(self, arch: ArchSpec) -> float:
+        """Return the total of all values of a network, to check that they add up over its parts."""
+        plan = planner.plan(arch, in_channels=self.in_channels, num_classes=self.num_classes)
+        return float(self.predictor.features.sums([network_operators(plan, arch.input_size)]).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedLatency:
+    """The latency that a network stays below with a probability of 84 %, by a predictor.
+
+    The standard deviation of the prediction is added to it, so that a limit has a margin where the predictor knows
+    little.
+
+    Attributes:
+        predictor: predictor of the device.
+        values: the values that it adds up, for the parts of each network.
+        name: `latency`.
+        unit: `ms`.
+    """
+
+    predictor: Predictor
+    values: CostMetric
+    name: str = "latency"
+    unit: str = "ms"
+
+    @property
+    def encoding(self) -> Encoding:
+        """Encoding of the space."""
+        return self.values.encoding
+
+    @property
+    def size(self) -> int:
+        """Number of values of a part."""
+        return self.values.terms[0].values.shape[-1]
+
+    def of(self, positions: Sequence[int]) -> float:
+        """Return the latency of one network."""
+        return float(self.population([positions])[0])
+
+    def population(self, population: ArrayLike) -> NDArray[np.float64]:
+        """Return the latencies of a population, (networks,), given as (networks, decisions)."""
+        rows = np.asarray(population, dtype=np.int64)
+        parts = [rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)]
+        return np.concatenate([self._predicted(part) for part in parts]) if parts else np.zeros(0)
+
+    @cached_property
+    def cheapest(self) -> Positions:
+        """Positions of a network of low latency: none that differs in one decision has a lower one."""
+        here = macs_cost(self.encoding).cheapest
+        while True:
+            near = np.array([here, *self._neighbors(here)])
+            best = tuple(near[self.population(near).argmin()].tolist())
+            if best == here:
+                return here
+            here = best
+
+    @property
+    def least(self) -> float:
+        """The latency of that network."""
+        return self.of(self.cheapest)
+
+    def _predicted(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
+        sums = np.zeros((len(rows), self.size))
+        for term in self.values.terms:
+            for at, values in enumerate(term.columns(full)):  # several operators, one after another
+                sums[:, at % self.size] += values
+        mean, deviation = self.predictor.log_ms(sums)
+        return np.exp(mean + MARGIN * deviation)
+
+    def _neighbors(self, network: Positions) -> Iterator[Positions]:
+        for at, count in enumerate(self.encoding.counts):
+            for position in range(count):
+                if position != network[at]:
+                    yield (*network[:at], position, *network[at + 1 :])
+
+
+def predicted_latency(
+    encoding: Encoding, predictor: Predictor, *, num_classes: int = 1000, in_channels: int = 3
+) -> PredictedLatency:
+    """Return the latency of a space's networks in ms by a predictor.
+
+    Args:
+        encoding: encoding of the space.
+        predictor: predictor of the device, fitted on networks of the space.
+        num_classes: number of outputs of the classifier, as in these networks.
+        in_channels: number of image channels.
+
+    Raises:
+        InputError: a table that the predictor starts from lacks an operator of the space.
+    """
+    values = PredictorValues(predictor=predictor, in_channels=in_channels, num_classes=num_classes)
+    return PredictedLatency(predictor=predictor, values=cost_metric(encoding, values))

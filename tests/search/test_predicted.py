@@ -1,0 +1,162 @@
+"""Searches by the latency of a predictor, for devices where the latencies of operators do not add up."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fbnet_zoo.cli.app import app
+from fbnet_zoo.latency.files import find_table
+from fbnet_zoo.latency.operators import network_operators
+from fbnet_zoo.latency.predictor import Predictor, fit_predictor
+from fbnet_zoo.search import SearchJob
+from fbnet_zoo.search.gradient.expectation import PredictedCost
+from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.predicted import MARGIN, PredictedLatency, predicted_latency
+from fbnet_zoo.space import load_space
+from fbnet_zoo.space.encoding import Encoding
+from fbnet_zoo.train import default_recipe
+from tests.helpers.latency_tables import published
+from tests.helpers.marks import first_is_quick
+
+NETWORKS = [operators for operators, _ in published()]
+SPACES = ["fbnet_cifar", "digits_masking", "digits_tiny"]
+
+
+def measured(device: str) -> list[float]:
+    return [latencies[device] for _, latencies in published()]
+
+
+def made_up(space: str, count: int = 30) -> Predictor:
+    """Return a predictor of a device whose latency is the root of the number of operators times a random factor."""
+    loaded, noise = load_space(space), np.random.default_rng(0)
+    networks = [network_operators(loaded.decode(loaded.sample(seed)), num_classes=10) for seed in range(count)]
+    return fit_predictor(networks, [len(each) ** 0.5 * noise.uniform(0.9, 1.1) for each in networks])
+
+
+@cache
+def latency(space: str) -> PredictedLatency:
+    return predicted_latency(Encoding(load_space(space)), made_up(space), num_classes=10)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_network_has_what_the_predictor_says_and_a_margin(space: str) -> None:
+    metric, loaded = latency(space), load_space(space)
+    encoding = metric.encoding
+    positions = [encoding.positions(loaded.sample(100 + seed)) for seed in range(6)]
+    operators = [network_operators(encoding.definition(each), num_classes=10) for each in positions]
+    mean, deviation = metric.predictor.log_ms(metric.predictor.features.sums(operators))
+    assert np.exp(mean) == pytest.approx(metric.predictor.predict(operators))
+    assert metric.population(positions) == pytest.approx(np.exp(mean + MARGIN * deviation))
+    assert [metric.of(each) for each in positions] == pytest.approx(metric.population(positions))
+    assert (deviation > 0).all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_masks_of_one_network_give_its_latency(space: str) -> None:
+    metric = latency(space)
+    cost, encoding = PredictedCost(metric=metric), metric.encoding
+    for seed in range(3):
+        positions = encoding.positions(encoding.space.sample(seed))
+        pairs = zip(positions, encoding.counts, strict=True)
+        masks = [torch.eye(count, dtype=torch.double)[position] for position, count in pairs]
+        assert float(cost.expected(masks)) == pytest.approx(metric.of(positions))
+        assert float(cost.expected([mask.expand(4, -1) for mask in masks])) == pytest.approx(metric.of(positions))
+
+
+@pytest.mark.parametrize("space", first_is_quick(["digits_tiny", "digits_masking"]))
+def test_gradients_of_masks_are_the_finite_differences(space: str) -> None:
+    metric = latency(space)
+    cost, generator = PredictedCost(metric=metric), torch.Generator().manual_seed(0)
+    masks = [
+        torch.rand(count, generator=generator, dtype=torch.double).softmax(0).requires_grad_()
+        for count in metric.encoding.counts
+    ]
+    assert torch.autograd.gradcheck(lambda *each: cost.expected(each), masks)
+
+
+@pytest.mark.parametrize("device", first_is_quick(["gold_6226", "1080ti_1", "silver_4114", "pixel2", "samsung_a50"]))
+def test_most_networks_are_within_the_margin(device: str) -> None:
+    """One standard deviation above a normal distribution's mean: 84 % of networks that were not fitted."""
+    order = np.random.default_rng(1).permutation(len(NETWORKS))
+    chosen, others = order[:30], order[30:]
+    times = np.array(measured(device))
+    fitted = fit_predictor([NETWORKS[at] for at in chosen], times[chosen].tolist())
+    mean, deviation = fitted.log_ms(fitted.features.sums([NETWORKS[at] for at in others]))
+    within = np.log(times[others]) <= mean + MARGIN * deviation
+    assert 0.65 < within.mean() < 1
+
+
+def test_no_network_near_the_cheapest_is_cheaper() -> None:
+    metric = latency("digits_tiny")
+    for at, count in enumerate(metric.encoding.counts):
+        for position in range(count):
+            other = (*metric.cheapest[:at], position, *metric.cheapest[at + 1 :])
+            assert metric.of(other) >= metric.least
+
+
+def test_a_prior_table_is_part_of_the_values() -> None:
+    """Over a device that adds up, the predictor that starts from its table is nearly exact in every network."""
+    fitted = fit_predictor(NETWORKS[:40], measured("pixel3")[:40], priors=[find_table("pixel3")])
+    space = load_space("fbnet_cifar")
+    metric = predicted_latency(Encoding(space), fitted, num_classes=100)
+    networks = [metric.encoding.positions(space.sample(seed)) for seed in range(5)]
+    operators = [network_operators(space.decode(space.sample(seed)), num_classes=100) for seed in range(5)]
+    truth = [find_table("pixel3").sum_ms(each) for each in operators]
+    assert metric.population(networks) == pytest.approx(truth, rel=0.08)
+
+
+@pytest.mark.parametrize("method", first_is_quick(["dnas", "evolution"]))
+def test_a_search_for_a_device_of_which_networks_were_measured(method: str, tmp_path: Path) -> None:
+    space, noise = load_space("digits_tiny"), np.random.default_rng(0)
+    names = [candidate.name for candidate in space.spec.candidates]
+    lines = ["choices,phone"]
+    for seed in range(20):
+        choices = space.sample(seed)
+        counted = Encoding(space).positions(choices)
+        text = "".join(str(names.index(str(layer.candidate))) for layer in choices.layers)
+        lines.append(f"{text},{0.02 + 0.01 * len(set(counted)) ** 0.5 + 0.001 * noise.random()}")
+    (tmp_path / "phone.csv").write_text("\n".join(lines))
+    options = ["--epochs", "1", "--warmup-epochs", "0", "--candidates", "4"] if method == "dnas" else ["--budget", "2"]
+    command = ["search", "--space", "digits_tiny", "--data", "digits", "--method", method, "--no-train", *options]
+    command += ["--latencies", str(tmp_path / "phone.csv"), "--latency-key", "choices", "--latency-column", "phone"]
+    result = CliRunner().invoke(app, [*command, "--target-latency", "45us", "--out", str(tmp_path / "run"), "--json"])
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "run" / "search.json").read_text())
+    first = record["metrics"][0]
+    assert (first["name"], first["unit"], first["predictor"]) == ("latency", "ms", "phone.csv:phone")
+    assert record["networks"][0]["costs"]["latency"] <= 0.045
+    assert "--latencies phone.csv --latency-column phone" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--lut", "pixel3", "--latencies", "a.csv"], "both give the latency of the device; use one of them"),
+        (["--prior", "pixel3"], "needs measured networks; give --latencies"),
+        (["--latencies", "missing.csv"], "missing.csv"),
+    ],
+)
+def test_options_that_contradict_each_other(options: list[str], told: str) -> None:
+    command = ["search", "--space", "digits_tiny", "--data", "digits", "--target-latency", "1ms"]
+    result = CliRunner().invoke(app, [*command, *options])
+    assert result.exit_code != 0
+    assert told in result.output
+
+
+def test_methods_that_search_by_gradients_take_the_predictor() -> None:
+    config = METHODS["dnas"].config.usual("digits").model_copy(update={"limits": {"latency": 1.0}})
+    job = SearchJob(
+        space=load_space("digits_tiny"),
+        dataset=None,
+        config=config,
+        recipe=default_recipe("digits"),
+        batch_size=8,
+        predictor=made_up("digits_tiny"),
+    )
+    encoding = METHODS["dnas"].load().encoding(job)
+    assert next(iter(job.costs(encoding))) == "latency"
