@@ -147,6 +147,11 @@ def was_throttled(before: DeviceState, after: DeviceState) -> bool:
     return lowered or counted or any((state.thermal_status or 0) > 0 for state in (before, after))
 
 
+def limits_khz(state: DeviceState) -> tuple[int, ...]:
+    """Return the highest frequency that the system allows each group of cores, in descending order, as far as known."""
+    return tuple(sorted((policy.limit_khz for policy in state.policies if policy.limit_khz), reverse=True))
+
+
 class Device(ABC):
     """A device that runs models. Leaving its `with` block removes every file that was copied to it."""
 

@@ -21,7 +21,7 @@ import numpy as np
 from fbnet_zoo import registry
 from fbnet_zoo.benchmarks.lut.operator_files import Writer
 from fbnet_zoo.benchmarks.lut.rounds import Rounds, Session, Steps, Subject
-from fbnet_zoo.benchmarks.measure import Device, Measurement
+from fbnet_zoo.benchmarks.measure import Device, Measurement, limits_khz
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.calibration import calibrate
@@ -173,6 +173,7 @@ class TableJob:
             runtime=last.runtime,
             precision=last.precision,
             threads=None if self._is_estimate else last.threads,
+            limits_khz=limits_khz(last.before),
             kind=self.kind,
             source=self._estimate_source(last) if self._is_estimate else self._source(),
             date=last.date,

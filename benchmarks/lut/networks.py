@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fbnet_zoo.benchmarks import store
 from fbnet_zoo.benchmarks.lut.operator_files import Writer
 from fbnet_zoo.benchmarks.lut.rounds import Rounds, Session, Steps, Subject
-from fbnet_zoo.benchmarks.measure import Device
+from fbnet_zoo.benchmarks.measure import Device, limits_khz
 from fbnet_zoo.complexity import cost
 from fbnet_zoo.converters.artifact import Precision
 from fbnet_zoo.converters.targets import RUNTIMES
@@ -20,6 +21,8 @@ from fbnet_zoo.spec import ArchSpec
 from fbnet_zoo.stats import Floats
 
 _PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
+
+_STORE = "measurements.jsonl"
 
 
 def is_of(table: LatencyTable, device: Device) -> bool:
@@ -41,10 +44,17 @@ def _is_same(one: DeviceInfo, other: DeviceInfo) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """The latency of a network, as measured now and by a table, ms."""
+    """The latency of a network, as measured now and by a table.
+
+    Attributes:
+        measured_ms: latency now.
+        predicted_ms: latency by the table.
+        limits_khz: highest frequency that the system now allows each group of cores, if known.
+    """
 
     measured_ms: float
     predicted_ms: float
+    limits_khz: tuple[int, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -60,8 +70,12 @@ def device_speed(
     Arguments and errors are those of `network_samples`.
     """
     samples = network_samples(table, [network], device, folder, steps, num_classes=num_classes, rounds=1)
-    measured = float(np.median(samples[network.name]))
-    return Speed(measured_ms=measured, predicted_ms=network_ms(table, network, num_classes=num_classes))
+    state = store.read(folder / _STORE)[-1].before
+    return Speed(
+        measured_ms=float(np.median(samples[network.name])),
+        predicted_ms=network_ms(table, network, num_classes=num_classes),
+        limits_khz=limits_khz(state),
+    )
 
 
 def network_samples(
@@ -103,7 +117,7 @@ def network_samples(
     target, precision = RUNTIMES[table.runtime].target, _PRECISIONS[table.precision]
     writer = Writer(target=target, precision=precision, frame=networks[0], folder=folder)
     settings = Rounds(count=rounds, spread=1.0, threads=table.threads or 1)
-    session = Session(device=device, rounds=settings, partial=folder / "measurements.jsonl", steps=steps)
+    session = Session(device=device, rounds=settings, partial=folder / _STORE, steps=steps)
     return session.measure([_subject(writer, spec, num_classes) for spec in networks])
 
 

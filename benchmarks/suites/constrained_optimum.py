@@ -209,7 +209,7 @@ def searched(problem: Problem, *, share: float, strength: float, candidates: int
     found = search(
         FormulaSupernet(problem, strength),  # type: ignore[arg-type]
         SearchData.of_tensors(images, classes, batch_size=BATCH, seed=problem.seed),
-        [ExpectedLatency(Latency(problem))],  # type: ignore[list-item]
+        [ExpectedLatency(Latency(problem))],
         DnasConfig.usual("digits").model_copy(
             update={"penalty": None, "limits": {"latency": limit}, "candidates": candidates, "seed": problem.seed}
         ),

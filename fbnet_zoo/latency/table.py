@@ -81,6 +81,7 @@ class LatencyTable(Record):
         runtime: runtime of the operators, if known.
         precision: precision of weights and arithmetic, if known.
         threads: number of threads, if known.
+        limits_khz: highest frequency that the system allowed each group of cores, if known.
         batch: batch size.
         unit: unit of all times.
         kind: `measured` on the device, or an `estimate` of a simulator, compiler or model.
@@ -102,6 +103,7 @@ class LatencyTable(Record):
     runtime: Text | None = None
     precision: Text | None = None
     threads: Threads | None = None
+    limits_khz: tuple[Count, ...] = ()
     batch: Annotated[Count, AfterValidator(limits.within("batch"))] = 1
     unit: Literal["ms"] = "ms"
     kind: Literal["measured", "estimate"]

@@ -171,6 +171,30 @@ def test_a_machine_that_is_not_as_fast_as_its_table(
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "told"),
+    [
+        ((3_600_000, 3_600_000), (3_600_000, 3_600_000), "for one network); wait"),
+        ((2_400_000, 1_200_000), (3_600_000, 1_200_000), "limited to 2.4 GHz and 1.2 GHz (then 3.6 GHz and 1.2 GHz)"),
+        ((1_200_000,), (), "for one network); wait"),
+    ],
+)
+def test_another_limit_of_the_clock_is_told(
+    now: tuple[int, ...],
+    then: tuple[int, ...],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    speed = Speed(measured_ms=1.8, predicted_ms=1.0, limits_khz=now)
+    monkeypatch.setattr(steps, "device_speed", lambda *_, **__: speed)
+    here = small_table(1.0, device=HostDevice().info(), limits_khz=then)
+    dataset = open_dataset("digits")
+    job = SearchJob(space=nano_space(), dataset=dataset, config=DnasConfig(), recipe=RECIPE, batch_size=12, table=here)
+    steps.check_speed(job, wanted=None)
+    assert told in caplog.text
+
+
 def test_lut_and_limits_choose_the_objective() -> None:
     def asked(has_table: bool, **said: object) -> DnasConfig:
         options = {"seed": 3, "split_seed": 0, "limits_from": None, "limits_to": None, **said}

@@ -138,13 +138,22 @@ def check_speed(job: SearchJob, *, wanted: bool | None) -> None:
         found = device_speed(table, network, device, folder, screen.steps, num_classes=job.num_classes)
     if not 1 / _USUAL_SPREAD <= found.ratio <= _USUAL_SPREAD:
         log.warning(
-            "this machine takes %.2f times as long as its table %s says (%.4g ms instead of %.4g ms for one network); "
-            "wait until it is idle, or measure the table again with 'fbnet-zoo lut measure'",
+            "this machine takes %.2f times as long as its table %s says (%.4g ms instead of %.4g ms for one network)"
+            "%s; wait until it is idle, or measure the table again with 'fbnet-zoo lut measure'",
             found.ratio,
             table.name,
             found.measured_ms,
             found.predicted_ms,
+            _other_clock(found.limits_khz, table.limits_khz),
         )
+
+
+def _other_clock(now: Sequence[int], then: Sequence[int]) -> str:
+    """Return how the limits of the clock differ from those of a table, as a part of a sentence."""
+    if not now or not then or tuple(now) == tuple(then):
+        return ""
+    limits = [" and ".join(f"{khz / 1e6:.4g} GHz" for khz in dict.fromkeys(each)) for each in (now, then)]
+    return f", its cores are limited to {limits[0]} (then {limits[1]})"
 
 
 def search_all(

@@ -129,6 +129,40 @@ class TestOperators:
             operator_module(add)
 
 
+class TestInt8:
+    @pytest.mark.onnx
+    def test_operators_have_the_precision_that_they_have_in_a_network(self, space: Space, tmp_path: Path) -> None:
+        """In ONNX files, everything is quantized but the stem."""
+        writer = Writer(target="onnx", precision="int8", frame=space.frame, folder=tmp_path)
+        network = held_out(space, 1)[0]
+        whole = writer.network(network, "network", num_classes=3).path
+        first, *others = [each for each in network_operators(network, num_classes=3) if not each.is_free]
+        assert (_quantized(whole), first.in_channels) == ({False, True}, 3)
+        assert _quantized(writer.operator(first, "stem").path) == {False}
+        block = next(each for each in others if each.op == "ir")
+        assert _quantized(writer.operator(block, "block").path) == {True}
+        assert _quantized(writer.layers(2, 8, 16, "layers").path) == {True}
+
+    @pytest.mark.slow
+    @pytest.mark.executorch
+    def test_a_phone_s_file_runs(self, space: Space, tmp_path: Path) -> None:
+        writer = Writer(target="executorch", precision="int8", frame=space.frame, folder=tmp_path)
+        operator = next(each for each in space_operators(space, num_classes=3) if each.op == "ir")
+        file = writer.operator(operator, "block")
+        assert (file.precision, file.backend) == ("int8", "xnnpack")
+        (found,) = HostDevice().run_in_turn([file], runs=2)
+        assert min(found.samples_ms) > 0
+
+
+def _quantized(path: Path) -> set[bool]:
+    """Return whether the weights of convolutions are integers, for some or all of them."""
+    import onnx
+
+    model = onnx.load(path)
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {made_by.get(node.input[1]) == "DequantizeLinear" for node in model.graph.node if node.op_type == "Conv"}
+
+
 WIDE = {"chamnet", "fbnetv2_f", "fbnetv3"}
 """Spaces of ten thousands of operators, of the same kinds as those of the networks."""
 
