@@ -14,6 +14,7 @@ from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.batches import Part, SearchData
 from fbnet_zoo.search.gradient.config import DnasConfig, Multipliers, SumPenalty, Temperature
 from fbnet_zoo.search.gradient.loop import search
+from fbnet_zoo.search.gradient.state import BadStep, SearchState, SearchTally
 from fbnet_zoo.train.batches import WHOLE, Batch, Shard
 from tests.helpers.search_run import expected_cost, metric
 from tests.helpers.search_spaces import nano_supernet
@@ -140,3 +141,26 @@ def test_masks_are_drawn_anew_in_every_step() -> None:
     still = CONFIG.model_copy(update={"theta_lr": 1e-12, "theta_decay": 0.0, "temperature": Temperature(decay=1.0)})
     search(net, DATA, [expected_cost()], still)
     assert len(set(drawn)) == len(drawn) == CONFIG.epochs * OWN + (CONFIG.epochs - 1) * OTHERS
+
+
+def test_results_of_steps_are_read_together() -> None:
+    """On a device other than a CPU, they are read after many steps: the sums are the same, and a bad step is named."""
+    state = SearchState(supernet(), CONFIG, (OWN, OTHERS))
+    images, classes = batch(0, 0, 1)
+    logits = torch.eye(4, dtype=torch.double)[classes]
+    state.note(torch.tensor(2.0), images)
+    state.step += 1
+    state.note(torch.tensor(3.0), images, (logits.argmax(1) == classes).sum(), {"macs": torch.tensor(7.0)})
+    state.step += 1
+    state.note(torch.tensor(1.0), images, torch.tensor(2), {"macs": torch.tensor(5.0)})
+    assert (state.unread, state.tally) == (3, SearchTally())
+    assert state.read() is None
+    assert state.tally == SearchTally(
+        weight_loss=2.0, weight_steps=1, theta_loss=4.0, theta_steps=2, correct=8, images=12, costs={"macs": 12.0}
+    )
+    assert (state.unread, state.read()) == (0, None)
+    state.step += 1
+    state.note(torch.tensor(math.nan), torch.full_like(images, math.inf))
+    state.step += 1
+    state.note(torch.tensor(math.inf), images)
+    assert state.read() == BadStep(number=3, images=False)
