@@ -53,6 +53,7 @@ class Predictor:
         precision: inverse of the kernel matrix with the averaged weights, (networks, networks).
         middle: mean of the logarithms of the latencies in ms.
         scale: their standard deviation.
+        error: mean absolute error, percent, of predicting each of these networks from all others.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Predictor:
     precision: Floats
     middle: float
     scale: float
+    error: float
 
     @property
     def about(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def fit_predictor(
     features = Features(networks, priors)
     known, logs = features(features.sums(networks)), np.log(measured)
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0
-    targets = (logs - middle) / scale
+    measured_targets = targets = (logs - middle) / scale
     kernels = _kernels(known, known)
     kinds = (*known, "curved", "noise")
     start = np.array([_USUAL.get(name, _USUAL_OTHER) for name in kinds])
@@ -144,15 +146,18 @@ def fit_predictor(
         drawn = _plausible(kernels, targets, start)
     shares = [10.0 ** weights[:-1, None] * np.linalg.solve(_gram(weights, kernels), targets) for weights in drawn]
     average = drawn.mean(axis=0)
+    precision: Floats = np.linalg.inv(_gram(average, kernels)).astype(np.float64)
+    left_out = precision @ targets / np.diag(precision) + measured_targets - targets
     return Predictor(
         name=name,
         weights=dict(zip(kinds, average.tolist(), strict=True)),
         features=features,
         known=known,
         factors=np.mean(shares, axis=0),
-        precision=np.asarray(np.linalg.inv(_gram(average, kernels)), dtype=np.float64),
+        precision=precision,
         middle=middle,
         scale=scale,
+        error=100 * float(np.abs(np.expm1(-left_out * scale)).mean()),
     )
 
 

@@ -96,3 +96,12 @@ def test_too_little_is_refused(count: int, value: float) -> None:
 def test_an_evaluation_needs_networks_to_test_on() -> None:
     with pytest.raises(InputError, match="12 networks are too few to fit on 11"):
         evaluate(NETWORKS[:12], measured("pixel2")[:12], samples=11)
+
+
+@pytest.mark.parametrize("device", ["gold_6226", "1080ti_1"])
+def test_the_error_that_is_told_is_that_of_networks_left_out(device: str) -> None:
+    times = np.array(measured(device))
+    fitted = fit_predictor(NETWORKS[:40], times[:40].tolist())
+    others = mape(fitted.predict(NETWORKS[40:]).tolist(), times[40:].tolist())
+    assert fitted.error == pytest.approx(others, rel=0.5)
+    assert mape(fitted.predict(NETWORKS[:40]).tolist(), times[:40].tolist()) < fitted.error

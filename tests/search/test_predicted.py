@@ -110,7 +110,7 @@ def test_a_prior_table_is_part_of_the_values() -> None:
     assert metric.population(networks) == pytest.approx(truth, rel=0.08)
 
 
-@pytest.mark.parametrize("method", first_is_quick(["dnas", "evolution"]))
+@pytest.mark.parametrize("method", first_is_quick(["evolution", "dnas"]))
 def test_a_search_for_a_device_of_which_networks_were_measured(method: str, tmp_path: Path) -> None:
     space, noise = load_space("digits_tiny"), np.random.default_rng(0)
     names = [candidate.name for candidate in space.spec.candidates]

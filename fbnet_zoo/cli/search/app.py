@@ -14,6 +14,7 @@ EPILOG = options.examples(
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --target-latency 20ms --register --name my_fbnet",
     "search --space digits_masking --method dmasking --data digits --limit macs=300k --seeds 3",
     "search --space digits_tiny --method evolution --data digits --limit macs=400k",
+    "search --space fbnet --data imagenet/ --latencies gpu.csv --latency-column gpu_ms --target-latency 3ms",
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --device cuda --mixed-precision bf16 --resume",
 )
 

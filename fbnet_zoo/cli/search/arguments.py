@@ -83,7 +83,7 @@ NameOption = Annotated[
 Lut = Annotated[
     str | None, _option(_BUDGET, "latency table of the device, see 'lut list'", "--lut", metavar="NAME|PATH")
 ]
-TargetLatency = Annotated[str | None, _option(_BUDGET, "highest latency by the table, such as 5ms", metavar="TIME")]
+TargetLatency = Annotated[str | None, _option(_BUDGET, "highest latency on the device, such as 5ms", metavar="TIME")]
 Latencies = Annotated[
     Path | None,
     _option(
