@@ -7,6 +7,7 @@ networks do not determine the kernel weights, so predictions are averaged over w
 multiply-accumulates and of other devices' latencies: what else matters, networks must show.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -212,8 +213,9 @@ class Features:
         self._bases = np.array([table.base_ms or 0.0 for table in priors])
         for table, network in product(priors, networks):
             table.sum_ms(network)  # refuses networks that a relative table is not for
-        places = sorted({operator.place for network in networks for operator in network})
-        self._places = {place: at for at, place in enumerate(places)}
+        seen = Counter(place for network in networks for place in {operator.place for operator in network})
+        usual = sorted(place for place, count in seen.items() if count >= _USUAL_PLACE * len(networks))
+        self._places = {place: at for at, place in enumerate(usual)}
         self._known: dict[Operator, Floats] = {}
         self._scaling = {name: _scaling(values) for name, values in self._raw(self.sums(networks)).items()}
 
@@ -254,6 +256,7 @@ class Features:
 
 
 _COSTS = 5
+_USUAL_PLACE = 0.5  # share of networks with a place; where channels are open, most places are in hardly any network
 _TRAITS = 5
 
 
