@@ -91,7 +91,8 @@ class Predictor:
         near = library.einsum("kij,k->ij", kernels, like(np.array(shares)))
         itself = sum(share * (own[name] ** 2).sum(1) for name, share in zip(own, shares, strict=False)) + shares[-1]
         variance = itself + noise - ((near @ like(self.precision)) * near).sum(1)
-        return mean * self.scale + self.middle, abs(variance) ** 0.5 * self.scale
+        deviation = abs(variance) ** 0.5  # below 0 only by rounding
+        return mean * self.scale + self.middle, deviation * self.scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

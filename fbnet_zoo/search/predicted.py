@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,14 +104,18 @@ class PredictedLatency:
         """The latency of that network."""
         return self.of(self.cheapest)
 
+    def log_ms(self, sums: Any) -> Any:
+        """Return the logarithms of latencies, (networks,), for sums of `values`: an array, or a tensor."""
+        mean, deviation = self.predictor.log_ms(sums)
+        return mean + MARGIN * deviation
+
     def _predicted(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
         sums = np.zeros((len(rows), self.size))
         for term in self.values.terms:
             for at, values in enumerate(term.columns(full)):  # several operators, one after another
                 sums[:, at % self.size] += values
-        mean, deviation = self.predictor.log_ms(sums)
-        return np.exp(mean + MARGIN * deviation)
+        return np.exp(self.log_ms(sums))
 
     def _neighbors(self, network: Positions) -> Iterator[Positions]:
         for at, count in enumerate(self.encoding.counts):

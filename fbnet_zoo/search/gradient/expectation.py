@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo.search.gradient.networks import Masks
-from fbnet_zoo.search.predicted import MARGIN, PredictedLatency
+from fbnet_zoo.search.predicted import PredictedLatency
 
 
 def expectation(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -56,5 +56,4 @@ class PredictedCost:
         full = self.metric.encoding.full([mask.double() for mask in masks], fixed)
         pairs = zip(self.metric.values.terms, self._tables, strict=True)
         sums = [expectation(table, [full[axis] for axis in term.axes]).mean(-1) for term, table in pairs]
-        mean, deviation = self.metric.predictor.log_ms(torch.stack(sums).sum(0)[None])
-        return (mean + MARGIN * deviation).exp()[0].to(first.dtype)
+        return self.metric.log_ms(torch.stack(sums).sum(0)[None]).exp()[0].to(first.dtype)
