@@ -99,9 +99,8 @@ def _predictor(space: Space, dataset: ImageDataset | None, options: Mapping[str,
         path, key=options["latency_key"], columns=[column], space=options["space"], classes=classes
     )
     found = fit_predictor(networks, latencies, priors=priors, name=f"{path.name}:{column}")
-    screen.say(
-        "note", f"latency is predicted from {len(networks)} networks; each, left out: {found.error:.1f} % off", "cyan"
-    )
+    text = f"latency is predicted from {len(networks)} networks; the error for each, left out, is {found.error:.1f} %"
+    screen.say("note", text, "cyan")
     return found
 
 
