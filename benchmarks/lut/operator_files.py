@@ -54,9 +54,13 @@ class Writer:
             InputError: the operator has more than one input.
             ConversionError: the runtime's exporter fails.
         """
-        first = operator.in_channels == _IMAGE_CHANNELS
-        part = nn.Sequential(OrderedDict({STEM if first else "part": operator_module(operator)}))
-        return self._file(name, lambda: self._part(part, operator.in_channels, operator.input_size))
+        part = STEM if operator.in_channels == _IMAGE_CHANNELS else "part"
+
+        def program() -> Program:
+            holder = nn.Sequential(OrderedDict({part: operator_module(operator)}))
+            return self._part(holder, operator.in_channels, operator.input_size)
+
+        return self._file(name, program)
 
     def layers(self, count: int, channels: int, size: int, name: str) -> ModelFile:
         """Write `count` depthwise 1x1 convolutions on an input of `size` px.

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError
@@ -117,6 +125,11 @@ class LatencyTable(Record):
     base_operators: tuple[Operator, ...] = ()
     calibration: Calibration | None = None
     operators: Annotated[tuple[OperatorLatency, ...], Field(min_length=1)]
+
+    @model_serializer(mode="wrap")
+    def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out limits of the clock that are not known, so that earlier tables stay the same."""
+        return {key: value for key, value in serialize(self).items() if key != "limits_khz" or value}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

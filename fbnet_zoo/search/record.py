@@ -49,6 +49,11 @@ class MetricRecord(Record):
     device: str | None = None
     predictor: str | None = None
 
+    @model_serializer(mode="wrap")
+    def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a predictor that there is none of, so that earlier records stay the same."""
+        return {key: value for key, value in serialize(self).items() if key != "predictor" or value is not None}
+
 
 class DataRecord(Record):
     """The data of a search.

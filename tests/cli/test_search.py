@@ -115,7 +115,7 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
     ("words", "told"),
     [
         ((), "nothing bounds the cost of a network; give --target-latency with --lut"),
-        (("--target-latency", "5ms"), "--target-latency requires the latency table of a device; give one with --lut"),
+        (("--target-latency", "5ms"), "--target-latency requires latencies of a device; give a table with --lut"),
         (("--limit", "mac=3M"), "--limit cannot be 'mac=3M'; did you mean 'macs'?"),
         (("--limit", "macs=-3"), "'-3' is not a positive quantity; expected a number, such as 300M"),
         (("--limit", "macs=1k"), "no network of the space satisfies macs <= 1000 MACs: the lowest is"),
@@ -131,7 +131,7 @@ def test_several_seeds(asked: tuple[object, ...], tmp_path: Path) -> None:
         (("--limits-from", "macs=45k", "--limits-to", "macs=40k"), "macs=40k is not above --limits-from macs=45k"),
         (("--limits-from", "macs=45k", "--limits-to", "macs=fast"), "--limits-to 'fast' is not a positive quantity"),
         (("--limits-from", "macs=1k", "--limits-to", "macs=90k"), "no network of the space satisfies macs <= 1000"),
-        (("--limits-from", "20us", "--limits-to", "40us"), "--target-latency requires the latency table of a device"),
+        (("--limits-from", "20us", "--limits-to", "40us"), "--target-latency requires latencies of a device"),
         (("--lut", "pixel4"), "unknown latency table 'pixel4'; did you mean 'pixel3'?"),
         (("--limit", "macs=45k", "--batch-size", 2000), "1150 images are fewer than a batch of 2000"),
         (("--limit", "macs=45k", "--lut", "pixel3"), "the latency table pixel3"),
@@ -310,7 +310,7 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
         (
             "random",
             ("--target-latency", "5ms"),
-            "--target-latency requires the latency table of a device; give one with --lut",
+            "--target-latency requires latencies of a device; give a table with --lut",
         ),
         ("random", ("--limit", "energy=0.5"), "no network of the space satisfies energy <= 0.5"),
         ("random", ("--random", 2), "--random trains networks, which requires images; give --data, or omit --random"),
