@@ -62,6 +62,7 @@ lint: install ## check style, types, import rules and generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_tables.py --check
 

@@ -98,12 +98,12 @@ def _add_file(table: Table, artifact: Artifact, images: torch.Tensor, expected: 
     interpreted = (
         artifact.target == "coreml" and platform.system() != "Darwin"
     )  # proves values, has no meaningful latency
-    parity = artifact.manifest.parity.worst
+    worst = artifact.manifest.parity.worst
     table.add_row(
         artifact.path.name,
         runner.runtime,
         f"{artifact.manifest.file.size / 1e6:.1f}",
-        f"{parity.snr_db:.0f} dB",
+        f"{worst.snr_db:.0f} dB" if worst else "",
         f"{same} of {len(images)}",
         "needs a Mac" if interpreted else f"{_median_ms(lambda: runner(images[:1].numpy())):.1f}",
     )

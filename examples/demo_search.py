@@ -49,7 +49,7 @@ def main() -> int:
     job = _job(_measure_table())
     found = _search(job)
     _report("training random networks")
-    others = random_baseline(job, OUT / "random", count=RANDOM)
+    others = random_baseline(job, OUT / "random", count=RANDOM).records
     network = fbnet_zoo.create(OUT / "result.yaml", pretrained=True).eval()
     _report("converting")
     artifacts = fbnet_zoo.convert(network, to=list(TARGETS), out=OUT / "files", dynamic_batch=False)

@@ -101,7 +101,7 @@ def load(
 def noise(channels: int, size: int) -> CalibrationImages:
     """Return seeded noise of `size` px, for files whose values do not matter, only their latency."""
     generator = torch.Generator().manual_seed(0)
-    calibrate, evaluate = (_noise(_TIMED, channels, size, generator) for _ in range(2))
+    calibrate, evaluate = (_noise(_TIMED, channels, size, generator, "to be timed") for _ in range(2))
     return CalibrationImages(calibrate=calibrate, evaluate=evaluate)
 
 
@@ -113,7 +113,8 @@ def _of_photographs(preprocess: PreprocessSpec, channels: int) -> CalibrationIma
 
 def _crops(count: int, preprocess: PreprocessSpec, channels: int, generator: torch.Generator) -> PreparedImages:
     if channels not in {1, 3}:
-        return _noise(count, channels, preprocess.crop, generator)
+        reason = f"since there are {channels} channels"
+        return _noise(count, channels, preprocess.crop, generator, reason)
     sources = [load_image(path) for path in photographs()]
     crops = [_crop(sources[index % len(sources)], generator) for index in range(count)]
     return PreparedImages(
@@ -122,9 +123,9 @@ def _crops(count: int, preprocess: PreprocessSpec, channels: int, generator: tor
     )
 
 
-def _noise(count: int, channels: int, size: int, generator: torch.Generator) -> PreparedImages:
+def _noise(count: int, channels: int, size: int, generator: torch.Generator, reason: str) -> PreparedImages:
     noise = torch.randn(count, channels, size, size, generator=generator)
-    return PreparedImages(images=noise.numpy(), source=f"{count} images of noise, since there are {channels} channels")
+    return PreparedImages(images=noise.numpy(), source=f"{count} images of noise, {reason}")
 
 
 def _crop(image: Image.Image, generator: torch.Generator) -> Image.Image:

@@ -103,6 +103,7 @@ def merge_tables(
         "name": name or tables[0].name,
         "operators": tuple(merged.values()),
         "calibration": calibration,
+        "limits_khz": newest.limits_khz if len({table.limits_khz for table in tables}) == 1 else (),
         "credit": tuple(dict.fromkeys(line for table in tables for line in table.credit)),
         "versions": {key: value for table in by_age for key, value in table.versions.items()},
     }

@@ -68,9 +68,20 @@ class Predictor:
     error: float
 
     @property
+    def networks(self) -> int:
+        """Number of networks that it was fitted on."""
+        return len(self.precision)
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Names of the tables that it started from."""
+        return tuple(table.name for table in self.features.priors)
+
+    @property
     def about(self) -> dict[str, Any]:
-        """What tells predictors apart: name, number of networks and weights, as plain values."""
-        return {"name": self.name, "networks": len(self.precision), "weights": self.weights, "middle": self.middle}
+        """What tells predictors apart, as plain values."""
+        own = {"name": self.name, "networks": self.networks, "priors": list(self.priors)}
+        return {**own, "weights": self.weights, "middle": self.middle}
 
     def predict(self, networks: Sequence[Network]) -> Floats:
         """Return the latency of networks, ms."""
@@ -210,7 +221,7 @@ class Features:
     """
 
     def __init__(self, networks: Sequence[Network], priors: Sequence[LatencyTable]) -> None:
-        self._priors = priors
+        self.priors = priors
         self._bases = np.array([table.base_ms or 0.0 for table in priors])
         for table, network in product(priors, networks):
             table.sum_ms(network)  # refuses networks that a relative table is not for
@@ -230,7 +241,7 @@ class Features:
             traits, places = _traits(operator), np.zeros((len(self._places), _TRAITS))
             if operator.place in self._places:
                 places[self._places[operator.place]] = traits
-            prior = [table.operator_ms(operator) for table in self._priors]
+            prior = [table.operator_ms(operator) for table in self.priors]
             self._known[operator] = np.concatenate([_costs(operator), traits, places.ravel(), prior])
         return self._known[operator]
 
@@ -251,7 +262,7 @@ class Features:
             "place": sums[:, _COSTS + _TRAITS : last],
             "cost": sums[:, :_COSTS],
         }
-        if self._priors:
+        if self.priors:
             groups["prior"] = library.log(sums[:, last:] + _like(sums)(self._bases))
         return groups
 

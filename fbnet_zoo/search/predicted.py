@@ -1,6 +1,6 @@
 """Latency of the networks of a space by a predictor, for devices where the latencies of operators do not add up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,45 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fbnet_zoo import planner
-from fbnet_zoo.latency.operators import block_operators, end_operators, network_operators
 from fbnet_zoo.latency.predictor import Predictor
-from fbnet_zoo.plans import BlockPlan, NetworkPlan
 from fbnet_zoo.search.cost import CostMetric, cost_metric, macs_cost
-from fbnet_zoo.search.prices import Summands
-from fbnet_zoo.space.encoding import Encoding, Positions
-from fbnet_zoo.spec import ArchSpec
+from fbnet_zoo.search.prices import PredictorValues
+from fbnet_zoo.space.encoding import Encoding, Positions, neighbors
 
 MARGIN = 1.0
 """Standard deviations between a prediction and the latency that counts: a network is slower with 16 % probability."""
 
 _TOGETHER = 1000
 """Networks that are predicted at once, as memory grows with their number."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictorValues:
-    """The values that a predictor adds up over the parts of a network; see `fbnet_zoo.search.prices.Prices`."""
-
-    predictor: Predictor
-    in_channels: int
-    num_classes: int
-    name: str = "latency"
-    unit: str = "ms"
-    sized: bool = True
-
-    def block(self, plan: BlockPlan, size: int) -> Summands:
-        """Return the sum over the operators of a block."""
-        return tuple(self.predictor.features.sums([block_operators(plan, size, "block")])[0].tolist())
-
-    def end(self, network: NetworkPlan, size: int) -> Summands:
-        """Return the sum over pooling and classifier."""
-        return tuple(self.predictor.features.sums([end_operators(network, size)])[0].tolist())
-
-    def network(self, arch: ArchSpec) -> float:
-        """Return the total of all values of a network, to check that they add up over its parts."""
-        plan = planner.plan(arch, in_channels=self.in_channels, num_classes=self.num_classes)
-        return float(self.predictor.features.sums([network_operators(plan, arch.input_size)]).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +64,7 @@ class PredictedLatency:
         """Positions of a network of low latency: none that differs in one decision has a lower one."""
         here = macs_cost(self.encoding).cheapest
         while True:
-            near = np.array([here, *self._neighbors(here)])
+            near = np.array([here, *neighbors(here, self.encoding.counts)])
             best = tuple(near[self.population(near).argmin()].tolist())
             if best == here:
                 return here
@@ -116,12 +87,6 @@ class PredictedLatency:
             for at, values in enumerate(term.columns(full)):  # several operators, one after another
                 sums[:, at % self.size] += values
         return np.exp(self.log_ms(sums))
-
-    def _neighbors(self, network: Positions) -> Iterator[Positions]:
-        for at, count in enumerate(self.encoding.counts):
-            for position in range(count):
-                if position != network[at]:
-                    yield (*network[:at], position, *network[at + 1 :])
 
 
 def predicted_latency(

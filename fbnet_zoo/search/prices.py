@@ -1,4 +1,4 @@
-"""Costs of the parts of a network, by counting or from a latency table.
+"""Costs of the parts of a network, by counting, from a latency table or for a predictor.
 
 A cost is a tuple of summands in the order of summation over a whole network: another order may change the last digit.
 """
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from fbnet_zoo import complexity, planner
-from fbnet_zoo.latency.operators import Operator, block_operators, end_operators
+from fbnet_zoo.latency.operators import Operator, block_operators, end_operators, network_operators
+from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.latency.table import LatencyTable, network_ms
 from fbnet_zoo.layers import Layer, block_layers, end_layers
 from fbnet_zoo.plans import BlockPlan, ConvPlan, InvertedResidualPlan, NetworkPlan
@@ -161,3 +162,28 @@ class TableLatency:
 
     def _times(self, operators: tuple[Operator, ...]) -> Summands:
         return tuple(self.table.operator_ms(operator) for operator in operators)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictorValues:
+    """The values that a latency predictor adds up over the parts of a network."""
+
+    predictor: Predictor
+    in_channels: int
+    num_classes: int
+    name: str = "latency"
+    unit: str = "ms"
+    sized: bool = True
+
+    def block(self, plan: BlockPlan, size: int) -> Summands:
+        """Return the sum over the operators of a block."""
+        return tuple(self.predictor.features.sums([block_operators(plan, size, "block")])[0].tolist())
+
+    def end(self, network: NetworkPlan, size: int) -> Summands:
+        """Return the sum over pooling and classifier."""
+        return tuple(self.predictor.features.sums([end_operators(network, size)])[0].tolist())
+
+    def network(self, arch: ArchSpec) -> float:
+        """Return the total of all values of a network, to check that they add up over its parts."""
+        plan = planner.plan(arch, in_channels=self.in_channels, num_classes=self.num_classes)
+        return float(self.predictor.features.sums([network_operators(plan, arch.input_size)]).sum())

@@ -30,6 +30,22 @@ _SUPERNET = "with the supernet's weights"
 """`judged` of all records of format 1."""
 
 
+class PredictorRecord(Record):
+    """The predictor of a latency.
+
+    Attributes:
+        name: name of the measurements; from the command line, the file and its two columns.
+        networks: number of networks that it was fitted to.
+        error: mean absolute error of predicting each of them from all others, percent.
+        priors: names of the tables that it started from.
+    """
+
+    name: str
+    networks: Count
+    error: _NotNegative
+    priors: tuple[str, ...] = ()
+
+
 class MetricRecord(Record):
     """A cost known to the search.
 
@@ -39,7 +55,7 @@ class MetricRecord(Record):
         base: lowest cost of any network of the space.
         table: name of the latency table, if any.
         device: device of the table, in words.
-        predictor: name of the predictor of the latency, if any.
+        predictor: predictor of the latency, if any.
     """
 
     name: Name
@@ -47,7 +63,7 @@ class MetricRecord(Record):
     base: _NotNegative
     table: str | None = None
     device: str | None = None
-    predictor: str | None = None
+    predictor: PredictorRecord | None = None
 
     @model_serializer(mode="wrap")
     def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

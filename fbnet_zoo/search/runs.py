@@ -18,6 +18,7 @@ from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.datasets import dataset_digest
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.folders import claimed, temporary
+from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.evaluation import own_name
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
@@ -27,7 +28,7 @@ from fbnet_zoo.search.job import SearchJob, finished
 from fbnet_zoo.search.limits import NetworkCost
 from fbnet_zoo.search.method import Context, Method, Progress, SearchResult
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord, TrainedRecord, save_record
+from fbnet_zoo.search.record import DataRecord, MetricRecord, PredictorRecord, SearchRecord, TrainedRecord, save_record
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
 from fbnet_zoo.train import RunFolder, train
@@ -301,8 +302,12 @@ def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
         base=cost.least,
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
-        predictor=job.predictor.name if job.predictor and cost.name == "latency" else None,
+        predictor=_predictor(job.predictor) if job.predictor and cost.name == "latency" else None,
     )
+
+
+def _predictor(found: Predictor) -> PredictorRecord:
+    return PredictorRecord(name=found.name, networks=found.networks, error=found.error, priors=found.priors)
 
 
 def _entropy(history: Sequence[HistoryRecord]) -> float | None:

@@ -5,7 +5,7 @@ the image size; the channels of the stem; for each layer its block (with its ker
 number of blocks, and kernel and expansion of the blocks after the first; the channels of the head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -27,6 +27,14 @@ Positions = tuple[int, ...]
 
 Population = NDArray[np.int64]
 """Several networks, (networks, decisions)."""
+
+
+def neighbors(positions: Positions, counts: Sequence[int]) -> Iterator[Positions]:
+    """Yield the networks that differ in one decision, given the number of options of each."""
+    for decision, count in enumerate(counts):
+        for position in range(count):
+            if position != positions[decision]:
+                yield (*positions[:decision], position, *positions[decision + 1 :])
 
 
 class Decision(Record):

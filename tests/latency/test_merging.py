@@ -29,6 +29,12 @@ def test_a_merged_table_has_what_either_has() -> None:
     assert [merged.operator_ms(conv(16 * at)) for at in (1, 2, 3)] == [1.04, 2.0, 3.0]
 
 
+def test_limits_of_the_clock_stay_if_all_tables_have_the_same() -> None:
+    fast, slow = table(1.0, limits_khz=(3_600_000,)), table(1.0, 2.0, limits_khz=(1_200_000,), date=LATER)
+    assert merge_tables([fast, fast]).limits_khz == (3_600_000,)
+    assert merge_tables([fast, slow]).limits_khz == ()
+
+
 def test_the_newer_figure_stays_in_whatever_order_they_are_given() -> None:
     old, new = table(1.0), table(2.0, date=LATER)
     for order in ([old, new], [new, old]):

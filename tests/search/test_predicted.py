@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from fbnet_zoo.cli.app import app
+from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.latency.operators import network_operators
 from fbnet_zoo.latency.predictor import Predictor, fit_predictor
@@ -110,34 +111,55 @@ def test_a_prior_table_is_part_of_the_values() -> None:
     assert metric.population(networks) == pytest.approx(truth, rel=0.08)
 
 
-@pytest.mark.parametrize("method", first_is_quick(["evolution", "dnas"]))
-def test_a_search_for_a_device_of_which_networks_were_measured(method: str, tmp_path: Path) -> None:
+@pytest.fixture
+def phone(tmp_path: Path) -> tuple[str, ...]:
+    """A search for a device of which 20 networks were measured."""
     space, noise = load_space("digits_tiny"), np.random.default_rng(0)
     names = [candidate.name for candidate in space.spec.candidates]
     lines = ["choices,phone"]
     for seed in range(20):
         choices = space.sample(seed)
-        counted = Encoding(space).positions(choices)
+        different = len(set(Encoding(space).positions(choices)))
         text = "".join(str(names.index(str(layer.candidate))) for layer in choices.layers)
-        lines.append(f"{text},{0.02 + 0.01 * len(set(counted)) ** 0.5 + 0.001 * noise.random()}")
+        lines.append(f"{text},{0.02 + 0.01 * different**0.5 + 0.001 * noise.random()}")
     (tmp_path / "phone.csv").write_text("\n".join(lines))
+    command = ("search", "--space", "digits_tiny", "--data", "digits", "--no-train", "--out", str(tmp_path / "run"))
+    return (
+        *command,
+        "--latencies",
+        str(tmp_path / "phone.csv"),
+        "--latency-key",
+        "choices",
+        "--latency-column",
+        "phone",
+    )
+
+
+@pytest.mark.parametrize("method", first_is_quick(["evolution", "dnas"]))
+def test_a_search_for_a_device_of_which_networks_were_measured(
+    method: str, phone: tuple[str, ...], tmp_path: Path
+) -> None:
     options = ["--epochs", "1", "--warmup-epochs", "0", "--candidates", "4"] if method == "dnas" else ["--budget", "2"]
-    command = ["search", "--space", "digits_tiny", "--data", "digits", "--method", method, "--no-train", *options]
-    command += ["--latencies", str(tmp_path / "phone.csv"), "--latency-key", "choices", "--latency-column", "phone"]
-    result = CliRunner().invoke(app, [*command, "--target-latency", "45us", "--out", str(tmp_path / "run"), "--json"])
+    result = CliRunner().invoke(app, [*phone, "--method", method, *options, "--target-latency", "45us", "--json"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "run" / "search.json").read_text())
     first = record["metrics"][0]
-    assert (first["name"], first["unit"], first["predictor"]) == ("latency", "ms", "phone.csv:phone")
+    assert (first["name"], first["unit"], first["predictor"]["name"]) == ("latency", "ms", "phone.csv:choices:phone")
+    assert first["predictor"]["networks"] == 20
+    assert f"the error for each, left out, is {first['predictor']['error']:.1f} %" in result.stderr
     assert record["networks"][0]["costs"]["latency"] <= 0.045
-    assert "--latencies phone.csv --latency-column phone" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "--latencies phone.csv --latency-key choices --latency-column phone --target-latency 0.045ms" in page
+    assert "phone.csv:choices:phone: fitted to 20 networks" in page
+    assert "--resume --measure" not in page  # there is no table to measure with
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--lut", "pixel3", "--latencies", "a.csv"], "both give the latency of the device; use one of them"),
-        (["--prior", "pixel3"], "needs measured networks; give --latencies"),
+        (["--prior", "pixel3"], "--prior is about measured networks; give them with --latencies"),
+        (["--latency-column", "phone"], "--latency-column is about measured networks"),
         (["--latencies", "missing.csv"], "missing.csv"),
     ],
 )
@@ -148,15 +170,27 @@ def test_options_that_contradict_each_other(options: list[str], told: str) -> No
     assert told in result.output
 
 
-def test_methods_that_search_by_gradients_take_the_predictor() -> None:
-    config = METHODS["dnas"].config.usual("digits").model_copy(update={"limits": {"latency": 1.0}})
+@pytest.mark.parametrize("method", ["dnas", "evolution"])
+def test_a_limit_below_every_prediction_is_refused_before_the_search(method: str, phone: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*phone, "--method", method, "--target-latency", "1us"])
+    assert result.exit_code == 2
+    assert "latency" in result.stderr
+    assert "0.001 ms" in result.stderr
+    assert not Path(phone[phone.index("--out") + 1]).exists()
+
+
+def test_one_latency_per_search() -> None:
+    """A job with a table and a predictor is refused, as limits name costs."""
     job = SearchJob(
-        space=load_space("digits_tiny"),
+        space=load_space("fbnet_cifar"),
         dataset=None,
-        config=config,
+        config=METHODS["evolution"].config.usual("digits"),
         recipe=default_recipe("digits"),
         batch_size=8,
-        predictor=made_up("digits_tiny"),
+        table=find_table("pixel3"),
+        predictor=made_up("fbnet_cifar"),
+        table_classes=100,
     )
-    encoding = METHODS["dnas"].load().encoding(job)
-    assert next(iter(job.costs(encoding))) == "latency"
+    encoding = METHODS["evolution"].load().encoding(job)
+    with pytest.raises(InputError, match="two costs have the same name"):
+        job.costs(encoding)

@@ -95,9 +95,16 @@ Latencies = Annotated[
     ),
 ]
 LatencyKey = Annotated[
-    str, _option(_BUDGET, "CSV column with the networks: names, files, or a digit for each layer", metavar="NAME")
+    str | None,
+    _option(
+        _BUDGET,
+        "CSV column with the networks: names, files, or a digit for each layer (default: network)",
+        metavar="NAME",
+    ),
 ]
-LatencyColumn = Annotated[str, _option(_BUDGET, "CSV column with their latencies, ms", metavar="NAME")]
+LatencyColumn = Annotated[
+    str | None, _option(_BUDGET, "CSV column with their latencies, ms (default: median_ms)", metavar="NAME")
+]
 Priors = Annotated[
     list[str] | None,
     _option(
@@ -285,8 +292,9 @@ def check_latencies(options: Mapping[str, Any]) -> None:
     """
     if options["lut"] and options["latencies"]:
         raise InputError("--lut and --latencies both give the latency of the device; use one of them")
-    if options["prior"] and not options["latencies"]:
-        raise InputError("--prior is where a predictor starts from, which needs measured networks; give --latencies")
+    for flag in () if options["latencies"] else ("--latency-key", "--latency-column", "--prior"):
+        if options[flag.removeprefix("--").replace("-", "_")]:
+            raise InputError(f"{flag} is about measured networks; give them with --latencies, or omit {flag}")
 
 
 def front(options: Mapping[str, Any]) -> Front | None:

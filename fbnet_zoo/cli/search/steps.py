@@ -92,13 +92,14 @@ def job(options: Mapping[str, Any]) -> SearchJob:
 
 def _predictor(space: Space, dataset: ImageDataset | None, options: Mapping[str, Any]) -> Predictor:
     """Return a predictor fitted to the measured networks of a file."""
-    path, column = options["latencies"], options["latency_column"]
+    path, key, column = options["latencies"], options["latency_key"], options["latency_column"]
     classes = options["table_classes"] or (len(dataset.classes) if dataset else 1000)
     priors = [find_table(name) for name in options["prior"] or ()]
+    columns = {"key": key or "network", "column": column or "median_ms"}
     networks, (latencies,) = read_networks(
-        path, key=options["latency_key"], columns=[column], space=options["space"], classes=classes
+        path, key=columns["key"], columns=[columns["column"]], space=options["space"], classes=classes
     )
-    found = fit_predictor(networks, latencies, priors=priors, name=f"{path.name}:{column}")
+    found = fit_predictor(networks, latencies, priors=priors, name=":".join((path.name, *columns.values())))
     text = f"latency is predicted from {len(networks)} networks; the error for each, left out, is {found.error:.1f} %"
     screen.say("note", text, "cyan")
     return found

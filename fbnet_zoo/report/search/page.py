@@ -17,7 +17,7 @@ from fbnet_zoo.report.text import TIMES, amount, counted, day, duration, short_c
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.history import EvaluatedNetwork, HistoryRecord
-from fbnet_zoo.search.record import DataRecord, MetricRecord, SearchRecord
+from fbnet_zoo.search.record import DataRecord, MetricRecord, PredictorRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
 
 _CHANNELS = 3
@@ -60,6 +60,7 @@ def search_page(record: SearchRecord, history: Sequence[HistoryRecord], arch: Ar
         against_random=against_random,
         groups=architecture.draw(drawn),
         chosen=theta.table(record, epochs),
+        measurable=any(metric.table for metric in record.metrics),
         predicted=predicted.view(record.measured, record.best.name) if record.measured else None,
         settings=settings,
     )
@@ -148,12 +149,17 @@ def _origin(record: SearchRecord) -> Iterator[tuple[str, str]]:
         if metric.table:
             yield "Table", ", ".join(part for part in (metric.table, metric.device) if part)
         if metric.predictor:
-            yield (
-                "Predictor",
-                f"{metric.predictor}; {metric.name} that a network stays below with a probability of 84 %",
-            )
+            yield "Predictor", _predictor(metric.predictor)
     yield "Limits", "; ".join(_limits(record)) or "none"
     yield "Versions", versions([record.versions])
+
+
+def _predictor(predictor: PredictorRecord) -> str:
+    count, priors = counted(predictor.networks, "network"), f", from {', '.join(predictor.priors)} on"
+    return (
+        f"{predictor.name}: fitted to {count}{priors if predictor.priors else ''}; the error for each, left out, is "
+        f"{predictor.error:.1f} %; a network stays below its latency here with a probability of 84 %"
+    )
 
 
 def _limits(record: SearchRecord) -> Iterator[str]:

@@ -19,8 +19,9 @@ def command(record: SearchRecord) -> str:
     words += ["--data", record.data.name] if record.data else []
     words += ["--lut", table] if table else []
     if predictor:
-        file, _, column = predictor.rpartition(":")
-        words += ["--latencies", file, "--latency-column", column]
+        file, key, column = [*predictor.name.rsplit(":", 2), "KEY", "COLUMN"][:3]
+        words += ["--latencies", file, "--latency-key", key, "--latency-column", column]
+        words += [word for name in predictor.priors for word in ("--prior", name)]
     for name, limit in record.config.limits.items():
         of_device = (table or predictor) and name == "latency"
         words += ["--target-latency", f"{limit:.15g}ms"] if of_device else ["--limit", f"{name}={limit:.15g}"]

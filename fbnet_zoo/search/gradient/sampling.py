@@ -1,13 +1,13 @@
 """Networks drawn from P(theta), and their projection to limits on cost."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from fbnet_zoo.search.limits import Costs, Limits, excess
-from fbnet_zoo.space.encoding import Positions
+from fbnet_zoo.space.encoding import Positions, neighbors
 
 LogProbabilities = Sequence[Sequence[float]]
 """Log-probability of each candidate of each layer."""
@@ -50,9 +50,10 @@ def project(
     Returns:
         The positions; `None` if no single change brings the network closer to the limits.
     """
-    found, cheapest = tuple(positions), iter([costs[name].cheapest for name in limits])
+    found, counts = tuple(positions), [len(layer) for layer in logs]
+    cheapest = iter([costs[name].cheapest for name in limits])
     while over := excess(found, costs, limits):
-        moves = [(other, over - excess(other, costs, limits)) for other in _neighbors(found, logs)]
+        moves = [(other, over - excess(other, costs, limits)) for other in neighbors(found, counts)]
         saving = [(_loss(logs, found, other) / saved, other) for other, saved in moves if saved > 0]
         nearer = min(saving)[1] if saving else next(cheapest, None)
         if nearer is None:
@@ -60,18 +61,11 @@ def project(
         found = nearer
     while gaining := [
         (gain, other)
-        for other in _neighbors(found, logs)
+        for other in neighbors(found, counts)
         if (gain := -_loss(logs, found, other)) > 0 and not excess(other, costs, limits)
     ]:
         found = max(gaining)[1]
     return found
-
-
-def _neighbors(positions: Positions, logs: LogProbabilities) -> Iterator[Positions]:
-    for layer, options in enumerate(logs):
-        for position in range(len(options)):
-            if position != positions[layer]:
-                yield (*positions[:layer], position, *positions[layer + 1 :])
 
 
 def _loss(logs: LogProbabilities, positions: Positions, other: Positions) -> float:

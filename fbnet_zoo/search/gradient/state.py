@@ -5,7 +5,7 @@ Random numbers are not part of it: every step draws its own from the seed and it
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -196,22 +196,27 @@ class SearchState:
         losses = torch.stack([step.loss for step in steps]).double()
         self.processes.average([losses])
         values = losses.tolist()
-        for step, value in zip(steps, values, strict=True):
-            self._count(step, value)
+        self._count(steps, values)
         bad = (step for step, value in zip(steps, values, strict=True) if not math.isfinite(value))
         return next((BadStep(number=step.number, images=bool(step.finite)) for step in bad), None)
 
-    def _count(self, step: SearchStep, loss: float) -> None:
-        tally = self.tally
-        if step.correct is None:
-            tally.weight_loss += loss
-            tally.weight_steps += 1
-            return
-        tally.theta_loss += loss
-        tally.theta_steps += 1
-        tally.correct += int(self.processes.total(int(step.correct)))
-        tally.images += step.images * self.processes.count
-        tally.costs = {name: tally.costs.get(name, 0.0) + float(cost) for name, cost in step.costs.items()}
+    def _count(self, steps: Sequence[SearchStep], losses: Sequence[float]) -> None:
+        """Add steps to the tally; each sum is read from the device once."""
+        tally, of_theta = self.tally, [step for step in steps if step.correct is not None]
+        for step, loss in zip(steps, losses, strict=True):
+            if step.correct is None:
+                tally.weight_loss += loss
+                tally.weight_steps += 1
+            else:
+                tally.theta_loss += loss
+                tally.theta_steps += 1
+                tally.images += step.images * self.processes.count
+        correct = [step.correct for step in of_theta if step.correct is not None]
+        if correct:
+            tally.correct += int(self.processes.total(int(torch.stack(correct).sum())))
+        for name in of_theta[0].costs if of_theta else ():
+            total = torch.stack([step.costs[name] for step in of_theta]).double().sum()
+            tally.costs[name] = tally.costs.get(name, 0.0) + float(total)
 
     def average_statistics(self) -> None:
         """Average the batch norm statistics over the processes."""
