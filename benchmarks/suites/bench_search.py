@@ -18,14 +18,14 @@ from fbnet_zoo.benchmarks.suites.figures import Versus, compare_memory
 from fbnet_zoo.benchmarks.suites.live_memory import peak_bytes
 from fbnet_zoo.search.dnas import mixing
 from fbnet_zoo.search.dnas.supernet import Supernet
-from fbnet_zoo.search.gradient.config import DnasConfig, Mode
+from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
 from fbnet_zoo.search.gradient.state import SearchState
 from fbnet_zoo.space import load_space
 
 CLASSES = 100
 Step = Callable[[], None]
-FORMS = {"fused": mixing.fused, "fused_saving": mixing.fused_saving, "drawn": mixing.drawn}
+FORMS = {"fused": mixing.fused, "fused_saving": mixing.fused_saving}
 
 
 class DnasSteps:
@@ -34,7 +34,6 @@ class DnasSteps:
     def __init__(self, form: str, *, space: str = "fbnet", images: int = 16) -> None:
         torch.manual_seed(0)
         self.net = Supernet(load_space(space), input_size=32, num_classes=CLASSES)
-        self.mode: Mode = "sampled" if form == "drawn" else "soft"
         self.mix, self.plain = FORMS.get(form, mixing.plain), form == "plain"
         self.images, self.classes = torch.randn(images, 3, 32, 32), torch.randint(CLASSES, (images,))
         self.generator = torch.Generator().manual_seed(0)
@@ -61,7 +60,7 @@ class DnasSteps:
         self.theta.step()
 
     def masks(self) -> tuple[Tensor, ...]:
-        return draw_masks(self.net.theta, gumbel_noise(self.net.theta, self.generator), 5.0, mode=self.mode)
+        return draw_masks(self.net.theta, gumbel_noise(self.net.theta, self.generator), 5.0)
 
     def loss(self, masks: Any) -> Tensor:
         return F.cross_entropy(self.net(self.images, masks, self.mix), self.classes)
@@ -73,13 +72,13 @@ def peer() -> DnasSteps:
     return DnasSteps("plain")
 
 
-@pytest.mark.parametrize(("form", "target"), [("fused", 0.5), ("fused_saving", 1.0), ("drawn", 0.2)])
+@pytest.mark.parametrize(("form", "target"), [("fused", 0.5), ("fused_saving", 1.0)])
 def bench_step_of_weights(versus: Versus, one_thread: None, peer: DnasSteps, form: str, target: float) -> None:
     """A step of the weights against a plain one."""
     versus(DnasSteps(form).step_weights, peer.step_weights, target=1 / target, rounds=9)
 
 
-@pytest.mark.parametrize(("form", "target"), [("fused", 0.3), ("fused_saving", 1.0), ("drawn", 0.2)])
+@pytest.mark.parametrize(("form", "target"), [("fused", 0.3), ("fused_saving", 1.0)])
 @pytest.mark.parametrize("against", ["weights", "theta"])
 def bench_step_of_theta(
     versus: Versus, one_thread: None, peer: DnasSteps, against: str, form: str, target: float
@@ -96,7 +95,7 @@ def bench_small_space(versus: Versus, one_thread: None, kind: str, target: float
 
 
 @pytest.mark.parametrize("kind", ["weights", "theta"])
-@pytest.mark.parametrize(("form", "target"), [("fused_saving", 0.5), ("drawn", 0.5)])
+@pytest.mark.parametrize(("form", "target"), [("fused_saving", 0.5)])
 def bench_peak_memory(benchmark: BenchmarkFixture, form: str, kind: str, target: float) -> None:
     """Peak tensor memory of a step, without parameters and momentum: activations and gradients."""
     ours, peer = (partial(_peak_mb, DnasSteps(name), kind) for name in (form, "plain"))

@@ -19,7 +19,7 @@ from fbnet_zoo.spec import Name, Percent, Positive, Record
 from fbnet_zoo.stats import kendall
 from fbnet_zoo.train import Recipe
 
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
 
 _NotNegative = Annotated[float, Field(ge=0)]
 _Whole = Annotated[int, Field(ge=0)]
@@ -190,7 +190,7 @@ class SearchRecord(Record):
         versions: package name to version, for every library used.
     """
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     space: str
     input_size: int
     config: AnyConfig
@@ -294,12 +294,14 @@ def load_record(path: Path) -> SearchRecord:
 
 def _current(content: Any) -> Any:
     """Return the content of a record of an earlier format converted to the current one; anything else unchanged."""
-    if not isinstance(content, dict) or content.get("format") not in {1, 2}:
-        return content
+    converted = content
     try:
-        return _from_2(_from_1(content) if content["format"] == 1 else content)
+        for number, convert in _CONVERSIONS.items():
+            if isinstance(converted, dict) and converted.get("format") == number:
+                converted = convert(converted) | {"format": number + 1}
     except (KeyError, TypeError, AttributeError, ValueError):
         return content
+    return converted
 
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
@@ -316,4 +318,14 @@ def _from_2(content: dict[str, Any]) -> dict[str, Any]:
     """Gradient searches compared only what they drew; the split of the images had the seed of the search."""
     config = content["config"]
     drawn = {"candidates": 1} if "samples" in config else {}
-    return content | {"format": FORMAT, "config": config | drawn | {"split_seed": config["seed"]}}
+    return content | {"config": config | drawn | {"split_seed": config["seed"]}}
+
+
+def _from_3(content: dict[str, Any]) -> dict[str, Any]:
+    """All candidates run in every gradient search; others, which are refused, had the mode `sampled`."""
+    config = content["config"]
+    others = {key: value for key, value in config.items() if (key, value) != ("mode", "soft")}
+    return content | {"config": others}
+
+
+_CONVERSIONS = {1: _from_1, 2: _from_2, 3: _from_3}

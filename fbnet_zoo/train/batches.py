@@ -274,8 +274,8 @@ class _Cut:
         self.change = change
 
     def __call__(self, images: ImageSet, index: int) -> Tensor:
-        image = self.cut(images.image(index))
-        return self.change(self.read(image) if isinstance(image, Image.Image) else image)
+        image = self.change(self.cut(images.image(index)))
+        return self.read(image) if isinstance(image, Image.Image) else image
 
 
 def _changes(augmentation: Augmentation, crop: int) -> Callable[[Tensor], Tensor]:

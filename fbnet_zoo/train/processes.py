@@ -8,6 +8,7 @@ gradients, which are the same ones in all processes, are averaged once they are 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -23,6 +24,10 @@ Precision = Literal["no", "fp16", "bf16"]
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+_WAITING = timedelta(days=1)
+"""How long processes wait for each other: the main one compares, measures and converts alone, longer than the usual 10
+or 30 minutes. Launchers end the others if one dies."""
 
 _TYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -67,7 +72,8 @@ class Processes:
         if mixed not in get_args(Precision):
             raise InputError(f"the precision cannot be {mixed!r}; expected {', '.join(get_args(Precision))}")
         available = torch.accelerator.is_available() and not utils.parse_flag_from_env("ACCELERATE_USE_CPU")
-        state = require("accelerate", extra="train").PartialState(cpu=device == "cpu" or not available)
+        accelerate = require("accelerate", extra="train")
+        state = accelerate.PartialState(cpu=device == "cpu" or not available, timeout=_WAITING)
         _require_joined(state.num_processes)
         alone = state.num_processes == 1
         found = (state.default_device if available else torch.device("cpu")) if alone else state.device

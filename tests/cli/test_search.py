@@ -300,7 +300,6 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
         ("evolution", ("--warmup-epochs", 0), "--warmup-epochs is not an option of the method evolution"),
         ("evolution", ("--save-memory",), "--save-memory is not an option of the method evolution, only of dnas and"),
         ("evolution", ("--samples", 2), "--samples is not an option of the method evolution, only of dnas and"),
-        ("evolution", ("--mode", "soft"), "--mode is not an option of the method evolution, only of dnas and dmasking"),
         ("dnas", (), "--oracle is not an option of the method dnas, only of random and evolution"),
         ("dmasking", (), "--oracle is not an option of the method dmasking, only of random and evolution"),
         ("annealing", (), "--method cannot be 'annealing'; expected dnas, dmasking, random, evolution"),

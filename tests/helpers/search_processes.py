@@ -70,11 +70,6 @@ def per_image(processes: Processes, folder: Path) -> GradientResult:
     return like_one(processes, folder, mask_per="image", penalty={"form": "product", "metric": "macs", "unit": 1.0})
 
 
-def sampled(processes: Processes, folder: Path) -> GradientResult:
-    """Candidates that are not drawn have no gradient."""
-    return like_one(processes, folder, mode="sampled")
-
-
 def as_usual(processes: Processes, folder: Path) -> GradientResult:
     """Batch norms take their statistics from the rows of each process; at the end all have the same."""
     seen: list[int] = []
@@ -164,7 +159,6 @@ def loader(processes: Processes, folder: Path) -> GradientResult:
 CASES: tuple[Callable[[Processes, Path], GradientResult], ...] = (
     like_one,
     per_image,
-    sampled,
     loader,
     as_usual,
     resumed,

@@ -139,8 +139,11 @@ def phone(tmp_path: Path) -> tuple[str, ...]:
 def test_a_search_for_a_device_of_which_networks_were_measured(
     method: str, phone: tuple[str, ...], tmp_path: Path
 ) -> None:
-    options = ["--epochs", "1", "--warmup-epochs", "0", "--candidates", "4"] if method == "dnas" else ["--budget", "2"]
-    result = CliRunner().invoke(app, [*phone, "--method", method, *options, "--target-latency", "45us", "--json"])
+    short = {
+        "dnas": ["--epochs", "1", "--warmup-epochs", "0", "--candidates", "4"],
+        "evolution": ["--budget", "2", "--candidate-epochs", "1"],
+    }
+    result = CliRunner().invoke(app, [*phone, "--method", method, *short[method], "--target-latency", "45us", "--json"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "run" / "search.json").read_text())
     first = record["metrics"][0]

@@ -60,7 +60,7 @@ class TestTwo:
         ours, others = (each | {"processes": ""} for each in two)
         assert ours == others
 
-    @pytest.mark.parametrize("name", ["like_one", "per_image", "sampled", "loader"])
+    @pytest.mark.parametrize("name", ["like_one", "per_image", "loader"])
     def test_two_are_as_one(self, two: Outcomes, tmp_path: Path, name: str) -> None:
         one, both = outcome(getattr(search_processes, name), Processes(), tmp_path), two[0][name]
         for theta, expected in zip(both["theta"], one["theta"], strict=True):

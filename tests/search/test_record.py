@@ -38,6 +38,12 @@ CONFIGS = [
 ]
 
 
+def as_format_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what the third format had of a record: all candidates may run, or the drawn one."""
+    config = content["config"]
+    return content | {"format": 3, "config": config | ({"mode": "soft"} if "theta_lr" in config else {})}
+
+
 def as_format_2(content: dict[str, Any]) -> dict[str, Any]:
     """Return what the second format had of a record."""
     config = content["config"]
@@ -75,6 +81,7 @@ def as_format_1(content: dict[str, Any]) -> dict[str, Any]:
 
 def as_format(number: int, content: dict[str, Any]) -> dict[str, Any]:
     """Return what an earlier format had of a record of the current one."""
+    content = as_format_3(content) if number <= 3 else content
     content = as_format_2(content) if number <= 2 else content
     return as_format_1(content) if number == 1 else content
 
@@ -89,7 +96,7 @@ def earlier_record() -> SearchRecord:
 def test_committed_records_are_there() -> None:
     formats = [json.loads(path.read_text())["format"] for path in COMMITTED]
     assert len(formats) >= 8
-    assert set(formats) <= {1, 2, 3}
+    assert set(formats) <= {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -97,7 +104,7 @@ def test_committed_records_are_read_whole(path: Path, tmp_path: Path) -> None:
     """Nothing in them is lost or changed."""
     content, record = json.loads(path.read_text()), load_record(path)
     assert as_format(content["format"], json.loads(record.model_dump_json())) == content
-    assert record.format == 3
+    assert record.format == 4
     assert len(record.best.positions) == len(record.decisions)
     save_record(record, tmp_path / "search.json")
     assert load_record(tmp_path / "search.json") == record
@@ -193,7 +200,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            (changed(format=4), "search.json: format: .* expected the record of a search"),
+            (changed(format=5), "search.json: format: .* expected the record of a search"),
             (changed(format="1"), "search.json: format: "),
             (changed(theta=1), "search.json: theta: Extra inputs"),
             (changed(config={"method": "annealing"}), "search.json: config: .*'dnas', 'dmasking', 'random'"),

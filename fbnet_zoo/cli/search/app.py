@@ -47,7 +47,6 @@ def command(  # noqa: PLR0913 - one argument per option
     epochs: arguments.Epochs = None,
     warmup_epochs: arguments.Warmup = None,
     batch_size: arguments.BatchSize = None,
-    mode: arguments.Mode = None,
     save_memory: arguments.SaveMemory = False,
     samples: arguments.Samples = None,
     candidates: arguments.Candidates = None,

@@ -33,7 +33,6 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
         "beta": "--beta",
         "epochs": "--epochs",
         "warmup_epochs": "--warmup-epochs",
-        "mode": "--mode",
         "save_memory": "--save-memory",
         "samples": "--samples",
         "candidates": "--candidates",
@@ -165,10 +164,6 @@ Warmup = Annotated[int | None, _option(_GRADIENT, "warm-up epochs (theta frozen)
 BatchSize = Annotated[
     int | None,
     _option(_GRADIENT, "images per search step", metavar="N", min=1, callback=limits.within("batch")),
-]
-Mode = Annotated[
-    Literal["soft", "sampled"] | None,
-    _option(_GRADIENT, "run all candidates, as in the paper, or only the drawn one", metavar="soft|sampled"),
 ]
 Workers = Annotated[
     int | None,
@@ -360,7 +355,7 @@ def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, c
 def _gradient(
     base: GradientConfig, options: Mapping[str, Any], *, limits: Mapping[str, float], has_table: bool
 ) -> dict[str, Any]:
-    plain = ("epochs", "warmup_epochs", "mode", "samples", "candidates")
+    plain = ("epochs", "warmup_epochs", "samples", "candidates")
     update = {key: options[key] for key in plain if options.get(key) is not None}
     update |= {"save_memory": True} if options.get("save_memory") else {}
     penalty = _penalty(base, options, limits=limits, has_table=has_table)

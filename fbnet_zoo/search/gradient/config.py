@@ -3,9 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.config import Count, MethodConfig
 from fbnet_zoo.spec import Name, Positive, Record
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
-Mode = Literal["soft", "sampled"]
 Form = Literal["soft", "saving", "drawn"]
 """How a supernet computes a layer: all candidates, all candidates with less memory, or only the drawn one."""
 
@@ -143,7 +141,6 @@ class GradientConfig(MethodConfig):
         theta_decay: weight decay of theta.
         theta_betas: Adam's betas for theta; not given in the paper, PyTorch's defaults are used.
         temperature: temperature schedule of the Gumbel-softmax; the floor is ours, below the values of the paper.
-        mode: `soft` runs all candidates, as in the paper; `sampled` only the drawn one, which is faster and noisier.
         mask_per: one draw per `batch` or per `image`, which is slower; the paper does not specify it.
         penalty: cost penalty in the loss of theta (equation 2); `None` for limits only. Weights are trained with the
             cross-entropy: the cost does not depend on them, and would only change their learning rate.
@@ -167,7 +164,6 @@ class GradientConfig(MethodConfig):
     theta_decay: NotNegative = 5e-4
     theta_betas: tuple[Share, Share] = (0.9, 0.999)
     temperature: Temperature = Temperature()
-    mode: Mode = "soft"
     mask_per: Literal["batch", "image"] = "batch"
     penalty: Penalty | None = ProductPenalty()
     multipliers: Multipliers = Multipliers()
@@ -177,12 +173,6 @@ class GradientConfig(MethodConfig):
     save_memory: bool = False
     checkpoint_steps: Count = 500
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.mode == "sampled" and self.mask_per == "image":
-            raise InputError("mode 'sampled' runs one candidate for the whole batch; set mask_per to 'batch'")
-        return self
-
     @property
     def total(self) -> int:
         """Number of epochs."""
@@ -191,8 +181,6 @@ class GradientConfig(MethodConfig):
     @property
     def form(self) -> Form:
         """How the supernet computes a layer."""
-        if self.mode == "sampled":
-            return "drawn"
         return "saving" if self.save_memory else "soft"
 
     @classmethod

@@ -7,10 +7,7 @@ FBNet (Wu et al., arXiv:1812.03443). One draw is used for the output and for the
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from fbnet_zoo.search.gradient.config import Mode
 
 
 def gumbel_noise(
@@ -26,28 +23,18 @@ def gumbel_noise(
     return tuple(_noise(each, generator, images) for each in theta)
 
 
-def draw_masks(
-    theta: Sequence[Tensor], noise: Sequence[Tensor], temperature: float, *, mode: Mode = "soft"
-) -> tuple[Tensor, ...]:
+def draw_masks(theta: Sequence[Tensor], noise: Sequence[Tensor], temperature: float) -> tuple[Tensor, ...]:
     """Return the mask of each layer: candidate weights that add up to 1, in the shape of the noise.
 
     Args:
         theta: theta of each layer, (candidates,).
         noise: noise of each layer, (candidates,) or (images, candidates).
         temperature: tau; the lower, the closer to one-hot.
-        mode: `soft` returns the weights themselves; `sampled` 1 for the largest and 0 for the others, with the
-            gradient of the soft weights (straight-through).
     """
-    soft = (((each + drawn) / temperature).softmax(-1) for each, drawn in zip(theta, noise, strict=True))
-    return tuple(soft) if mode == "soft" else tuple(map(_straight_through, soft))
+    return tuple(((each + drawn) / temperature).softmax(-1) for each, drawn in zip(theta, noise, strict=True))
 
 
 def _noise(theta: Tensor, generator: torch.Generator, images: int | None) -> Tensor:
     shape = theta.shape if images is None else (images, *theta.shape)
     exponential = torch.empty(shape, dtype=theta.dtype).exponential_(generator=generator)
     return -exponential.log().to(theta.device)
-
-
-def _straight_through(soft: Tensor) -> Tensor:
-    hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
-    return hard + (soft - soft.detach())  # the difference is exactly 0

@@ -183,7 +183,7 @@ class _Search(RunLoop[SearchEpoch]):
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.state.step))
         rows = images * self.processes.count if self.config.mask_per == "image" else None
         noise = gumbel_noise(self.supernet.theta, generator, images=rows)
-        return draw_masks(self.supernet.theta, noise, temperature, mode=self.config.mode)
+        return draw_masks(self.supernet.theta, noise, temperature)
 
     def logits(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """Return the logits of this process's images, at least in single precision."""

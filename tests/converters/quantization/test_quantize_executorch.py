@@ -92,6 +92,7 @@ class TestFile:
             bundle.verify_result_with_bundled_expected_output("forward", case, 0.0, 1e-6)  # they are its own
 
 
+@pytest.mark.slow
 class TestProgram:
     def test_has_weights_of_eight_bits_but_where_it_is_kept(self, graph: fx.GraphModule) -> None:
         kinds = []
@@ -118,7 +119,6 @@ class TestProgram:
                 seen += 1
         assert seen == 6 + 2
 
-    @pytest.mark.slow
     def test_has_the_ranges_of_the_calibration_alone(self, program: Program, images: CalibrationImages) -> None:
         """Faint images to calibrate, bright ones to evaluate: the steps of the input are those of the faint ones."""
         faint = replace(images.calibrate, images=images.calibrate.images[:6] * np.float32(0.5), classes=None)
@@ -130,7 +130,6 @@ class TestProgram:
         assert low == pytest.approx(faint.images.min(), abs=1.5 * scale)
         assert high == pytest.approx(faint.images.max(), abs=1.5 * scale)
 
-    @pytest.mark.slow
     def test_takes_any_batch(self, trained_digits_model: FBNet, images: CalibrationImages) -> None:
         program = export(trained_digits_model, ConvertOptions(dynamic_batch=True))
         quantized = int8_program(program, Quantization(calibration=images))
@@ -139,7 +138,6 @@ class TestProgram:
         single = quantized.exported.module(check_guards=False)(batch[2:3])
         torch.testing.assert_close(logits[2:3], single)
 
-    @pytest.mark.slow
     def test_that_cannot_be_made_is_an_error(self, program: Program, images: CalibrationImages) -> None:
         wrong = replace(images, calibrate=replace(images.calibrate, images=images.calibrate.images[:, :1]))
         with pytest.raises(ConversionError, match=r"^tiny_digits cannot be quantized for ExecuTorch: "):

@@ -83,9 +83,7 @@ class TestResult:
 
     @pytest.mark.parametrize(
         "fields",
-        first_is_quick(
-            [{"mode": "sampled"}, {"mask_per": "image"}, {"penalty": {"form": "product", "metric": "macs"}}]
-        ),
+        first_is_quick([{"mask_per": "image"}, {"penalty": {"form": "product", "metric": "macs"}}]),
         ids=str,
     )
     def test_other_ways(self, found: GradientResult, fields: dict[str, object]) -> None:
@@ -138,10 +136,6 @@ class TestRefusals:
     def test_two_metrics_of_one_name(self) -> None:
         with pytest.raises(InputError, match="names of costs must be unique, but are macs, macs"):
             search(nano_supernet(), data(), [expected_cost(), expected_cost()], CONFIG)
-
-    def test_sampled_masks_are_for_the_batch(self) -> None:
-        with pytest.raises(ValueError, match="set mask_per to 'batch'"):
-            changed(mode="sampled", mask_per="image")
 
     def test_too_few_images(self) -> None:
         with pytest.raises(InputError, match="24 images are fewer than a batch of 30"):

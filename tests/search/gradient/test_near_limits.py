@@ -1,5 +1,6 @@
 """Networks near the limits: the model of accuracies, what it proposes, and how near to the best network that leads."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fbnet_zoo.search.gradient.near_limits import Region, climbed, proposed
 from fbnet_zoo.search.limits import NEAR
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.space.files import parse
+from tests.helpers.marks import first_is_quick
 
 EVEN = [[float(np.log(1 / 6))] * 6 for _ in range(7)]
 PROBLEM = Problem(3)
@@ -112,8 +114,7 @@ class TestProposals:
         assert proposed(model, {dearest: 50.0}, region, count=4, generator=np.random.default_rng(0)) == []
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize(("strength", "share"), first_is_quick(itertools.product(reversed(STRENGTHS), SHARES)))
 def test_a_search_finds_almost_the_best_and_spends_its_budget(strength: str, share: float) -> None:
     given: dict[str, Any] = {"share": share, "strength": STRENGTHS[strength], "candidates": 48}
     scores, used = np.transpose([searched(Problem(seed), **given) for seed in range(2)])
@@ -121,6 +122,7 @@ def test_a_search_finds_almost_the_best_and_spends_its_budget(strength: str, sha
     assert 0.95 < used.min() <= used.max() <= 1
 
 
+@pytest.mark.slow
 def test_networks_that_are_only_drawn_are_worse() -> None:
     given: dict[str, Any] = {"share": 0.15, "strength": STRENGTHS["gentle"]}
     drawn, all_ = ([searched(Problem(seed), candidates=count, **given)[0] for seed in range(2)] for count in (1, 48))
