@@ -44,8 +44,9 @@ adb: ## install Debian's adb, which the phone tests need, if it is missing
 		$$install || { $$root timeout 120 apt-get update && $$install; }; \
 	} || echo "adb cannot be installed here; the tests that need it are skipped" >&2
 
-# One process per core, one thread each; the tests of a file share its fixtures.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
+# One process per core, one thread each; the tests of a file share its fixtures. The programs that tests start read byte
+# code even where writing it is turned off.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable
 
 test: lint adb ## lint, then all tests except slow ones
 	$(PYTEST) -m "not slow"

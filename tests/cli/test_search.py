@@ -55,6 +55,7 @@ def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, mo
     result = run(*words, *several, "--register", "--name", "nano_net", "--random", 2, "--json")
     told = read_json(result)
     assert "search nano, seed 0: epoch 2 of 2: loss" in result.stderr
+    assert "search nano, seed 0: comparing networks with the weights of the supernet" in result.stderr
     assert told["met"]
     assert told["costs"]["macs"] <= 45_000
     assert told["registered"] == "nano_net"

@@ -88,6 +88,7 @@ class TestFiles:
         assert "tiny: PyTorch's own fp16 keeps" in caplog.text
         assert f"the file must keep {parity.tolerances.min_snr_db:.1f} dB instead of 40.0 dB" in caplog.text
 
+    @pytest.mark.slow
     def test_a_wrong_one_is_not(
         self, shared_tiny_model: FBNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -29,6 +29,7 @@ class Listener:
     step: Callable[[str], None]
     total: int
     noun: str
+    last: str
 
     def begin(self) -> None:
         """Report that the first epoch, or network, begins."""
@@ -37,6 +38,8 @@ class Listener:
     def searched(self, record: "HistoryRecord") -> None:
         """Report an epoch or a network of the search."""
         self.step(f"{self.noun} {record.number} of {self.total}: {record.summary()}")
+        if self.last and record.number == self.total:
+            self.step(self.last)
 
     def trained(self, epoch: "EpochMetrics") -> None:
         """Report an epoch of the training."""
@@ -45,10 +48,13 @@ class Listener:
 
 
 @contextmanager
-def listening(title: str, total: int, *, noun: str = "epoch", times: int = 1) -> Iterator[Listener]:
-    """Yield a listener that shows the progress of a search, or of several trainings in turn."""
+def listening(title: str, total: int, *, noun: str = "epoch", times: int = 1, last: str = "") -> Iterator[Listener]:
+    """Yield a listener that shows the progress of a search, or of several trainings in turn.
+
+    `last` says what a search does after its last epoch, if that takes long.
+    """
     with screen.steps(title, total * times) as step:
-        yield Listener(step, total, noun)
+        yield Listener(step, total, noun, last)
 
 
 def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fbnet_zoo.report import search_page
 from fbnet_zoo.search import baseline
 from fbnet_zoo.search import front as fronts
 from fbnet_zoo.search.config import Front
+from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import read_oracle
@@ -189,7 +190,8 @@ def _searched(job: SearchJob, folder: Path, *, resume: bool, processes: Processe
         return run_search(job, folder, resume=resume, processes=processes)
     noun = METHODS[job.config.method].noun
     title = f"search {job.space.name}, seed {job.config.seed}"
-    with result.listening(title, job.config.total, noun=noun) as listener:
+    comparing = "comparing networks with the weights of the supernet" if isinstance(job.config, GradientConfig) else ""
+    with result.listening(title, job.config.total, noun=noun, last=comparing) as listener:
         return run_search(
             job,
             folder,
