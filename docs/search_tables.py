@@ -43,9 +43,8 @@ def _blocks(records: Sequence[SearchRecord]) -> Iterator[str]:
     yield _filled(f"""
         "NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks how much a search adds to its space
         and its training. {_setting(records, f"{limit:g} us by the table `{lut}`")}""")
-    yield _against_random(
-        records, f"--lut {lut} --target-latency {limit:g}us", "--limits-from 20us --limits-to 40us --points 5"
-    )
+    several = "--limits-from 20us --limits-to 40us --points 5"
+    yield _against_random(records, f"--lut {lut} --target-latency {limit:g}us {several}", BLOCKS)
     yield from _results(records)
     yield _filled("""
         Each supernet also gave a network for each of several limits, without searching again; latency, and top-1 with
@@ -60,7 +59,7 @@ def _masks(records: Sequence[SearchRecord]) -> Iterator[str]:
     yield _filled(f"""
         The same for FBNetV2's masks, which choose channels, expansions and the size of the images beside the blocks.
         {_setting(records, f"{limit:g} thousand MACs, the median of the space")}""")
-    yield _against_random(records, f"--method {records[0].config.method} --limit macs={limit:g}k")
+    yield _against_random(records, f"--method {records[0].config.method} --limit macs={limit:g}k", MASKS)
     yield from _results(records)
     yield _made(records)
 
@@ -78,13 +77,12 @@ def _setting(records: Sequence[SearchRecord], limit: str) -> str:
     )
 
 
-def _against_random(records: Sequence[SearchRecord], limit: str, front: str = "") -> str:
+def _against_random(records: Sequence[SearchRecord], limit: str, folder: str) -> str:
     first = records[0]
-    others = f"--random {len(first.random)} {front}".strip()
     return f"""```console
-fbnet-zoo search --space {first.space} --data {first.data.name} {limit} \\
-  --batch-size 64 --train-epochs {_epochs(first)} --seeds {len(records)} \\
-  {others} --no-measure --out runs/against_random
+fbnet-zoo search --space {first.space} --data {first.data.name} --batch-size 64 --train-epochs {_epochs(first)} \\
+  {limit} \\
+  --seeds {len(records)} --random {len(first.random)} --no-measure --out runs/{folder}
 ```"""
 
 
