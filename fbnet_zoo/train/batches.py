@@ -40,9 +40,9 @@ class Inputs:
     preprocess: PreprocessSpec
     channels: int
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return a normalized image `(crop, crop, channels)`, given `(1 or 3, crop, crop)` with values from 0 to 1."""
-        return normalised(image[None], self.preprocess, self.channels)[0].movedim(0, -1)
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return normalized images `(N, C, crop, crop)`, given values from 0 to 1."""
+        return normalised(images, self.preprocess, self.channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,8 @@ class _Collate:
         for item in items:
             if isinstance(item, FbnetZooError):
                 return item
-            read.append((item[0], self.inputs(item[1])))
+            index, image = item
+            read.append((index, self.inputs(image[None])[0].movedim(0, -1)))
         indices, images = default_collate(read)
         return indices, images.movedim(-1, 1)
 
