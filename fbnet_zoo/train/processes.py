@@ -1,8 +1,8 @@
 """Processes that run one search together, started and connected by Hugging Face's accelerate.
 
 Every process holds the whole supernet and takes its own rows of every batch. The network is not wrapped: theta is not
-an input of a layer, weights are frozen in theta's steps, and only drawn candidates have gradients. Instead, existing
-gradients, which are the same ones in all processes, are averaged once they are complete.
+an input of a layer, and weights are frozen in theta's steps. Instead, existing gradients, which are the same ones in
+all processes, are averaged once they are complete.
 """
 
 import os

@@ -111,15 +111,13 @@ class MaskedLayer(nn.Module):
 
     def forward(self, x: Tensor, scales: LayerScales, weight: Tensor, form: Form = "soft") -> Tensor:
         """Return the output (N, C', H/s, W/s) times a weight, (1,) or (N, 1)."""
-        shown = range(len(self.candidates)) if form != "drawn" else [_largest(scales.branch)]
-        named = list(self.candidates.values())
-        passed = [scales.branch[index] for index in shown if self.adds[index]]
+        passed = [scale for scale, adds in zip(scales.branch, self.adds, strict=True) if adds]
         y = None
         if scales.equal is not None and passed:
             y = fitted(x, self.channels) * per_channel(torch.stack(passed).sum(0) * scales.equal * weight)
-        for index in shown:
-            if not isinstance(named[index], nn.Identity):
-                branch = self._branch(named[index], x, scales, index, weight, form)
+        for index, block in enumerate(self.candidates.values()):
+            if not isinstance(block, nn.Identity):
+                branch = self._branch(block, x, scales, index, weight, form)
                 y = branch if y is None else y.add_(branch)
         assert y is not None  # noqa: S101 - every layer has a candidate
         return y
@@ -141,7 +139,3 @@ def _planned(space: Space, layer: EncodedLayer, branch: Branch) -> tuple[BlockPl
     last = (layer.before[-1], layer.expansions[-1])
     outer = [space.plan(branch.having(*last, after)) for after in layer.after]
     return widest([*inner, *outer], layer.name), inner_widths(inner)
-
-
-def _largest(weights: tuple[Tensor, ...]) -> int:
-    return int(torch.cat(weights, -1).argmax())

@@ -19,7 +19,7 @@ from fbnet_zoo.plans import ConvPlan, PoolHeadPlan
 from fbnet_zoo.search.dmasking.blocks import NOTHING_INSIDE, masked_branch, masked_pool_head, per_channel
 from fbnet_zoo.search.dmasking.channel_masks import InnerLadders, InnerMasks, Ladder, inner_widths, widest
 from fbnet_zoo.search.dmasking.layer import LayerMasks, LayerScales, MaskedLayer
-from fbnet_zoo.search.dmasking.resolution import SizedRun, at_sizes, read
+from fbnet_zoo.search.dmasking.resolution import SizedRun, at_sizes
 from fbnet_zoo.search.gradient.base_supernet import BaseSupernet, check_size
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.gradient.networks import Masks
@@ -96,9 +96,7 @@ class MaskedSupernet(BaseSupernet):
         Args:
             images: images, of `input_size` px if the size is a decision.
             masks: mask of each decision.
-            form: `soft` runs all blocks at all sizes; `saving` does the same but keeps only their inputs; `drawn` runs
-                the block and size with the largest mask, for masks that are 1 there and 0 elsewhere. Gradients of drawn
-                channel masks also reach the wider options, since these run; those of other blocks and sizes do not.
+            form: `soft` runs all blocks at all sizes; `saving` does the same but keeps only their inputs.
 
         Raises:
             InputError: the images have another size.
@@ -107,7 +105,7 @@ class MaskedSupernet(BaseSupernet):
 
     def forward(self, x: Tensor, masks: Masks, form: Form = "soft") -> Tensor:
         full = self.encoding.full(list(masks), x.new_ones(1))
-        x, sides, sizes = self._sizes(x, full[SIZE], form)
+        x, sides, sizes = self._sizes(x, full[SIZE])
 
         def runs(index: int) -> list[SizedRun]:
             sized = zip(sides, sizes, strict=True)
@@ -126,7 +124,7 @@ class MaskedSupernet(BaseSupernet):
         head = partial(self._head, inner=inner, mask=self.head_channels(full[-1]))
         return self.classifier(self.flatten(at_sizes(head, x, last, placed=False))).flatten(1)
 
-    def _sizes(self, x: Tensor, mask: Tensor, form: Form) -> tuple[Tensor, list[tuple[int, ...]], tuple[Tensor, ...]]:
+    def _sizes(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[tuple[int, ...]], tuple[Tensor, ...]]:
         """Return the images, the output sides of all layers at each size that runs, and the weights of these sizes."""
         sides, weights = list(self.encoding.sides), mask.split(1, -1)
         if len(sides) == 1:
@@ -136,9 +134,6 @@ class MaskedSupernet(BaseSupernet):
                 f"the image size is a decision of {self.encoding.space.name}, so images must have the largest size, "
                 f"{self.encoding.input_size} px wide and high; these are {x.shape[3]} x {x.shape[2]}"
             )
-        if form == "drawn":
-            drawn = int(mask.argmax())
-            return read(x, sides[drawn][0]), [sides[drawn]], weights[drawn : drawn + 1]
         return x, sides, weights
 
     def _stem(self, x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:

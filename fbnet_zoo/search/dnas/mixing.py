@@ -46,17 +46,7 @@ def fused_saving(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Te
     return _summed(candidates, x, mask, _branches_again)
 
 
-def drawn(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor) -> Tensor:
-    """Return the output of the candidate with the largest mask, for masks that are 1 there and 0 elsewhere.
-
-    Only that mask has a gradient; those of the other candidates are omitted, as in the single paths of ProxylessNAS
-    and GDAS (arXiv:1812.00332, 1910.04465), so this form is faster and noisier, not equivalent.
-    """
-    position = int(mask.argmax())
-    return fused([candidates[position]], x, mask[position : position + 1])
-
-
-FORMS: dict[Form, Mix] = {"soft": fused, "saving": fused_saving, "drawn": drawn}
+FORMS: dict[Form, Mix] = {"soft": fused, "saving": fused_saving}
 
 
 def _summed(candidates: Sequence[nn.Module], x: Tensor, mask: Tensor, run: "_Run") -> Tensor:

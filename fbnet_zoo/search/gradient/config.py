@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
-Form = Literal["soft", "saving", "drawn"]
-"""How a supernet computes a layer: all candidates, all candidates with less memory, or only the drawn one."""
+Form = Literal["soft", "saving"]
+"""How a supernet computes the candidates of a layer: at once, or one by one with less memory."""
 
 
 class Temperature(Record):

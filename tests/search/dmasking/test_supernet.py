@@ -76,7 +76,7 @@ class TestOneHot:
         images = masked_images(supernet, 3).double()
         with torch.no_grad():
             for seed in range(2):
-                assert_is_the_network(supernet, random_positions(supernet.encoding, seed), "drawn", images)
+                assert_is_the_network(supernet, random_positions(supernet.encoding, seed), "soft", images)
 
     def test_is_the_narrower_network_of_layers_of_fbnetv2_f(self) -> None:
         """The blocks with all their ranges, on a few pixels."""
@@ -193,37 +193,6 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(
             found[name], value, rtol=1e-5, atol=reach, msg=lambda text, name=name: f"{name}: {text}"
         )
-
-
-class TestDrawn:
-    @TRAINING
-    @pytest.mark.parametrize("seed", range(6))
-    def test_is_the_network(self, seed: int, training: bool) -> None:
-        supernet = masked_supernet().train(training)
-        assert_is_the_network(supernet, random_positions(supernet.encoding, seed), "drawn")
-
-    def test_gradients_are_those_of_the_soft_form_but_for_what_does_not_run(self) -> None:
-        supernet = masked_supernet()
-        positions = random_positions(supernet.encoding, 1)
-        masks = one_hot(supernet, positions)
-        found, expected = outcome(supernet, masks, "drawn"), outcome(supernet, masks, "soft")
-        torch.testing.assert_close(found["logits"], expected["logits"])
-        for index, (decision, position) in enumerate(zip(supernet.encoding.decisions, positions, strict=True)):
-            own, soft = found[f"mask {index}"], expected[f"mask {index}"]
-            if decision.name.endswith((" c", " e")):
-                torch.testing.assert_close(own, soft, rtol=1e-4, atol=1e-4)
-            else:
-                torch.testing.assert_close(own[position], soft[position], rtol=1e-4, atol=1e-4)
-                assert own.count_nonzero() == 1
-
-    def test_other_blocks_do_not_run(self) -> None:
-        supernet = masked_supernet()
-        positions = random_positions(supernet.encoding, 1)
-        ran = supernet.encoding.blocks(positions)
-        for name, gradient in outcome(supernet, one_hot(supernet, positions), "drawn").items():
-            if name.startswith("gradient of stages.") and gradient is not None:
-                place, block = name.removeprefix("gradient of ").split(".candidates.")
-                assert block.split(".")[0] == ran[place]
 
 
 class TestParts:

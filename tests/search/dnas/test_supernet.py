@@ -161,25 +161,6 @@ def test_per_image_masks_mix_each_image_apart() -> None:
     torch.testing.assert_close(supernet(IMAGES, rows), torch.cat(apart), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("positions", [(0, 1, 0), (2, 0, 1)])
-def test_drawn_runs_one_candidate(positions: tuple[int, ...]) -> None:
-    supernet = nano_supernet()
-    masks = [mask.requires_grad_() for mask in one_hot(supernet, positions)]
-    found, expected = outcome(supernet, masks, mixing.drawn), outcome(supernet, masks, mixing.plain)
-    torch.testing.assert_close(found["logits"], expected["logits"])
-    for index, position in enumerate(positions):
-        torch.testing.assert_close(found[f"mask {index}"][position], expected[f"mask {index}"][position])
-        assert found[f"mask {index}"].count_nonzero() == 1
-    ran = {
-        f"stages.{place}.candidates.{decision.options[position]}"
-        for place, decision, position in zip(("2.0", "4.0", "4.1"), supernet.encoding.decisions, positions, strict=True)
-    }
-    for name, gradient in found.items():
-        if name.startswith("gradient of stages."):
-            block = ".".join(name.removeprefix("gradient of ").split(".")[:5])
-            assert (gradient is not None) == (block in ran)
-
-
 def test_frozen_weights_change_no_gradient_of_theta() -> None:
     supernet = nano_supernet()
 
