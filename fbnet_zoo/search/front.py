@@ -6,10 +6,10 @@ from fbnet_zoo import arch_file
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.config import Front
 from fbnet_zoo.search.gradient.exploration import Exploration
-from fbnet_zoo.search.gradient.near_limits import Accuracies
+from fbnet_zoo.search.gradient.near_limits import Accuracies, Region, preferred
 from fbnet_zoo.search.gradient.trained_supernet import trained_supernet
 from fbnet_zoo.search.job import SearchJob, finished
-from fbnet_zoo.search.limits import Costs, Limits, excess, require_reachable
+from fbnet_zoo.search.limits import require_reachable
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.networks import network_record
 from fbnet_zoo.search.record import FrontRecord
@@ -64,7 +64,8 @@ def find_front(
             progress(f"{front.metric} up to {limits[front.metric]:,.6g} {costs[front.metric].unit}")
         accuracies = exploration.started(accuracies, limits)
         accuracies = exploration.extended(accuracies, limits, total=len(accuracies) + PER_LIMIT)
-    best = [_best(accuracies, costs, limits) for limits in bounds]
+    regions = [Region(encoding=encoding, costs=costs, limits=limits) for limits in bounds]
+    best = [_best(accuracies, region, supernet.evaluator.images) for region in regions]
     found = [
         FrontRecord(
             metric=front.metric,
@@ -79,9 +80,9 @@ def find_front(
     return update_record(run, run.record.model_copy(update={"front": tuple(found)}))
 
 
-def _best(accuracies: Accuracies, costs: Costs, limits: Limits) -> Positions:
-    within = [each for each in accuracies if not excess(each, costs, limits)]
-    if not within:
-        words = " and ".join(f"{name} {limit:.4g} {costs[name].unit}" for name, limit in limits.items())
+def _best(accuracies: Accuracies, region: Region, images: int) -> Positions:
+    best = preferred(accuracies, region, images)
+    if best is None:
+        words = " and ".join(f"{name} {limit:.4g} {region.costs[name].unit}" for name, limit in region.limits.items())
         raise InputError(f"no network was found within {words}; raise the lowest limit of the front")
-    return max(within, key=accuracies.__getitem__)
+    return best

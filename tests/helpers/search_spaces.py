@@ -1,10 +1,13 @@
 """A search space that takes no time, with every kind of candidate that mixing treats apart."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.space import Space
+from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.files import parse
 
 NANO = """\
@@ -79,3 +82,8 @@ def random_masks(supernet: Supernet, seed: int = 0, images: int | None = None) -
     generator = torch.Generator().manual_seed(seed)
     shapes = (theta.shape if images is None else (images, *theta.shape) for theta in supernet.theta)
     return [torch.randn(shape, generator=generator).softmax(-1).requires_grad_() for shape in shapes]
+
+
+def one_hot(encoding: Encoding, positions: Sequence[int]) -> list[Tensor]:
+    """Return masks that are 1 for one option of each decision and 0 for the others."""
+    return [torch.eye(count)[position] for count, position in zip(encoding.counts, positions, strict=True)]

@@ -6,6 +6,7 @@ from fbnet_zoo.search.gradient.batches import SearchData
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
 from fbnet_zoo.search.gradient.exploration import Exploration
+from fbnet_zoo.search.gradient.near_limits import Region, preferred
 from fbnet_zoo.search.gradient.networks import SearchNetwork
 from fbnet_zoo.search.gradient.sampling import (
     draw_positions,
@@ -42,7 +43,8 @@ def compare_networks(
         processes: processes that each hold the supernet and share the networks (default: one on a CPU).
 
     Returns:
-        Records sorted by limits, then accuracy; the same in all processes.
+        Records sorted by limits, then accuracy, but the preferred network first (`near_limits.preferred`); the same in
+        all processes.
     """
     together = processes or Processes()
     drawn, logs = _drawn(supernet, costs, config), log_probabilities(supernet.theta)
@@ -50,9 +52,12 @@ def compare_networks(
         supernet=supernet, data=data, recalibration_batches=config.recalibration_batches, processes=together
     )
     accuracies = dict(zip(drawn, evaluator.top1(list(drawn)), strict=True))
+    chosen = None
     if config.limits:
         exploration = Exploration(evaluator=evaluator, costs=costs, seed=config.seed)
         accuracies = exploration.extended(accuracies, config.limits, total=config.candidates)
+        region = Region(encoding=supernet.encoding, costs=costs, limits=config.limits)
+        chosen = preferred(accuracies, region, evaluator.images)
     images = evaluator.recalibration_images
     found = []
     for positions, top1 in accuracies.items():
@@ -64,7 +69,7 @@ def compare_networks(
             "recalibrated_images": images,
         }
         found.append(record.model_copy(update=update))
-    return best_first(found)
+    return tuple(sorted(best_first(found), key=lambda each: each.positions != chosen))
 
 
 def _drawn(supernet: SearchNetwork, costs: Costs, config: GradientConfig) -> dict[Positions, bool]:

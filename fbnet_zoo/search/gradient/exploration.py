@@ -1,6 +1,5 @@
 """Exploration of the networks near some limits with the weights of a supernet."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from fbnet_zoo.search.gradient.accuracy_model import AccuracyModel
 from fbnet_zoo.search.gradient.evaluator import SupernetEvaluator
-from fbnet_zoo.search.gradient.near_limits import Accuracies, Region, proposed
+from fbnet_zoo.search.gradient.near_limits import Accuracies, Region, proposed, standard_error
 from fbnet_zoo.search.gradient.sampling import LogProbabilities, log_probabilities, most_probable, project
 from fbnet_zoo.search.limits import Costs, Limits
 from fbnet_zoo.space.encoding import Positions
@@ -72,7 +71,6 @@ def _proposed(
 ) -> list[Positions]:
     canonical = map(tuple, region.encoding.canonical(list(accuracies)).tolist())
     known = dict(zip(canonical, accuracies.values(), strict=True))
-    right = float(np.clip(np.mean(list(known.values())) / 100, 0.02, 0.98))
-    noise = 50 * math.sqrt(right * (1 - right) / images)
+    noise = standard_error(float(np.mean(list(known.values()))), images) / 2
     model = AccuracyModel.fitted(logs, list(known), list(known.values()), noise=noise)
     return proposed(model, known, region, count=count, generator=generator)

@@ -5,6 +5,7 @@ that are cut down to the limit leave some of it.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,32 @@ class Region:
         changed = _changed(np.array(network), [len(each.options) for each in self.encoding.decisions], generator)
         near = self.encoding.canonical(changed)
         return near[self.holds(near)]
+
+
+def standard_error(top1: float, images: int) -> float:
+    """Return the standard error, percent, of an accuracy in percent on some images; it is never taken for 0."""
+    right = min(max(top1 / 100, 0.02), 0.98)
+    return 100 * math.sqrt(right * (1 - right) / images)
+
+
+def preferred(known: Accuracies, region: Region, images: int) -> Positions | None:
+    """Return the most accurate network within the limits, or one near the limits that may be as accurate.
+
+    Accuracies within two standard errors of the highest may be lower by chance, whereas what is left of the budget is
+    certain.
+
+    Args:
+        known: evaluated networks.
+        region: the limits.
+        images: number of images that the accuracies were measured on.
+    """
+    within = [each for each in known if region.holds(np.array([each]))[0]]
+    if not within:
+        return None
+    best = max(within, key=lambda each: known[each])
+    least = known[best] - 2 * standard_error(known[best], images)
+    near = [each for each in within if known[each] >= least and region.used(np.array([each]))[0] >= NEAR]
+    return max(near, key=lambda each: known[each], default=best)
 
 
 def proposed(

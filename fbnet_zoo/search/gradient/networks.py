@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from fbnet_zoo.errors import InputError
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.search.gradient.config import Form
 from fbnet_zoo.search.limits import NetworkCost
@@ -69,18 +67,3 @@ class SearchNetwork(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
     def to(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-def one_hot(supernet: SearchNetwork, positions: Sequence[int]) -> list[Tensor]:
-    """Return masks that are 1 for one option of each decision and 0 for the others.
-
-    Raises:
-        InputError: the number of positions differs from the number of decisions.
-    """
-    if len(positions) != len(supernet.theta):
-        raise InputError(
-            f"{supernet.encoding.space.name} has {len(supernet.theta)} decisions, but {len(positions)} positions are "
-            "given"
-        )
-    pairs = zip(supernet.theta, positions, strict=True)
-    return [torch.eye(len(theta), dtype=theta.dtype, device=theta.device)[position] for theta, position in pairs]

@@ -25,7 +25,7 @@ from fbnet_zoo.space import load_space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec
 from tests.helpers.masked_spaces import every_position, masked_space
-from tests.helpers.search_spaces import nano_space
+from tests.helpers.search_spaces import nano_space, one_hot
 
 COUNTS = pytest.mark.parametrize(("metric", "count"), [(macs_cost, "macs"), (params_cost, "params")])
 Make = Callable[..., CostMetric]
@@ -34,10 +34,6 @@ Make = Callable[..., CostMetric]
 def probabilities(encoding: Encoding, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(count, generator=generator, dtype=torch.double).softmax(0) for count in encoding.counts]
-
-
-def one_hot(encoding: Encoding, positions: tuple[int, ...]) -> list[Tensor]:
-    return [torch.eye(count)[position] for count, position in zip(encoding.counts, positions, strict=True)]
 
 
 def small() -> Encoding:

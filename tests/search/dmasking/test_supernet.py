@@ -14,12 +14,11 @@ from fbnet_zoo.search.dmasking.layer import LayerMasks
 from fbnet_zoo.search.dmasking.supernet import MaskedSupernet
 from fbnet_zoo.search.dnas.supernet import Supernet
 from fbnet_zoo.search.gradient.config import Form
-from fbnet_zoo.search.gradient.networks import one_hot
 from fbnet_zoo.space import load_space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.space.files import parse
 from tests.helpers.masked_spaces import NANO, PLAIN, SMALL, every_position, masked_images, masked_space, masked_supernet
-from tests.helpers.search_spaces import nano_space, random_masks
+from tests.helpers.search_spaces import nano_space, one_hot, random_masks
 
 TRAINING = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 
@@ -35,7 +34,7 @@ def assert_is_the_network(
 ) -> None:
     network, images = supernet.extract(positions), masked_images(supernet) if images is None else images
     expected = network(subsampled(images, network.spec.input_size))
-    found = supernet.logits(images, one_hot(supernet, positions), form)
+    found = supernet.logits(images, one_hot(supernet.encoding, positions), form)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.detach().abs().max()))
 
 
@@ -84,7 +83,7 @@ class TestOneHot:
         for seed in range(3):
             positions = random_positions(supernet.encoding, seed)
             network = supernet.extract(positions)
-            full = supernet.encoding.full(one_hot(supernet, positions), torch.ones(1))
+            full = supernet.encoding.full(one_hot(supernet.encoding, positions), torch.ones(1))
             for index in (0, 1, 2, 9):
                 layer, encoded = supernet.masked[index], supernet.encoding.layers[index]
                 before, branch, expansion, after = (full[axis] for axis in encoded.axes)
@@ -166,7 +165,9 @@ class TestSoft:
         supernet = masked_supernet().eval()
         images = masked_images(supernet)
         chosen = [random_positions(supernet.encoding, seed) for seed in range(len(images))]
-        rows = [torch.stack(masks) for masks in zip(*(one_hot(supernet, each) for each in chosen), strict=True)]
+        rows = [
+            torch.stack(masks) for masks in zip(*(one_hot(supernet.encoding, each) for each in chosen), strict=True)
+        ]
         networks = [supernet.extract(each) for each in chosen]
         pairs = zip(networks, images, strict=True)
         apart = torch.cat([network(subsampled(image[None], network.spec.input_size)) for network, image in pairs])
@@ -251,7 +252,7 @@ class TestParts:
         supernet = masked_supernet("plain").eval()
         positions = random_positions(supernet.encoding, 0)
         images = torch.randn(2, 3, 20, 14)
-        found, expected = supernet(images, one_hot(supernet, positions)), supernet.extract(positions)(images)
+        found, expected = supernet(images, one_hot(supernet.encoding, positions)), supernet.extract(positions)(images)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

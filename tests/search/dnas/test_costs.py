@@ -17,14 +17,13 @@ from fbnet_zoo.search.dnas.cost import CandidateCost
 from fbnet_zoo.search.dnas.encoding import CandidateEncoding
 from fbnet_zoo.search.gradient.config import Multipliers, ProductPenalty, SumPenalty, Temperature
 from fbnet_zoo.search.gradient.gumbel import draw_masks, gumbel_noise
-from fbnet_zoo.search.gradient.networks import one_hot
 from fbnet_zoo.search.gradient.objective import Objective
 from fbnet_zoo.search.gradient.sampling import draw_positions, log_probabilities, log_probability, project
 from fbnet_zoo.search.limits import excess
 from fbnet_zoo.search.terms import Term
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
-from tests.helpers.search_spaces import POINTS, nano_space, nano_supernet
+from tests.helpers.search_spaces import POINTS, nano_space, nano_supernet, one_hot
 
 
 def additive(name: str, unit: str, constant: float, *layers: tuple[float, ...]) -> AdditiveCost:
@@ -113,9 +112,11 @@ class TestCosts:
 
     def test_one_hot_masks_cost_what_the_network_does(self) -> None:
         supernet = nano_supernet()
-        rows = [torch.stack(masks) for masks in zip(*(one_hot(supernet, each) for each in POINTS), strict=True)]
+        rows = [
+            torch.stack(masks) for masks in zip(*(one_hot(supernet.encoding, each) for each in POINTS), strict=True)
+        ]
         for positions in POINTS:
-            assert float(COST.expected(one_hot(supernet, positions))) == METRIC.of(positions)
+            assert float(COST.expected(one_hot(supernet.encoding, positions))) == METRIC.of(positions)
         mean = sum(map(METRIC.of, POINTS)) / len(POINTS)
         assert float(COST.expected(rows)) == pytest.approx(mean)
 

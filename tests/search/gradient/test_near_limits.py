@@ -10,7 +10,7 @@ import pytest
 from fbnet_zoo.benchmarks.suites.constrained_optimum import NETWORKS, SHARES, STRENGTHS, Latency, Problem, searched
 from fbnet_zoo.benchmarks.suites.constrained_optimum import SPACE as TEXT
 from fbnet_zoo.search.gradient.accuracy_model import AccuracyModel
-from fbnet_zoo.search.gradient.near_limits import Region, climbed, proposed
+from fbnet_zoo.search.gradient.near_limits import Region, climbed, preferred, proposed
 from fbnet_zoo.search.limits import NEAR
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.space.files import parse
@@ -75,6 +75,33 @@ class TestModel:
     @pytest.mark.parametrize("count", [1, 2])
     def test_one_or_two_networks_are_enough(self, count: int) -> None:
         assert np.isfinite(predicted(fitted(some(count)))).all()
+
+
+class TestPreferred:
+    """Of 900 images and 64 %, the standard error is 1.6 %."""
+
+    def networks(self, region: Region) -> tuple[Positions, Positions, Positions]:
+        """Return a network far below the limit, one near it and one above it."""
+        used = region.used(NETWORKS)
+        kinds = (used < 0.9, (used > 0.96) & (used < 1), used > 1)
+        return tuple(tuple(NETWORKS[np.flatnonzero(each)[0]].tolist()) for each in kinds)
+
+    @pytest.mark.parametrize(("behind", "expected"), [(3.0, "near"), (3.5, "far")])
+    def test_the_budget_is_spent_where_accuracies_cannot_be_told_apart(
+        self, region: Region, behind: float, expected: str
+    ) -> None:
+        far, near, above = self.networks(region)
+        found = preferred({far: 64.0, near: 64 - behind, above: 90.0}, region, 900)
+        assert found == {"far": far, "near": near}[expected]
+
+    def test_more_images_tell_more_apart(self, region: Region) -> None:
+        far, near, _ = self.networks(region)
+        assert preferred({far: 64.0, near: 62.0}, region, 900) == near
+        assert preferred({far: 64.0, near: 62.0}, region, 9000) == far
+
+    def test_no_network_within_the_limits(self, region: Region) -> None:
+        *_, above = self.networks(region)
+        assert preferred({above: 90.0}, region, 900) is None
 
 
 def test_climbing_ends_at_the_best_within_the_limit(region: Region) -> None:
