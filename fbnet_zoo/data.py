@@ -164,6 +164,15 @@ def normalised(images: Tensor, preprocess: PreprocessSpec, channels: int) -> Ten
     return ((colors.flip(1) if preprocess.order == "bgr" else colors) - mean) / std
 
 
+def denormalised(images: Tensor, preprocess: PreprocessSpec) -> Tensor:
+    """Return the images `(N, 1 or 3, H, W)` from 0 to 1, in RGB, from those that `normalised` returns."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    if images.shape[1] == 1:
+        return images * std.mean() + mean.mean()
+    colors = images * std + mean
+    return colors.flip(1) if preprocess.order == "bgr" else colors
+
+
 @cache
 def digits() -> tuple[Digits, Digits]:
     """Return handwritten digits for training and held-out ones: 1,437 and 360 images of 8 x 8 gray levels.

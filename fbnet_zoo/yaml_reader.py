@@ -148,14 +148,27 @@ def validate(
     try:
         return record.model_validate(data)
     except ValidationError as error:
-        # The shallowest error is the cause; deeper ones at the same place belong to alternatives of a union.
-        first: Mapping[str, Any] = min(
-            error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"]))
-        )
-        cause = first.get("ctx", {}).get("error")
-        location = first["loc"] + (cause.location if isinstance(cause, InputError) else ())
-        problem = str(cause) if cause else _sentence(record, first, letters)
+        location, problem = first_mistake(record, error, letters)
         raise DefinitionError(f"{origin}:{line_of(root, location, letters)}: {problem}") from error
+
+
+def first_mistake(
+    record: type[BaseModel], error: ValidationError, letters: Mapping[str, str] | None = None
+) -> tuple[Location, str]:
+    """Return the place of the first mistake in a record, and what is wrong in one sentence.
+
+    Args:
+        record: the pydantic model.
+        error: what it raised.
+        letters: short names of fields that a document may use.
+    """
+    # The shallowest error is the cause; deeper ones at the same place belong to alternatives of a union.
+    first: Mapping[str, Any] = min(
+        error.errors(), key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"]))
+    )
+    cause = first.get("ctx", {}).get("error")
+    location = first["loc"] + (cause.location if isinstance(cause, InputError) else ())
+    return location, str(cause) if cause else _sentence(record, first, letters or {})
 
 
 @contextmanager

@@ -47,6 +47,10 @@ Weights = Annotated[
         help="weights to start from; auto: the definition's first entry (default: from scratch)",
     ),
 ]
+TeacherName = Annotated[
+    str | None,
+    typer.Option("--teacher", metavar="NAME", help="trained network to learn from (default: the recipe's, else none)"),
+]
 Qat = Annotated[bool, typer.Option("--qat", help="fine-tune with simulated 8-bit arithmetic, for conversion to int8")]
 Workers = Annotated[
     int | None,
@@ -75,6 +79,7 @@ def command(  # noqa: PLR0913 - one per option
     recipe: RecipeFile = None,
     seed: Seed = None,
     weights: Weights = None,
+    teacher: TeacherName = None,
     qat: Qat = False,
     data_root: DataRoot = None,
     download: Download = False,
@@ -89,7 +94,8 @@ def command(  # noqa: PLR0913 - one per option
     processes = _processes(device, mixed_precision)
     spec, pretrained = _source(name, weights)
     dataset = open_data(data, data_root, download=download)
-    chosen = recipe_for(dataset.kind, recipe, {"epochs": epochs, "seed": seed, "workers": workers}, qat=qat)
+    overrides = {"epochs": epochs, "seed": seed, "workers": workers, "teacher": teacher}
+    chosen = recipe_for(dataset.kind, recipe, overrides, qat=qat)
     folder = out or Path("runs") / f"{spec.name}_{dataset.name}"
     with quiet():
         from fbnet_zoo.train import train

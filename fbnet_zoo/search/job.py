@@ -21,7 +21,7 @@ from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
 from fbnet_zoo.train import Inputs, Recipe
-from fbnet_zoo.train.runs import preprocess_of
+from fbnet_zoo.train.matching import preprocess_of
 
 _CHANNELS = 3
 """Input channels of searched networks; gray images are repeated."""

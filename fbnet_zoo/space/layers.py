@@ -148,6 +148,6 @@ def words(values: tuple[Any, ...]) -> str:
     >>> words((3, 5)), words((0.75,)), words(tuple(range(100)))
     ('3 or 5', '0.75', '0, 1, 2, … or 99')
     """
-    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    texts = [f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value) for value in values]
     texts = texts if len(texts) <= _MANY else [*texts[:3], "…", texts[-1]]
     return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))

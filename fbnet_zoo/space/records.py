@@ -29,6 +29,8 @@ from fbnet_zoo.spec import (
     op_of,
 )
 
+_RECIPE_KEY = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$"
+
 _MANY = 10**12
 """Where the counting of a range's options ends."""
 
@@ -88,8 +90,8 @@ def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not all(isinstance(value, str | int | float) for value in values) or len(set(values)) < len(values):
-        raise InputError("expected distinct numbers or words, as a list or a range")
+    if not all(isinstance(value, str | int | float | None) for value in values) or len(set(values)) < len(values):
+        raise InputError("expected distinct numbers, words or null, as a list or a range")
     return values
 
 
@@ -202,9 +204,14 @@ class VariantSpec(Record):
 
 
 class RecipeSpec(Record):
-    """One value of the training recipe that a joint search also chooses."""
+    """One value of the training recipe that a joint search also chooses.
 
-    name: Name
+    Attributes:
+        name: key of a recipe, such as `lr`, or `augmentation.zoom` for one inside another.
+        values: the values to choose from; `fbnet_zoo.train.recipe.require_ranges` checks them.
+    """
+
+    name: Annotated[str, Field(pattern=_RECIPE_KEY, max_length=64, description="a key of a recipe, such as lr")]
     values: Recipe
 
 

@@ -297,4 +297,7 @@ def _changes(augmentation: Augmentation, crop: int) -> Callable[[Tensor], Tensor
         )
     if ask.brightness or ask.contrast or ask.saturation:
         steps.append(v2.ColorJitter(brightness=ask.brightness, contrast=ask.contrast, saturation=ask.saturation))
+    if ask.randaugment_ops:
+        mode = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandAugment(ask.randaugment_ops, ask.randaugment_magnitude, interpolation=mode))
     return v2.Compose(steps or [v2.Identity()])

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError, TrainingError
@@ -14,11 +14,14 @@ from fbnet_zoo.modules import unwrapped
 from fbnet_zoo.spec import Percent, Record
 from fbnet_zoo.train.batches import Batch, Inputs, TrainingLoader, epoch_indices, seed_of
 from fbnet_zoo.train.evaluate import evaluate
+from fbnet_zoo.train.fine_tuning import depths, frozen_parts, held
+from fbnet_zoo.train.mixing import Mixed, mixed, require_pairs
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.recipe import Count, Recipe, Strength
 from fbnet_zoo.train.run_folder import RunFolder
 from fbnet_zoo.train.run_loop import RunLoop
 from fbnet_zoo.train.state import Tally, TrainingState
+from fbnet_zoo.train.teacher import Teacher, distilled, teacher_of
 
 
 class EpochMetrics(Record):
@@ -28,7 +31,8 @@ class EpochMetrics(Record):
         epoch: number of the epoch, from 1.
         step: steps since the beginning.
         loss: mean loss over the images of the epoch.
-        train_top1: accuracy on the augmented training images during the epoch, percent.
+        train_top1: accuracy on the augmented training images during the epoch, percent; of mixed images, the class with
+            the larger share counts.
         top1: accuracy on the held-out images, percent, of the moving average if there is one; `None` if not evaluated.
         lr: learning rate of the next step.
         seconds: time since the run was started or resumed.
@@ -58,6 +62,7 @@ def fit(
     folder: RunFolder | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    teacher: nn.Module | None = None,
 ) -> EpochMetrics:
     """Train a network in place, which then has the last weights or their moving average; return the last metrics.
 
@@ -78,29 +83,46 @@ def fit(
         processes: cooperating processes, with device and precision (default: one on a CPU). The network is left on the
             device.
         progress: called after every epoch, in the main process.
+        teacher: network to learn from, in place of the one that the recipe names; see `Teacher`. It is left on the
+            device.
 
     Returns:
         Metrics of the last epoch.
 
     Raises:
-        InputError: there are fewer images than a batch, an image cannot be read, or batches cannot be divided among the
-            processes.
+        InputError: there are fewer images than a batch, an image cannot be read, batches cannot be divided among the
+            processes, a module to freeze does not exist, or the teacher does not fit.
         TrainingError: the loss or a weight is NaN or infinite; the last good checkpoint is kept.
     """
     together = processes or Processes()
-    together.shard.rows(recipe.batch_size)
-    steps = steps_per_epoch(dataset, recipe)
+    require_trainable(network, dataset, recipe, together)
+    frozen, source = frozen_parts(network, recipe.freeze), teacher_of(recipe, teacher)
     network.to(device=together.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     together.share(network.state_dict().values())
-    with _reproducible(recipe):
-        state = TrainingState(network, recipe, steps, together)
-        run = _Fit(state, dataset, recipe, inputs, folder)
+    guide = Teacher(source, dataset, inputs, together.device) if source is not None else None
+    with _reproducible(recipe), held(frozen):
+        state = TrainingState(network, recipe, steps_per_epoch(dataset, recipe), together, frozen)
+        run = _Fit(state, dataset, recipe, inputs, folder, guide)
         *_, last = run.run(progress)
     if state.average:
         network.load_state_dict(state.result.state_dict())
     if isinstance(inner := unwrapped(network), FBNet):
         inner.class_names = dataset.classes
     return last
+
+
+def require_trainable(network: nn.Module, dataset: ImageDataset, recipe: Recipe, processes: Processes) -> None:
+    """Check that a recipe fits a network, a data set and the processes.
+
+    Raises:
+        InputError: it does not.
+    """
+    processes.shard.rows(recipe.batch_size)
+    require_pairs(recipe, processes.shard)
+    steps_per_epoch(dataset, recipe)
+    frozen_parts(network, recipe.freeze)
+    if recipe.layer_lr_decay != 1:
+        depths(network)
 
 
 def steps_per_epoch(dataset: ImageDataset, recipe: Recipe) -> int:
@@ -139,10 +161,11 @@ class _Fit(RunLoop[EpochMetrics]):
         recipe: Recipe,
         inputs: Inputs,
         folder: RunFolder | None,
+        teacher: Teacher | None,
     ) -> None:
         steps = recipe.checkpoint_steps
         super().__init__(state, EpochMetrics, folder, checkpoint_steps=steps, processes=state.processes)
-        self.state, self.dataset, self.recipe, self.inputs = state, dataset, recipe, inputs
+        self.state, self.dataset, self.recipe, self.inputs, self.teacher = state, dataset, recipe, inputs, teacher
         self.loader = TrainingLoader(
             dataset.train,
             inputs,
@@ -153,7 +176,7 @@ class _Fit(RunLoop[EpochMetrics]):
         )
 
     def make_steps(self, epoch: int, position: int) -> None:
-        self.state.network.train()
+        self.state.train()
         size, count = self.recipe.batch_size, len(self.dataset.train.labels)
         chosen = epoch_indices(count, size, seed=self.recipe.seed, epoch=epoch)
         for batch in self.loader.batches(chosen[position:, self.processes.shard.rows(size)], epoch=epoch):
@@ -161,16 +184,25 @@ class _Fit(RunLoop[EpochMetrics]):
             self.after_step()
 
     def make_step(self, batch: Batch) -> None:
-        images, labels = batch
+        train = mixed(batch, self.recipe, self.state.step)
         own = (self.processes.rank,) if self.processes.rank else ()
         torch.manual_seed(seed_of(self.recipe.seed, self.state.step, *own))  # for dropout and drop path
         with self.processes.autocast():
-            logits = self.state.network(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        self.state.note(loss, logits, labels)
+            logits = self.state.network(train.images)
+            loss = self.loss(logits, train)
+        self.state.note(loss, logits, train.main)
         if self.processes.kind == "cpu" or self.state.unread == _UNREAD:
             self.read()
         self.state.update(loss)
+
+    def loss(self, logits: Tensor, batch: Mixed) -> Tensor:
+        """Return the mean loss of a batch, ()."""
+        smoothing = self.recipe.label_smoothing
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        if batch.share < 1:
+            other = F.cross_entropy(logits, batch.partners, label_smoothing=smoothing)
+            loss = batch.share * loss + (1 - batch.share) * other
+        return loss if self.teacher is None else distilled(loss, logits, self.teacher.logits(batch.images), self.recipe)
 
     def read(self) -> None:
         """Wait for the device, and read the results of the last steps."""

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +10,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from fbnet_zoo import __version__, arch_file, modules
+from fbnet_zoo import __version__, arch_file
 from fbnet_zoo.class_names import difference, to_text
 from fbnet_zoo.datasets import ImageDataset, dataset_digest, with_classes
 from fbnet_zoo.datasets.reading import Track
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.layers import check_batch
 from fbnet_zoo.model import FBNet
-from fbnet_zoo.networks import class_names_of, classifier_of, has_classifier
-from fbnet_zoo.spec import ArchSpec, PreprocessSpec
-from fbnet_zoo.train.batches import Inputs
-from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, steps_per_epoch
+from fbnet_zoo.train.loop import EpochMetrics, Progress, fit, require_trainable
+from fbnet_zoo.train.matching import inputs_of, other_classes
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.qat import adopt, prepare
 from fbnet_zoo.train.recipe import Recipe
 from fbnet_zoo.train.run_folder import RunFolder
-from fbnet_zoo.weights import RANDOM, checkpoints
+from fbnet_zoo.train.teacher import Teacher, teacher_of
+from fbnet_zoo.weights import checkpoints
 from fbnet_zoo.zoo import create
 
 WEIGHTS = "weights.safetensors"
 """File name of the trained weights in a run folder."""
-
-_OTHER_WEIGHTS = "give weights trained on it, such as those that 'fbnet-zoo train' writes"
 
 log = logging.getLogger(__name__)
 
@@ -52,71 +48,6 @@ class Trained:
     weights: Path
 
 
-def inputs_of(network: nn.Module, dataset: ImageDataset) -> Inputs:
-    """Return a network's input format for a data set, by its weights or definition; small images are not cropped.
-
-    Raises:
-        InputError: the network has other classes, or the same ones in another order; see `matching_dataset`. Or it is
-            not one of this library.
-    """
-    network = classifier_of(network)
-    if network.class_names is not None:
-        names = class_names_of(network, _num_classes(network))
-        if names is not None and tuple(names) != dataset.classes:
-            raise _other_classes(network, dataset)
-    preprocess = preprocess_of(network.spec, network.weights, dataset)
-    return Inputs(preprocess=preprocess, channels=modules.in_channels(network))
-
-
-def matching_dataset(network: FBNet, dataset: ImageDataset) -> ImageDataset:
-    """Return a data set with its classes in the order of a network's; if the network has no names, unchanged.
-
-    Raises:
-        InputError: the network has other classes, or another number of them.
-    """
-    has, wanted = _num_classes(network), len(dataset.classes)
-    if has != wanted:
-        raise InputError(
-            f"weights {network.weights} have {has} classes, but {dataset.name} has {wanted}; {_OTHER_WEIGHTS}"
-        )
-    names = class_names_of(network, has)
-    if names is None:
-        _warn_of_positions(network, dataset)
-        return dataset
-    if set(names) != set(dataset.classes):
-        raise _other_classes(network, dataset)
-    return with_classes(dataset, names)
-
-
-def _num_classes(network: FBNet) -> int:
-    size = network.spec.eval_preprocess(network.weights).crop
-    return modules.num_outputs(network, size) if has_classifier(network) else 0
-
-
-def _other_classes(network: FBNet, dataset: ImageDataset) -> InputError:
-    differs = difference(network.class_names or (), dataset.classes)
-    return InputError(f"weights {network.weights} have other classes than {dataset.name}: {differs}; {_OTHER_WEIGHTS}")
-
-
-def _warn_of_positions(network: FBNet, dataset: ImageDataset) -> None:
-    """Say that classes are matched by position, unless the weights are random or the folders are ImageNet's."""
-    if network.weights is None or network.weights.startswith(RANDOM):
-        return
-    if not all(re.fullmatch(r"n\d{8}", name) for name in dataset.classes):
-        log.warning(
-            "weights %s do not name their classes: they are matched by position with those of %s, %s",
-            network.weights,
-            dataset.name,
-            ", ".join(map(repr, dataset.classes[:4])) + (", …" if len(dataset.classes) > 4 else ""),
-        )
-
-
-def preprocess_of(spec: ArchSpec, weights: str | None, dataset: ImageDataset) -> PreprocessSpec:
-    """Return the preprocessing of a data set, by weights or definition; small images are not cropped."""
-    preprocess = spec.eval_preprocess(weights)
-    return preprocess if dataset.size is None else preprocess.model_copy(update={"resize": preprocess.crop})
-
-
 def train(  # noqa: PLR0913 - the options of the command line
     name: str | Path,
     dataset: ImageDataset,
@@ -130,6 +61,7 @@ def train(  # noqa: PLR0913 - the options of the command line
     processes: Processes | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
+    teacher: nn.Module | None = None,
 ) -> Trained:
     """Train an entry of the zoo, from scratch or from weights, write the run to a folder, and return the result.
 
@@ -150,9 +82,11 @@ def train(  # noqa: PLR0913 - the options of the command line
             arguments; only the main one reads and writes the folder.
         progress: called after every epoch, in the main process.
         track: reports progress while every image is read once, before the folder is created.
+        teacher: network to learn from, in place of the one that the recipe names, as for `fit`.
 
     Raises:
-        InputError: a value is invalid, an image cannot be read, or the folder holds another run, or is in use by one.
+        InputError: a value is invalid, an image cannot be read, the teacher does not fit, or the folder holds another
+            run, or is in use by one.
         ConversionError: the libraries cannot quantize the network.
         MissingExtraError: a library that `qat` needs is missing.
         WeightsError: the weights to start from are not available, or do not fit.
@@ -163,20 +97,22 @@ def train(  # noqa: PLR0913 - the options of the command line
     network = _start(name, pretrained, dataset, recipe, qat=qat)
     dataset = with_classes(dataset, network.class_names or dataset.classes)
     start, inputs = network.weights, inputs_of(network, dataset)
-    if qat and (start is None or recipe.ema_decay is not None):
-        raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
-    if qat and together.count > 1:
-        raise InputError("qat runs in a single process; start it without a launcher")
+    if qat:
+        _require_qat(start, recipe, together)
     check_batch(network.plan, inputs.preprocess.crop, recipe.batch_size)
-    steps_per_epoch(dataset, recipe)
+    require_trainable(network, dataset, recipe, together)
+    source = teacher_of(recipe, teacher)
+    taught = {} if source is None else {"teacher": Teacher(source, dataset, inputs, together.device).about()}
     folder = RunFolder(out)
     together.on_main(lambda: folder.require_free(resume=resume))  # before every image is read
-    config = together.on_main(lambda: {**_config(network, dataset, recipe, together, track), "qat": qat})
+    config = together.on_main(lambda: {**_config(network, dataset, recipe, together, track), "qat": qat, **taught})
     trained = prepare(network) if qat else network
     with ExitStack() as until_the_end:
         claim = folder.claimed(config, _versions(), resume=resume)
         together.on_main(lambda: until_the_end.enter_context(claim))  # after everything that may be refused
-        metrics = fit(trained, dataset, recipe, inputs, folder=folder, processes=together, progress=progress)
+        metrics = fit(
+            trained, dataset, recipe, inputs, folder=folder, processes=together, progress=progress, teacher=source
+        )
         if qat:
             adopt(network, trained)
         network.spec = network.spec.model_copy(update={"preprocess": inputs.preprocess})
@@ -191,6 +127,16 @@ def train(  # noqa: PLR0913 - the options of the command line
         state = network.cpu().state_dict()
         together.on_main(lambda: checkpoints.write(out / WEIGHTS, state, network.spec, notes))
     return Trained(network=network.eval(), metrics=metrics, weights=out / WEIGHTS)
+
+
+def _require_qat(start: str | None, recipe: Recipe, processes: Processes) -> None:
+    """Refuse what fine-tuning with simulated rounding cannot do."""
+    if start is None or recipe.ema_decay is not None:
+        raise InputError("qat requires trained weights, and no moving average; give weights, and set ema_decay to null")
+    if processes.count > 1:
+        raise InputError("qat runs in a single process; start it without a launcher")
+    if recipe.freeze or recipe.layer_lr_decay != 1:
+        raise InputError("qat trains all layers alike; remove 'freeze' and 'layer_lr_decay' from the recipe")
 
 
 def _start(
@@ -209,7 +155,7 @@ def _start(
         named = network.class_names
         if named is not None and set(named) != set(dataset.classes):
             if qat:
-                raise _other_classes(network, dataset)
+                raise other_classes(network, dataset)
             log.warning(
                 "%s has other classes than %s (%s): the classifier is initialized",
                 network.weights,

@@ -1,21 +1,19 @@
 """The state of a training: everything that the next step depends on."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fbnet_zoo.train.optimizer import optimizer_of, schedule_of
 from fbnet_zoo.train.processes import Processes
 from fbnet_zoo.train.recipe import Recipe
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
-_FIRST_LR = 0.01
-"""Share of the learning rate at the start of the warm-up."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +58,7 @@ class TrainingState:
         recipe: training settings.
         steps_per_epoch: number of batches per epoch.
         processes: cooperating processes (default: one), which average their gradients.
+        frozen: modules of the network whose statistics stay fixed; their weights require no gradients.
 
     Attributes:
         step: number of steps made so far.
@@ -67,13 +66,18 @@ class TrainingState:
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, steps_per_epoch: int, processes: Processes | None = None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        processes: Processes | None = None,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
-        self.network, self.processes = network, processes or Processes()
+        self.network, self.processes, self.frozen = network, processes or Processes(), frozen
         self.scaler = self.processes.scaler()
         self.average = _average(network, recipe)
-        self.optimizer = _optimizer(network, recipe)
-        self.schedule = _schedule(self.optimizer, recipe, steps_per_epoch)
+        self.optimizer = optimizer_of(network, recipe)
+        self.schedule = schedule_of(self.optimizer, recipe, steps_per_epoch)
         self.step, self.tally = 0, Tally()
         self._steps: list[Step] = []
         self.epochs, self.steps_per_epoch = recipe.epochs, steps_per_epoch
@@ -95,8 +99,14 @@ class TrainingState:
 
     @property
     def lr(self) -> float:
-        """Learning rate of the next step."""
+        """Learning rate of the next step; with a layer-wise decay, that of the last layers that are trained."""
         return float(self.schedule.get_last_lr()[0])
+
+    def train(self) -> None:
+        """Switch the network to training mode, without the modules that are frozen."""
+        self.network.train()
+        for part in self.frozen:
+            part.eval()
 
     def update(self, loss: Tensor) -> None:
         """Make one optimizer step with the gradient of a loss, averaged over the processes."""
@@ -142,11 +152,12 @@ class TrainingState:
         return next(bad, None)
 
     def average_statistics(self) -> None:
-        """Average the batch norm statistics over the processes."""
-        names = ("running_mean", "running_var")
-        networks = [self.network, *([self.average] if self.average else [])]
-        buffers = (each for network in networks for each in network.named_buffers())
-        self.processes.average(value for name, value in buffers if name.endswith(names))
+        """Average the batch norm statistics over the processes, unless they are frozen."""
+        ends, frozen = ("running_mean", "running_var"), {id(each) for part in self.frozen for each in part.buffers()}
+        found = {name: value for name, value in self.network.named_buffers() if name.endswith(ends)}
+        names = [name for name, value in found.items() if id(value) not in frozen]
+        averaged = dict(self.average.module.named_buffers()) if self.average else {}
+        self.processes.average(buffers[name] for buffers in (found, averaged) if buffers for name in names)
 
     def is_finite(self) -> bool:
         """Return whether all parameters and statistics are finite."""
@@ -186,28 +197,3 @@ def _averaging(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], Non
         get_ema_multi_avg_fn(min(decay, early))(averaged, current, count)
 
     return average
-
-
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=recipe.lr)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LRScheduler:
-    total = recipe.epochs * steps_per_epoch
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
-    main: LRScheduler = (
-        CosineAnnealingLR(optimizer, T_max=total - warmup)
-        if recipe.schedule == "cosine"
-        else ConstantLR(optimizer, factor=1, total_iters=1)
-    )
-    if not warmup:
-        return main
-    rising = LinearLR(optimizer, start_factor=_FIRST_LR, total_iters=warmup)
-    return SequentialLR(optimizer, [rising, main], milestones=[warmup])

@@ -47,7 +47,7 @@ class TestCommand:
         assert f"networks  {SMALL_SIZE:,}" in page
         assert re.search(r"^stages\.2\.0 +k3 k5_g2 skip; e 1 or 2\.5 +16 +5$", page, re.MULTILINE)
         assert re.search(r"^stages\.4\.1 +k 3 or 5; r 2 or 3; rest e 1 or 2 +24 +8$", page, re.MULTILINE)
-        assert "learning_rate: 0.1, 0.2 or 0.3" in page
+        assert "lr: 0.1, 0.2 or 0.3" in page
 
     def test_show_as_json(self) -> None:
         shown = read_json("show", "digits_tiny")

@@ -30,8 +30,8 @@ head: {op: conv, k: 1, c: 32}
 variants:
   wide: {head: {op: conv, k: 1, c: 64}}
 recipe:
-  optimizer: [sgd, adam]
-  learning_rate: {first: 0.1, last: 0.3, step: 0.1}
+  optimizer: [sgd, adamw]
+  lr: {first: 0.1, last: 0.3, step: 0.1}
 """
 SMALL_SIZE = 2 * 2 * (2 + 2 + 1) ** 2 * (2 * 2) * (2 * 2 * 2)
 """Image, stem; two layers of 2 blocks in 2 expansions and skip; 2 blocks, 2 widths; 2 kernels, depths, expansions."""

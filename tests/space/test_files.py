@@ -75,8 +75,8 @@ MISTAKES = [
         f"15: from 16 to 1e+300 by 16, there are at least 1,000,000,000,001 options; {AT_MOST} {RAISE}=1000000000001",
     ),
     (DEEP, DEEP.replace("[3, 5]", "[3, 4]"), "16: a kernel of even size would shift the image; use odd sizes"),
-    ("[sgd, adam]", "[sgd, sgd]", "21: expected distinct numbers or words, as a list or a range"),
-    ("[sgd, adam]", "[sgd, [adam]]", "21: expected distinct numbers or words, as a list or a range"),
+    ("[sgd, adamw]", "[sgd, sgd]", "21: expected distinct numbers, words or null, as a list or a range"),
+    ("[sgd, adamw]", "[sgd, [adam]]", "21: expected distinct numbers, words or null, as a list or a range"),
     # what is no mapping
     ("{op: skip}", "skip", f"9: {ROW_FORM}"),
     ("rest: {e: [1, 2]}", "rest: 3", f"16: {ROW_FORM}"),

@@ -268,4 +268,6 @@ def test_documented_recipe_is_the_default_with_every_key() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     documented = yaml_reader.read(text, "training.md").plain()
-    assert documented == default_recipe("digits").model_dump()
+    assert Recipe.model_validate(documented) == default_recipe("digits")
+    assert list(documented) == list(Recipe.model_fields)
+    assert list(documented["augmentation"]) == list(Augmentation.model_fields)
