@@ -30,8 +30,9 @@ class _Extended(Record):
     @model_serializer(mode="wrap")
     def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out added fields at their defaults, so that earlier runs and records stay the same."""
-        usual = {name: type(self).model_fields[name].default for name in _ADDED & type(self).model_fields.keys()}
-        return {key: value for key, value in serialize(self).items() if key not in usual or value != usual[key]}
+        fields = type(self).model_fields
+        usual = {name for name in _ADDED & fields.keys() if getattr(self, name) == fields[name].default}
+        return {key: value for key, value in serialize(self).items() if key not in usual}
 
 
 class Augmentation(_Extended):

@@ -26,14 +26,14 @@ EPOCH = 8
 Case = Callable[[Processes, Path], tuple[nn.Module, EpochMetrics]]
 
 
-def plain(seed: int = 0) -> nn.Module:
+def plain(seed: int = 0) -> nn.Sequential:
     """Return a network without batch norm, which would see the rows of one process only."""
     torch.manual_seed(seed)
     layers = (nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
     return nn.Sequential(*layers)
 
 
-def normed(seed: int = 0) -> nn.Module:
+def normed(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     layers = (nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return nn.Sequential(*layers, nn.Linear(8, 10))
@@ -51,6 +51,20 @@ def like_one(processes: Processes, folder: Path) -> Any:
 def sgd(processes: Processes, folder: Path) -> Any:
     recipe = SMALL.model_copy(update={"optimizer": "sgd", "lr": 0.05, "ema_decay": None})
     return trained(plain(), processes, recipe)
+
+
+def mixing(processes: Processes, folder: Path) -> Any:
+    """Images are mixed with others of the same process, and a teacher judges the mixtures."""
+    update = {"mixup": 0.4, "cutmix": 1.0, "optimizer": "rmsprop", "lr": 1e-3, "freeze": ("0",)}
+    return trained(plain(), processes, SMALL.model_copy(update=update), teacher=plain(1))
+
+
+def frozen(processes: Processes, folder: Path) -> Any:
+    """The statistics of a frozen batch norm are not averaged."""
+    network = normed()
+    network[1].running_mean.fill_(0.1)
+    network[1].running_var.fill_(0.7)
+    return trained(network, processes, SMALL.model_copy(update={"freeze": ("0", "1")}))
 
 
 def as_usual(processes: Processes, folder: Path) -> Any:
@@ -102,7 +116,7 @@ def odd_batch(processes: Processes, folder: Path) -> Any:
     return trained(plain(), processes, SMALL.model_copy(update={"batch_size": 15}))
 
 
-CASES: tuple[Case, ...] = (like_one, sgd, as_usual, resumed, bad_loss, odd_batch)
+CASES: tuple[Case, ...] = (like_one, sgd, mixing, frozen, as_usual, resumed, bad_loss, odd_batch)
 
 
 def outcome(case: Case, processes: Processes, folder: Path) -> dict[str, Any]:

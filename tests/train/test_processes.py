@@ -39,7 +39,7 @@ def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @pytest.mark.slow
 class TestTwo:
-    @pytest.mark.parametrize("name", ["like_one", "sgd"])
+    @pytest.mark.parametrize("name", ["like_one", "sgd", "mixing", "frozen"])
     def test_are_as_one(self, two: Outcomes, tmp_path: Path, name: str) -> None:
         one, both = outcome(getattr(train_processes, name), Processes(), tmp_path), two[0][name]
         for key, value in one["state"].items():
@@ -47,10 +47,15 @@ class TestTwo:
         for figure in ("step", "loss", "train_top1", "top1", "lr"):
             assert both["metrics"][figure] == pytest.approx(one["metrics"][figure], rel=1e-4), figure
 
-    @pytest.mark.parametrize("name", ["like_one", "sgd", "as_usual", "resumed"])
+    @pytest.mark.parametrize("name", ["like_one", "sgd", "mixing", "frozen", "as_usual", "resumed"])
     def test_have_the_same_weights(self, two: Outcomes, name: str) -> None:
         """To the bit, statistics of batch norms too."""
         assert alike(two[0][name], two[1][name])
+
+    def test_leave_frozen_statistics_alone(self, two: Outcomes) -> None:
+        state = two[0]["frozen"]["state"]
+        assert torch.equal(state["1.running_mean"], torch.full((8,), 0.1))
+        assert torch.equal(state["1.running_var"], torch.full((8,), 0.7))
 
     def test_go_on_where_they_stopped(self, two: Outcomes) -> None:
         assert alike(two[0]["resumed"], two[0]["as_usual"])
@@ -100,9 +105,10 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
-def test_mixed_precision_is_nearly_the_same(tmp_path: Path, precision: Any) -> None:
-    exact = outcome(train_processes.like_one, Processes(), tmp_path)
-    mixed = outcome(train_processes.like_one, Processes(precision=precision), tmp_path)
+@pytest.mark.parametrize("case", [train_processes.like_one, train_processes.mixing])
+def test_mixed_precision_is_nearly_the_same(tmp_path: Path, precision: Any, case: train_processes.Case) -> None:
+    exact = outcome(case, Processes(), tmp_path)
+    mixed = outcome(case, Processes(precision=precision), tmp_path)
     assert not same(exact["state"], mixed["state"])
     assert mixed["metrics"]["loss"] == pytest.approx(exact["metrics"]["loss"], rel=0.05)
 
