@@ -110,3 +110,14 @@ def test_name_with_a_tag_starts_from_it(tiny: Path) -> None:
     result = run("train", "fbnet_b.fb_in1k", "--weights", "none", "--data", "digits")
     assert result.exit_code == 2
     assert "already names weights, but --weights is none; give one of the two" in result.stderr
+
+
+def test_a_teacher_is_named(tiny: Path, tmp_path: Path) -> None:
+    asked = ("train", tiny, "--data", "digits", "--epochs", 1, "--recipe", tmp_path / "recipe.yaml", "--out")
+    read_json(run(*asked, tmp_path / "run", "--teacher", "digits_fbnet_s", "--json"))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert config["teacher"]["name"] == config["recipe"]["teacher"] == "digits_fbnet_s"
+    refused = run(*asked, tmp_path / "other", "--teacher", "digits_fbnet_t")
+    assert refused.exit_code == 2
+    assert "digits_fbnet_t" in refused.stderr
+    assert "did you mean 'digits_fbnet_s'?" in refused.stderr
