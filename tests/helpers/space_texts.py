@@ -56,7 +56,7 @@ stages:
 head: {op: conv, k: 1, c: 8}
 """
 SQUEEZED_SIZE = (2 * 2 * 2 * 2) * (2 * 2 + 2 * 2 + 2) * (2 * 2 * 3)
-"""Kernels, expansions, ratios, depths; two blocks with a ratio in two widths, and skip; ratios, depths, ratios of the rest."""
+"""Kernels, expansions, ratios, depths; two blocks and skip, in two widths; ratios, depths, ratios of the rest."""
 
 
 def every_point(space: Space) -> Iterator[Choices]:
