@@ -60,7 +60,7 @@ class ResolvedBlock:
     depthwise_groups: int = 0
 
 
-_NO_SE = {field.name: field.default for field in fields(ResolvedBlock) if field.name in _SE_FIELDS}
+_NO_SE: dict[str, Any] = {field.name: field.default for field in fields(ResolvedBlock) if field.name in _SE_FIELDS}
 
 
 def resolve(spec: ArchSpec, row: BlockSpec) -> ResolvedBlock:

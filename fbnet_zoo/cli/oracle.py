@@ -11,7 +11,6 @@ from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.cli import options, screen
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.space import load_space
-from fbnet_zoo.stats import spearman
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.oracle import Oracle
@@ -80,6 +79,8 @@ def show_(file: Table, space: SpaceName, as_json: options.Json = False, verbose:
 
 def _column(oracle: "Oracle", name: str) -> dict[str, Any]:
     """Return the range of a column, and how well it ranks the accuracies."""
+    from fbnet_zoo.stats import spearman
+
     values = oracle.columns.get(name, oracle.known)
     pairs = [pair for pair in zip(values, oracle.known, strict=True) if pair[0] < float("inf")]
     known = [value for value, _ in pairs]

@@ -150,11 +150,11 @@ def _encoded_rest(layer: OpenLayer, place: Place, first: EncodedLayer) -> Encode
     own = [getattr(layer.row.rest, field, None) is not None for field in _FIELDS]
     fields = [f"rest_{field}" if is_own else field for field, is_own in zip(_FIELDS, own, strict=True)]
     (_, *shared, after), (_, expansion, ratio) = first.axes, own
-    axes = [after + 2 + at if is_own else shared[at] for at, is_own in enumerate(own)]
+    kernel_at, expansion_at, ratio_at = (after + 2 + at if is_own else shared[at] for at, is_own in enumerate(own))
     return EncodedRest(
         repeats=tuple(count - 1 for count in layer.row.repeats),
         branches=tuple(branch for _, branch in _branches(layer, place, fields)),
-        axes=(after + 1, after, *axes),
+        axes=(after + 1, after, kernel_at, expansion_at, ratio_at),
         expansions=(place.expansions or (None,)) if expansion else first.expansions,
         se_ratios=(place.se_ratios or (None,)) if ratio else first.se_ratios,
     )

@@ -7,11 +7,12 @@ import pytest
 
 from fbnet_zoo import arch_file, cost
 from fbnet_zoo.blocks import InvertedResidual, SqueezeExcitation
-from fbnet_zoo.errors import InputError
+from fbnet_zoo.errors import DefinitionError, InputError
 from fbnet_zoo.layers import walk_blocks
 from fbnet_zoo.model import FBNet
 from fbnet_zoo.planner import plan
 from fbnet_zoo.plans import IdentityPlan
+from fbnet_zoo.search.cost import params_cost
 from fbnet_zoo.search.dmasking import MaskedSupernet
 from fbnet_zoo.search.dnas.encoding import CandidateEncoding
 from fbnet_zoo.space import Choices, LayerChoice, Space, load_space
@@ -126,6 +127,53 @@ def test_methods_that_do_not_support_it(space: Space) -> None:
         InputError, match=r"leaves squeeze-excite \('se'\) of stages\.2\.0 open, which channel masks do"
     ):
         MaskedSupernet(parse(single, "single.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        (
+            "k3: {k: 3}",
+            "k3: {k: 3, se: 0.5}",
+            "14: 'se_ratio' is open in the row and given in its candidates; remove one",
+        ),
+        ("se: [0, 0.5]", "se: [0.5, 0]", "14: the values 0.5, 0.0 are not in strictly increasing order; sort them"),
+        ("se: [0, 0.25]", "se: [0, 25]", "13: 'se_ratio' cannot be 25: "),
+        (
+            "{op: ir, k: [3, 5], e: [1, 2]",
+            "{op: conv, k: [3, 5]",
+            "13: 'se_ratio' does not apply to op 'conv' in a stage",
+        ),
+        (
+            "{op: conv, k: 1, c: 8}",
+            "{op: ir_pool, e: 2, c: 8, se: [0, 0.5]}",
+            "17: only 'c' of a stem or head can be open",
+        ),
+    ],
+)
+def test_mistakes_in_a_file(right: str, wrong: str, told: str) -> None:
+    assert right in SQUEEZED
+    with pytest.raises(DefinitionError) as caught:
+        parse(SQUEEZED.replace(right, wrong, 1), "squeezed.yaml")
+    assert str(caught.value).startswith(f"squeezed.yaml:{told}")
+
+
+def test_fixed_ratio_of_the_rest() -> None:
+    text = "\n".join(
+        line for line in SQUEEZED.splitlines() if "c: [4, 8]" not in line and "    - {op: ir, k: 3" not in line
+    )
+    text = (
+        text.replace("r: [1, 2]}", "r: [2, 3], rest: {se: 0}}").replace("  4:\n", "").replace("candidates:", "others:")
+    )
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(("others", "  k3", "  fused", "  skip")))
+    encoding = Encoding(parse(text, "fixed.yaml"))
+    assert [each.name for each in encoding.decisions] == [f"stages.2.0{kind}" for kind in ("", " e", " se", " r")]
+    metric = params_cost(encoding)
+    for row in product(*map(range, encoding.counts)):
+        arch = encoding.definition(row)
+        assert [each.se_ratio for each in arch.stages[0].blocks] == [(0, 0.25)[row[2]], 0]
+        assert metric.of(row) == metric.population([row])[0] == cost(arch).params
+        assert encoding.positions(encoding.space.encode(arch)) == row
 
 
 def test_records_of_fixed_ratios_stay_the_same() -> None:
