@@ -6,9 +6,9 @@ result is what `fbnet_zoo.blocks` builds modules from and `fbnet_zoo.layers` lis
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import repeat
-from typing import Literal
+from typing import Any, Literal
 
 from fbnet_zoo import limits
 from fbnet_zoo.errors import InputError, located, require_whole
@@ -60,6 +60,9 @@ class ResolvedBlock:
     depthwise_groups: int = 0
 
 
+_NO_SE: dict[str, Any] = {field.name: field.default for field in fields(ResolvedBlock) if field.name in _SE_FIELDS}
+
+
 def resolve(spec: ArchSpec, row: BlockSpec) -> ResolvedBlock:
     """Return the first block of a row, with what the row leaves out taken from the defaults of its definition.
 
@@ -77,6 +80,12 @@ def resolve(spec: ArchSpec, row: BlockSpec) -> ResolvedBlock:
     if row.se_ratio and "act" in known:
         known.setdefault("se_act", known["act"])
     return ResolvedBlock(op=op, out_channels=row.out_channels, **known)
+
+
+def changed(block: ResolvedBlock, **values: Any) -> ResolvedBlock:
+    """Return a block with other values; without squeeze-excite, it has no options of it, as from `resolve`."""
+    found = replace(block, **values)
+    return found if found.se_ratio else replace(found, **_NO_SE)
 
 
 def resolve_all(spec: ArchSpec, row: BlockSpec) -> Iterator[ResolvedBlock]:

@@ -9,7 +9,7 @@ from typer import rich_utils
 from typer.core import TyperGroup
 
 from fbnet_zoo import interruption
-from fbnet_zoo.cli import convert, deploy, evaluate, lint, options, predict, screen, show, space, train, verify
+from fbnet_zoo.cli import convert, deploy, evaluate, lint, options, oracle, predict, screen, show, space, train, verify
 from fbnet_zoo.cli.bench.app import app as bench
 from fbnet_zoo.cli.fitted_table import HelpTable
 from fbnet_zoo.cli.lut.app import app as lut
@@ -23,7 +23,7 @@ ORDER = (
     *("list", "show", "predict"),
     *("convert", "deploy", "verify", "bench"),
     *("train", "eval"),
-    *("search", "space", "lut"),
+    *("search", "space", "lut", "oracle"),
     "lint",
 )
 """The commands in the order in which a person meets them."""
@@ -124,4 +124,5 @@ app.command("eval", rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.
 app.command("search", rich_help_panel=_SEARCH, epilog=search.EPILOG)(search.command)
 app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
 app.add_typer(lut, name="lut", rich_help_panel=_SEARCH)
+app.add_typer(oracle.app, name="oracle", rich_help_panel=_SEARCH)
 app.command("lint", rich_help_panel="Accelerators", epilog=lint.EPILOG)(lint.command)

@@ -272,7 +272,7 @@ def _layer_terms(encoding: Encoding, prices: Prices) -> Iterator[Term]:
         before, after = (tuple(sides[at] for sides in encoding.sides) for at in (index + 1, index + 2))
         if not prices.sized:
             before, after = before[:1], after[:1]
-        key = (tuple(layer.branches.values()), layer.before, layer.expansions, layer.after, before)
+        key = (tuple(layer.branches.values()), layer.before, layer.expansions, layer.se_ratios, layer.after, before)
         if key not in known:
             known[key] = _first_term(encoding, layer, before, prices)
         yield replace(known[key], axes=(SIZE, *layer.axes))
@@ -281,11 +281,11 @@ def _layer_terms(encoding: Encoding, prices: Prices) -> Iterator[Term]:
 
 
 def _first_term(encoding: Encoding, layer: EncodedLayer, sides: Sequence[int], prices: Prices) -> Term:
-    """Return the cost of the first block, by size, input channels, block, expansion and output channels."""
-    parts = (layer.before, tuple(layer.branches.values()), layer.expansions, layer.after)
+    """Return the cost of the first block, by size, input channels, block, expansion, ratio and output channels."""
+    parts = (layer.before, tuple(layer.branches.values()), layer.expansions, layer.se_ratios, layer.after)
     plans = [
-        encoding.space.plan(branch.having(before, expansion, after))
-        for before, branch, expansion, after in product(*parts)
+        encoding.space.plan(branch.having(before, expansion, after, ratio))
+        for before, branch, expansion, ratio, after in product(*parts)
     ]
     costs = [prices.block(plan, side) for side in sides for plan in plans]
     term = Term.of((SIZE, *layer.axes), (len(sides), *map(len, parts)), costs)
@@ -295,11 +295,11 @@ def _first_term(encoding: Encoding, layer: EncodedLayer, sides: Sequence[int], p
 def _rest_term(
     encoding: Encoding, layer: EncodedLayer, rest: EncodedRest, sides: Sequence[int], prices: Prices
 ) -> Term:
-    """Return the cost of one block after the first, by size, channels, kernel and expansion."""
-    parts = (layer.after, rest.branches, rest.expansions)
+    """Return the cost of one block after the first, by size, channels, kernel, expansion and ratio."""
+    parts = (layer.after, rest.branches, rest.expansions, rest.se_ratios)
     plans = [
-        encoding.space.plan(branch.having(channels, expansion, channels))
-        for channels, branch, expansion in product(*parts)
+        encoding.space.plan(branch.having(channels, expansion, channels, ratio))
+        for channels, branch, expansion, ratio in product(*parts)
     ]
     costs = [prices.block(plan, side) for side in sides for plan in plans]
     count, *axes = rest.axes

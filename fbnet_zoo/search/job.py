@@ -120,7 +120,8 @@ class SearchJob:
             raise InputError(
                 f"two costs have the same name, among {', '.join(each.name for each in known)}; rename one"
             )
-        return found | {each.name: each for each in (self.oracle.costs() if self.oracle else ())}
+        columns = self.oracle.costs(self.config.limits) if self.oracle else ()
+        return found | {each.name: each for each in columns}
 
     @cached_property
     def preprocess(self) -> PreprocessSpec:

@@ -80,11 +80,24 @@ class Nearest:
     def __init__(self, trials: Evaluations, limits: Limits, generator: random.Random, candidates: Population) -> None:
         self.trials, self.generator = trials, generator
         self.candidates = candidates[population_excess(candidates, trials.costs, limits) == 0]
+        self.fresh = np.ones(len(self.candidates), dtype=np.bool_)
+        self._at = {network.tobytes(): at for at, network in enumerate(self.candidates)}
+        self._seen = 0
 
     def child(self, parent: Positions) -> Positions | None:
         """Return one of the nearest networks not evaluated yet, at random."""
-        fresh = [row for row in map(tuple, self.candidates.tolist()) if not self.trials.has(row)]
-        if not fresh:
+        self._forget_evaluated()
+        left = np.flatnonzero(self.fresh)
+        if not len(left):
             return None
-        distances = (np.array(fresh) != np.array(parent)).sum(1)
-        return fresh[self.generator.choice(np.flatnonzero(distances == distances.min()).tolist())]
+        distances = (self.candidates[left] != np.array(parent)).sum(1)
+        nearest = left[distances == distances.min()]
+        return tuple(self.candidates[self.generator.choice(nearest.tolist())].tolist())
+
+    def _forget_evaluated(self) -> None:
+        done = self.trials.done
+        for each in done[self._seen :]:
+            at = self._at.get(np.array(each.positions, dtype=np.int64).tobytes())
+            if at is not None:
+                self.fresh[at] = False
+        self._seen = len(done)

@@ -1,23 +1,28 @@
 """A table of known accuracies, which replaces training.
 
 A CSV file with a header: one column for each decision of the space, named as `fbnet-zoo space show S --json` lists them
-and holding the name of an option, then `top1` (percent). Every other column is a cost that limits can name.
+and holding the name of an option, then `top1` (percent). Every other column is a cost that limits can name; an empty
+cell there is an unknown cost, which is within no limit.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.reading import CsvRow, read_csv
-from fbnet_zoo.space.encoding import Encoding, Population, Positions
+from fbnet_zoo.space.encoding import Decision, Encoding, Population, Positions
+from fbnet_zoo.spec import Name
 
 TOP1 = "top1"
 _FEWEST = 2
+_COST_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,7 @@ class Oracle:
         encoding: encoding of the space.
         candidates: networks of the table, (networks, decisions).
         known: accuracies of the networks, percent.
-        columns: column name to the costs of the networks.
+        columns: column name to the costs of the networks; infinite where unknown.
     """
 
     name: str
@@ -49,31 +54,40 @@ class Oracle:
         Raises:
             InputError: a network is not in the table.
         """
-        return [self.known[self.row(positions)] for positions in networks]
+        return [self.known[row] for row in self.rows(networks)] if networks else []
 
-    def costs(self) -> tuple["ColumnCost", ...]:
-        """Return a cost for each column other than the decisions and `top1`."""
-        return tuple(ColumnCost(name=name, oracle=self) for name in self.columns)
+    def costs(self, limited: Collection[str] = ()) -> tuple["ColumnCost", ...]:
+        """Return a cost for each column other than the decisions and `top1`.
 
-    def row(self, positions: Sequence[int]) -> int:
-        """Return the row of a network.
+        Args:
+            limited: columns that limits name; others with unknown costs are left out.
+        """
+        known = (name for name, costs in self.columns.items() if name in limited or math.inf not in costs)
+        return tuple(ColumnCost(name=name, oracle=self) for name in known)
+
+    def rows(self, population: ArrayLike) -> list[int]:
+        """Return the row of each network of a population, given as (networks, decisions).
 
         Raises:
-            InputError: the network is not in the table.
+            InputError: a network is not in the table.
         """
-        network = tuple(self.encoding.canonical([positions])[0].tolist())
-        if network not in self._rows:
-            raise InputError(f"{self.name} has no row for the network at {network}; only its networks can be searched")
-        return self._rows[network]
+        networks = self.encoding.canonical(population)
+        try:
+            return [self._rows[network.tobytes()] for network in networks]
+        except KeyError as error:
+            positions = tuple(np.frombuffer(error.args[0], dtype=np.int64).tolist())
+            raise InputError(
+                f"{self.name} has no row for the network at {positions}; only its networks can be searched"
+            ) from error
 
     @cached_property
-    def _rows(self) -> dict[Positions, int]:
-        return {tuple(row): index for index, row in enumerate(self.candidates.tolist())}
+    def _rows(self) -> dict[bytes, int]:
+        return {network.tobytes(): row for row, network in enumerate(self.candidates)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCost:
-    """A cost column of a table of accuracies.
+    """A cost column of a table of accuracies; unknown costs are infinite.
 
     Attributes:
         name: name of the column.
@@ -86,11 +100,11 @@ class ColumnCost:
 
     def of(self, positions: Sequence[int]) -> float:
         """Return the cost of one network."""
-        return self.oracle.columns[self.name][self.oracle.row(positions)]
+        return float(self.population([positions])[0])
 
     def population(self, population: ArrayLike) -> NDArray[np.float64]:
         """Return the costs of a population, (networks,)."""
-        return np.array([self.of(row) for row in np.asarray(population).tolist()])
+        return self._costs[self.oracle.rows(population)]
 
     @property
     def cheapest(self) -> Positions:
@@ -102,6 +116,10 @@ class ColumnCost:
         """The lowest cost of any network."""
         return min(self.oracle.columns[self.name])
 
+    @cached_property
+    def _costs(self) -> NDArray[np.float64]:
+        return np.array(self.oracle.columns[self.name])
+
 
 def read_oracle(path: Path, encoding: Encoding) -> Oracle:
     """Read a table of accuracies of a space's networks.
@@ -110,56 +128,97 @@ def read_oracle(path: Path, encoding: Encoding) -> Oracle:
         InputError: the file cannot be read, lacks a column, or has an invalid value; the text gives file, line and
             column.
     """
-    header, found = read_csv(path, "a table of accuracies")
-    costs = _cost_columns(path, header, encoding)
-    rows: dict[Positions, str] = {}
-    values: dict[str, list[float]] = {name: [] for name in (TOP1, *costs)}
-    for row in found:
-        positions = tuple(_positions(row, encoding))
-        network = tuple(encoding.canonical([positions])[0].tolist())
-        if network in rows:
-            first = rows[network].rpartition(":")[2]
-            raise InputError(f"{row.where}: duplicate network, first on line {first}; keep one")
-        rows[network] = row.where
-        for name, known in values.items():
-            known.append(_number(row, name))
+    header, rows = read_csv(path, "a table of accuracies")
+    names = _cost_columns(path, header, encoding)
     if len(rows) < _FEWEST:
         raise InputError(f"{path} has {len(rows)} networks; expected {_FEWEST} or more")
+    options = _options(encoding)
+    candidates = encoding.canonical([_positions(row, encoding.decisions, options) for row in rows])
+    _check_different(rows, candidates)
+    columns = {name: tuple(_cost(row, name) for row in rows) for name in names}
+    for name, costs in columns.items():
+        if set(costs) == {math.inf}:
+            raise InputError(f"{path}:1: the column {name!r} has no value; remove it")
     return Oracle(
         name=path.name,
         encoding=encoding,
-        candidates=np.array(list(rows), dtype=np.int64),
-        known=tuple(values.pop(TOP1)),
-        columns={name: tuple(known) for name, known in values.items()},
+        candidates=candidates,
+        known=tuple(_top1(row) for row in rows),
+        columns=columns,
     )
 
 
 def _cost_columns(path: Path, header: list[str], encoding: Encoding) -> list[str]:
-    """Return the cost columns; refuse a header with missing columns."""
+    """Return the cost columns; refuse a header with missing columns, or with names that limits cannot have."""
     decisions = [decision.name for decision in encoding.decisions]
     for name in (*decisions, TOP1):
         if name not in header:
             hint = did_you_mean(name, header) or f"; it has {', '.join(header) or 'nothing'}"
             raise InputError(f"{path}:1: missing column {name!r}{hint}")
-    return [name for name in header if name not in {*decisions, TOP1}]
+    found = [name for name in header if name not in {*decisions, TOP1}]
+    for name in found:
+        check_cost_name(name, f"{path}:1")
+    return found
 
 
-def _positions(row: CsvRow, encoding: Encoding) -> Iterator[int]:
-    for decision in encoding.decisions:
+def check_cost_name(name: str, where: str) -> None:
+    """Refuse a column name that a cost cannot have; `where` is its place, for the error.
+
+    Raises:
+        InputError: the name is not valid.
+    """
+    try:
+        _COST_NAME.validate_python(name)
+    except ValidationError as error:
+        raise InputError(
+            f"{where}: the column {name!r} is neither a decision nor a cost, whose name is a lower-case word of "
+            "letters, digits and underscores; rename or remove it"
+        ) from error
+
+
+def _options(encoding: Encoding) -> list[dict[str | None, int]]:
+    """Return, for each decision, the name of each option to its position."""
+    return [{name: at for at, name in enumerate(decision.options)} for decision in encoding.decisions]
+
+
+def _positions(row: CsvRow, decisions: Sequence[Decision], options: Sequence[Mapping[str | None, int]]) -> list[int]:
+    found = []
+    for decision, known in zip(decisions, options, strict=True):
         text = row.cells[decision.name]
-        if text is None or text not in decision.options:
+        if text not in known:
             hint = did_you_mean(text or "", decision.options) or f"; expected {', '.join(decision.options)}"
             raise InputError(f"{row.where}: {decision.name} cannot be {text!r}{hint}")
-        yield decision.options.index(text)
+        found.append(known[text])
+    return found
 
 
-def _number(row: CsvRow, name: str) -> float:
-    text = row.cells[name]
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value) or (name == TOP1 and not 0 <= value <= 100):
-        expected = "percent, from 0 to 100" if name == TOP1 else "a number"
-        raise InputError(f"{row.where}: {name} cannot be {text!r}; expected {expected}")
+def _check_different(rows: Sequence[CsvRow], candidates: Population) -> None:
+    first: dict[bytes, str] = {}
+    for row, network in zip(rows, candidates, strict=True):
+        if (other := first.setdefault(network.tobytes(), row.where)) != row.where:
+            line = other.rpartition(":")[2]
+            raise InputError(f"{row.where}: duplicate network, first on line {line}; keep one")
+
+
+def _top1(row: CsvRow) -> float:
+    value = _number(row.cells[TOP1])
+    if not 0 <= value <= 100:
+        raise InputError(f"{row.where}: {TOP1} cannot be {row.cells[TOP1]!r}; expected percent, from 0 to 100")
     return value
+
+
+def _cost(row: CsvRow, name: str) -> float:
+    """Return a cost; infinity for an empty cell."""
+    text = row.cells[name]
+    value = math.inf if text == "" else _number(text)
+    if text != "" and not 0 <= value < math.inf:
+        raise InputError(f"{row.where}: {name} cannot be {text!r}; expected a number that is not negative, or nothing")
+    return value
+
+
+def _number(text: str | None) -> float:
+    """Return a number, NaN for any other text."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return math.nan

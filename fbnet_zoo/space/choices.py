@@ -1,9 +1,9 @@
 """Choices in a search space: records that print in one line and convert to and from JSON."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from fbnet_zoo.spec import LETTERS, Channels, Name, Record, Size
 
@@ -26,19 +26,28 @@ class LayerChoice(Record):
         candidate: name of the candidate.
         kernel_size: kernel size of the first block.
         expansion: expansion of the first block.
+        se_ratio: squeeze-excite ratio of the first block; 0 for none.
         out_channels: output channels of all blocks.
         repeats: number of blocks.
         rest_kernel_size: kernel size of the blocks after the first.
         rest_expansion: expansion of the blocks after the first.
+        rest_se_ratio: squeeze-excite ratio of the blocks after the first; 0 for none.
     """
 
     candidate: Name | None = None
     kernel_size: int | None = None
     expansion: float | None = None
+    se_ratio: float | None = None
     out_channels: int | None = None
     repeats: int | None = None
     rest_kernel_size: int | None = None
     rest_expansion: float | None = None
+    rest_se_ratio: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _recorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ratios that are not open, so that the records of earlier spaces stay the same."""
+        return {key: value for key, value in serialize(self).items() if value is not None or "se_ratio" not in key}
 
     def __str__(self) -> str:
         return " ".join(self._words()) or "-"

@@ -167,10 +167,12 @@ def _proposal(layer: OpenLayer, candidate: str | None, blocks: Sequence[Resolved
     suggested: dict[str, Any] = {
         "kernel_size": first.kernel_size,
         "expansion": first.expansion,
+        "se_ratio": first.se_ratio,
         "out_channels": first.out_channels,
         "repeats": len(blocks),
         "rest_kernel_size": last.kernel_size,
         "rest_expansion": last.expansion,
+        "rest_se_ratio": last.se_ratio,
     }
     options = layer.options(candidate)
     if any(suggested[name] not in values for name, values in options.items()):

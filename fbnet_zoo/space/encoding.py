@@ -1,8 +1,9 @@
 """A search space as integers: decisions with options, and networks as one position per decision.
 
 Search methods, predictors and tables of accuracies work on this encoding. Every open value of the space is a decision:
-the image size; the channels of the stem; for each layer its block (with its kernel, if open), expansion, channels,
-number of blocks, and kernel and expansion of the blocks after the first; the channels of the head.
+the image size; the channels of the stem; for each layer its block (with its kernel, if open), expansion, squeeze-excite
+ratio, channels, number of blocks, and kernel, expansion and ratio of the blocks after the first; the channels of the
+head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,8 +59,8 @@ class Encoding:
 
     Attributes:
         space: the search space.
-        slots: image size; stem; for each layer block, expansion, channels, number of blocks, kernel and expansion of
-            the rest; head. The open ones are the decisions, in order.
+        slots: image size; stem; for each layer block, expansion, squeeze-excite ratio, channels, number of blocks,
+            kernel, expansion and ratio of the rest; head. The open ones are the decisions, in order.
         layers: layers of the space.
         sides: sides of the image and of the outputs of stem and layers, px, for each image size.
         decided: slots of the decisions, in order.
@@ -146,8 +147,8 @@ class Encoding:
         self.space.decode(choices)
         chosen: list[Any] = [choices.input_size, choices.stem_channels]
         for layer, choice in zip(self.layers, choices.layers, strict=True):
-            chosen += [layer.branch_of(choice), choice.expansion, choice.out_channels]
-            chosen += [choice.repeats, choice.rest_kernel_size, choice.rest_expansion]
+            chosen += [layer.branch_of(choice), choice.expansion, choice.se_ratio, choice.out_channels]
+            chosen += [choice.repeats, choice.rest_kernel_size, choice.rest_expansion, choice.rest_se_ratio]
         chosen.append(choices.head_channels)
         pairs = ((self.slots[at].values, chosen[at]) for at in self.decided)
         return tuple(values.index(value) if value is not None else 0 for values, value in pairs)
@@ -186,11 +187,13 @@ class Encoding:
         found = np.array(population, dtype=np.int64, ndmin=2)
         column = {slot: at for at, slot in enumerate(self.decided)}
         for layer in self.layers:
-            _, block, expansion, _ = layer.axes
-            if expansion in column:
-                widens = np.array([branch.widens for branch in layer.branches.values()])
+            _, block, expansion, ratio, _ = layer.axes
+            branches = layer.branches.values()
+            flags = ((expansion, "widens"), (ratio, "squeezes"))
+            for slot, flag in (each for each in flags if each[0] in column):
+                has = np.array([getattr(branch, flag) for branch in branches])
                 taken = found[:, column[block]] if block in column else np.zeros(len(found), dtype=np.int64)
-                found[~widens[taken], column[expansion]] = 0
+                found[~has[taken], column[slot]] = 0
         return found
 
     def _check(self, positions: Sequence[int]) -> None:
@@ -204,16 +207,18 @@ class Encoding:
 
 
 def _choice(layer: EncodedLayer, full: Sequence[int], values: Sequence[Any]) -> LayerChoice:
-    _, block, expansion, after = layer.axes
+    _, block, expansion, ratio, after = layer.axes
     branch = list(layer.branches.values())[full[block]]
     return LayerChoice(
         candidate=branch.candidate,
         kernel_size=branch.kernel_size,
         expansion=values[expansion] if branch.widens else None,
+        se_ratio=values[ratio] if branch.squeezes else None,
         out_channels=values[after],
         repeats=values[after + 1],
         rest_kernel_size=values[after + 2],
         rest_expansion=values[after + 3],
+        rest_se_ratio=values[after + 4],
     )
 
 

@@ -16,9 +16,9 @@ Pick = Callable[[Sequence[Any]], Any]
 _MANY = 9
 """Longest list of options that an error prints in full."""
 
-_OWN = ("kernel_size", "expansion", "out_channels", "repeats")
-_REST = {"rest_kernel_size": "kernel_size", "rest_expansion": "expansion"}
-_FIXED = (*RowOptions.model_fields, "groups", "se_ratio", "depthwise_repeats", "depthwise_groups")
+_OWN = ("kernel_size", "expansion", "se_ratio", "out_channels", "repeats")
+_REST = {"rest_kernel_size": "kernel_size", "rest_expansion": "expansion", "rest_se_ratio": "se_ratio"}
+_FIXED = (*RowOptions.model_fields, "groups", "depthwise_repeats", "depthwise_groups")
 """Options of rows and candidates that are never open."""
 
 
@@ -76,10 +76,17 @@ class OpenLayer:
         first = self._fixed(choice.candidate) | self._values(choice)
         start = first | ({"stride": self.stride} if self.stride > 1 else {})
         if self.row.rest is None:
-            return (BlockSpec(**start | ({"repeats": repeats} if repeats > 1 else {})),)
+            return (self._block(start | ({"repeats": repeats} if repeats > 1 else {})),)
         rest = first | {own: values[0] for own in _REST.values() if (values := getattr(self.row.rest, own))}
         rest |= {own: value for field, own in _REST.items() if (value := getattr(choice, field)) is not None}
-        return (BlockSpec(**start), BlockSpec(**rest | ({"repeats": repeats - 1} if repeats > 2 else {})))
+        return (self._block(start), self._block(rest | ({"repeats": repeats - 1} if repeats > 2 else {})))
+
+    def _block(self, fields: dict[str, Any]) -> BlockSpec:
+        """Return a row of a definition; where squeeze-excite is open, a row without it does not name it."""
+        is_open = not {"se_ratio", "rest_se_ratio"}.isdisjoint(self.options())
+        return BlockSpec(
+            **{field: value for field, value in fields.items() if value or not is_open or field != "se_ratio"}
+        )
 
     def _check(self, choice: LayerChoice) -> None:
         if choice.candidate not in self.ops:
@@ -93,6 +100,7 @@ class OpenLayer:
     def offer(self) -> str:
         """Return what can be chosen, for an error."""
         letters = {"k": self.row.kernel_size, "e": self.row.expansion, "c": self.row.out_channels}
+        letters |= {"se": self.row.se_ratio} if len(self.row.se_ratio or ()) > 1 else {}
         values = ", ".join(f"{letter} {words(options)}" for letter, options in letters.items() if options)
         return f"{words(tuple(self.candidates)) if self.candidates else 'a block'} with {values}, s {self.stride}"
 
@@ -103,6 +111,10 @@ class OpenLayer:
     def _values(self, choice: LayerChoice) -> dict[str, Any]:
         """Return the values of the first block, from the choice or the row."""
         known = {*FIELDS_OF_OP[self.ops[choice.candidate]], "out_channels"}
+        if choice.candidate is None:
+            known.add("se_ratio")  # the definition refuses it, if the op has none
+        elif self.candidates[choice.candidate].se_ratio is not None:
+            known.discard("se_ratio")
         values = {field: self._value(choice, field) for field in _OWN if field in known and field != "repeats"}
         return {field: value for field, value in values.items() if value is not None}
 
@@ -138,7 +150,7 @@ def open_layers(spec: SpaceSpec) -> Iterator[OpenLayer]:
 def single_row(row: SpaceRow, channels: int | None) -> BlockSpec:
     """Return the row of a stem or head, with `channels` where they are open."""
     given = row.model_dump(include={*_FIXED, "stride"}, exclude_unset=True)
-    given |= {field: values[0] for field in ("kernel_size", "expansion") if (values := getattr(row, field))}
+    given |= {field: values[0] for field in ("kernel_size", "expansion", "se_ratio") if (values := getattr(row, field))}
     return BlockSpec(out_channels=channels or row.out_channels[0], **given)
 
 

@@ -1,5 +1,6 @@
 """The blocks of a search space with their shapes: what a supernet holds and what a latency table measures."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -8,7 +9,7 @@ from typing import Any
 from fbnet_zoo import limits
 from fbnet_zoo.errors import located
 from fbnet_zoo.layers import conv_output_size
-from fbnet_zoo.planner import ResolvedBlock, resolve
+from fbnet_zoo.planner import ResolvedBlock, changed, resolve
 from fbnet_zoo.space.choices import LayerChoice
 from fbnet_zoo.space.layers import OpenLayer
 from fbnet_zoo.space.records import SpaceSpec
@@ -30,7 +31,7 @@ class PlacedBlock:
 
     def having(self, in_channels: int, **fields: Any) -> "PlacedBlock":
         """Return the block with other input channels and other values in its row."""
-        return replace(self, in_channels=in_channels, row=replace(self.row, **fields))
+        return replace(self, in_channels=in_channels, row=changed(self.row, **fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Place:
         stride: stride of the block.
         repeats: possible numbers of such blocks in a row.
         expansions: expansions to choose from; empty where each block has its own.
+        se_ratios: squeeze-excite ratios to choose from; empty where each block has its own.
         blocks: name of each possible block to its widest form.
     """
 
@@ -55,13 +57,16 @@ class Place:
     stride: int
     repeats: tuple[int, ...]
     expansions: tuple[float, ...]
+    se_ratios: tuple[float, ...]
     blocks: Mapping[str, PlacedBlock]
 
     def narrowed(self) -> Iterator[PlacedBlock]:
-        """Yield every possible block, in all channels and expansions, except those that do nothing."""
+        """Yield every possible block, in all channels, expansions and ratios, except those that do nothing."""
         for (before, after), block in product(self.channels, self.blocks.values()):
-            for expansion in (self.expansions if block.row.expansion else ()) or (block.row.expansion,):
-                narrow = block.having(before, out_channels=after, expansion=expansion)
+            expansions = (self.expansions if block.row.expansion else ()) or (block.row.expansion,)
+            ratios = (self.se_ratios if block.row.se_ratio else ()) or (block.row.se_ratio,)
+            for expansion, se_ratio in product(expansions, ratios):
+                narrow = block.having(before, out_channels=after, expansion=expansion, se_ratio=se_ratio)
                 if not narrow.does_nothing:
                     yield narrow
 
@@ -90,9 +95,10 @@ def check_places(layers: Sequence[OpenLayer], spec: SpaceSpec) -> None:
     for layer in layers:
         after, options = len(layer.row.out_channels), layer.options()
         for rest in (False, True) if layer.row.repeats[-1] > 1 else (False,):
-            kernel, expansion = (_field(layer, field, rest=rest) for field in ("kernel_size", "expansion"))
+            kernel, *others = (_field(layer, field, rest=rest) for field in ("kernel_size", "expansion", "se_ratio"))
             kinds = sum(len(layer.options(candidate).get(kernel, (None,))) for candidate in layer.ops)
-            total += kinds * len(options.get(expansion, (None,))) * after * (1 if rest else before)
+            forms = math.prod(len(options.get(field, (None,))) for field in others)
+            total += kinds * forms * after * (1 if rest else before)
         with located(*layer.location):
             limits.check("candidates", total, "up to this row, the layers can choose among")
         before = after
@@ -124,6 +130,7 @@ def _place(
         stride=stride,
         repeats=tuple(count - 1 for count in layer.row.repeats if count > 1) if rest else (1,),
         expansions=layer.options().get(_field(layer, "expansion", rest=rest), ()),
+        se_ratios=layer.options().get(_field(layer, "se_ratio", rest=rest), ()),
         blocks={
             name: PlacedBlock(in_channels=widest, size_in=size, row=resolve(frame, row))
             for name, row in _widest(layer, rest=rest)

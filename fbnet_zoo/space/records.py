@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from fbnet_zoo import limits
@@ -109,8 +117,10 @@ _Options = Annotated[_Several[ValueT], AfterValidator(_rising)]
 
 _Kernel = Annotated[int, Field(ge=1, le=31)]
 _Expansion = Annotated[float, Field(gt=0, le=64)]
+_SqueezeRatio = Annotated[float, Field(ge=0, le=1)]
 Kernels = Annotated[_Options[_Kernel], AfterValidator(_odd)]
 Expansions = _Options[_Expansion]
+SqueezeRatios = _Options[_SqueezeRatio]
 Widths = _Options[Channels]
 Depths = _Options[Annotated[int, Field(ge=1, le=64)]]
 Sizes = _Options[Size]
@@ -121,7 +131,6 @@ class _SharedFields(RowOptions):
     """Options of rows and candidates that are never open."""
 
     groups: Annotated[int, Field(ge=1, le=64)] | None = None
-    se_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     depthwise_repeats: OneOrTwo | None = None
     depthwise_groups: Annotated[int, Field(ge=1)] | None = None
 
@@ -132,11 +141,13 @@ class CandidateSpec(_SharedFields):
     Attributes:
         kernel_size: side of the (depthwise) kernel, `k` (default: that of the row).
         expansion: expansion of the input channels inside the block, `e` (default: that of the row).
+        se_ratio: squeeze-excite width as a share of `se_of`, `se` (default: that of the row).
     """
 
     name: Name
     kernel_size: Annotated[_Kernel, AfterValidator(lambda value: _odd((value,))[0])] | None = None
     expansion: _Expansion | None = None
+    se_ratio: _SqueezeRatio | None = None
 
 
 class RestSpec(Record):
@@ -144,6 +155,7 @@ class RestSpec(Record):
 
     kernel_size: Kernels | None = None
     expansion: Expansions | None = None
+    se_ratio: SqueezeRatios | None = None
 
 
 class SpaceRow(_SharedFields):
@@ -153,6 +165,7 @@ class SpaceRow(_SharedFields):
         out_channels: channels of the output, `c`.
         kernel_size: side of the (depthwise) kernel, `k`.
         expansion: expansion of the input channels inside the block, `e`.
+        se_ratio: squeeze-excite width as a share of `se_of`, `se`; 0 for none.
         stride: stride of the first block, `s`.
         repeats: number of equal blocks, `r`.
         layers: number of layers, each with its own choice.
@@ -163,11 +176,17 @@ class SpaceRow(_SharedFields):
     out_channels: Widths
     kernel_size: Kernels | None = None
     expansion: Expansions | None = None
+    se_ratio: SqueezeRatios | None = None
     stride: OneOrTwo = 1
     repeats: Depths = (1,)
     layers: Annotated[int, Field(ge=1, le=64)] = 1
     candidates: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     rest: RestSpec | None = None
+
+    @field_serializer("se_ratio", when_used="json")
+    def _written(self, ratios: SqueezeRatios | None) -> tuple[float, ...] | float | None:
+        """Return a fixed ratio as one number, as it was recorded before it could be open."""
+        return ratios[0] if ratios and len(ratios) == 1 else ratios
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -257,7 +276,9 @@ class SpaceSpec(Record):
     def _check_ends(self) -> None:
         for place in ("stem", "head"):
             row = getattr(self, place)
-            others = any(len(options or ()) > 1 for options in (row.kernel_size, row.expansion, row.repeats))
+            others = any(
+                len(options or ()) > 1 for options in (row.kernel_size, row.expansion, row.se_ratio, row.repeats)
+            )
             if others or row.layers > 1 or row.candidates is not None or row.rest is not None:
                 raise InputError("only 'c' of a stem or head can be open; give one value for others", location=(place,))
             for position, variant in enumerate(self.variants):
@@ -279,6 +300,8 @@ class SpaceSpec(Record):
             raise InputError("a row that chooses among candidates cannot have 'r'; use 'layers'")
         for field in ("kernel_size", "expansion"):
             self._check_field(row, field)
+        if len(row.se_ratio or ()) > 1 and any(each.se_ratio is not None for each in self.candidates_of(row)):
+            raise InputError("'se_ratio' is open in the row and given in its candidates; remove one")
 
     def _check_field(self, row: SpaceRow, field: Literal["kernel_size", "expansion"]) -> None:
         """Refuse a value that only some candidates have: two of them could then be the same block."""

@@ -36,6 +36,7 @@ from fbnet_zoo.report import files as report_files
 from fbnet_zoo.report import profile_page, search_page
 from fbnet_zoo.search.gradient.config import DnasConfig
 from fbnet_zoo.search.history import EvaluatedNetwork
+from fbnet_zoo.search.importers import import_table
 from fbnet_zoo.search.oracle import read_oracle
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.space.encoding import Encoding
@@ -47,6 +48,7 @@ from fbnet_zoo.weights import checkpoints
 from tests.helpers.latency_tables import LATENCIES, table
 from tests.helpers.measurements import measurement
 from tests.helpers.paths import TINY
+from tests.helpers.published_accuracies import published_archive, published_csv, published_results
 from tests.helpers.report_records import CASES, manifest, profile
 from tests.helpers.search_oracles import table as known_accuracies
 from tests.helpers.search_records import course, search_record
@@ -206,6 +208,10 @@ def _oracle(path: Path) -> object:
     return [each.least for each in found.costs()]
 
 
+def _import(path: Path) -> object:
+    return import_table("accel-nasbench", path).text
+
+
 def _folder(path: Path, name: str) -> RunFolder:
     path.rename(path.with_name(name))
     return RunFolder(path.parent)
@@ -295,6 +301,10 @@ READERS: dict[str, Reader] = {
         file="known.csv",
         content=lambda: known_accuracies(Encoding(nano_space()), POINTS[:4], energy=lambda row: 1.0 + sum(row)),
         read=_oracle,
+    ),
+    "published accuracies": Reader(file="anb.csv", content=lambda: published_csv(2), read=_import),
+    "archive of accuracies": Reader(
+        file="anb.tar.gz", content=lambda: published_archive(published_results(2)), read=_import, is_text=False
     ),
     "measurements": Reader(
         file="m.jsonl", content=lambda: "".join(measurement().model_dump_json() + "\n" for _ in range(3)), read=_store

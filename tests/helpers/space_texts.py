@@ -36,6 +36,28 @@ recipe:
 SMALL_SIZE = 2 * 2 * (2 + 2 + 1) ** 2 * (2 * 2) * (2 * 2 * 2)
 """Image, stem; two layers of 2 blocks in 2 expansions and skip; 2 blocks, 2 widths; 2 kernels, depths, expansions."""
 
+SQUEEZED = """\
+name: squeezed
+family: mobilenet
+summary: Squeeze-excite left open in equal blocks, among candidates, and in the blocks after the first.
+input_size: 12
+defaults: {op: ir, act: relu, se_of: input, se_act: hard_swish, se_gate: sigmoid}
+candidates:
+  k3: {k: 3}
+  fused: {op: fused_ir, k: 3}
+  skip: {op: skip}
+stem: {op: conv, k: 3, c: 4, s: 2}
+stages:
+  2:
+    - {op: ir, k: [3, 5], e: [1, 2], se: [0, 0.25], c: 4, r: [1, 2]}
+    - {e: 2, se: [0, 0.5], c: [4, 8]}
+  4:
+    - {op: ir, k: 3, e: 2, se: [0.25, 0.5], c: 8, s: 2, r: [2, 3], rest: {k: 5, se: {first: 0, last: 0.5, step: 0.25}}}
+head: {op: conv, k: 1, c: 8}
+"""
+SQUEEZED_SIZE = (2 * 2 * 2 * 2) * (2 * 2 + 2 * 2 + 2) * (2 * 2 * 3)
+"""Kernels, expansions, ratios, depths; two blocks and skip, in two widths; ratios, depths, ratios of the rest."""
+
 
 def every_point(space: Space) -> Iterator[Choices]:
     """Every point once: the picks are counted up like the digits of a number, the last one fastest."""

@@ -21,7 +21,7 @@ from fbnet_zoo.space import Space, load_space
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.space.files import parse
 from fbnet_zoo.spec import ArchSpec
-from tests.helpers import latency_tables, masked_spaces, search_spaces
+from tests.helpers import latency_tables, masked_spaces, search_spaces, space_texts
 
 SHARED = """\
 name: shared
@@ -51,7 +51,13 @@ stages:
     - {k: [3, 5], e: [1, 2], c: 8, s: 2, r: [2, 3], rest: {k: [3, 5], e: [1, 2]}}
 head: {op: conv, k: 1, c: 12}
 """
-TEXTS = {"shared": SHARED, "own": OWN, "small_masked": masked_spaces.SMALL, "nano": search_spaces.NANO}
+TEXTS = {
+    "shared": SHARED,
+    "own": OWN,
+    "squeezed": space_texts.SQUEEZED,
+    "small_masked": masked_spaces.SMALL,
+    "nano": search_spaces.NANO,
+}
 
 Make = Callable[..., CostMetric]
 COUNTS: dict[str, Make] = {"macs": macs_cost, "params": params_cost, "peak_activations": memory_cost}

@@ -1,6 +1,7 @@
 """Accuracies of networks: from a table, from short trainings, and with the weights of a trained supernet."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig, Gradien
 from fbnet_zoo.search.gradient.trained_supernet import trained_supernet
 from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
+from fbnet_zoo.search.limits import excess, population_excess
 from fbnet_zoo.search.oracle import Oracle, read_oracle
 from fbnet_zoo.search.random_search import RandomConfig
 from fbnet_zoo.search.runs import SearchRun, run_search
@@ -49,6 +51,14 @@ def line(at: int, right: str, wrong: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_energy(*rows: int) -> str:
+    """Return the table without the energies of some rows."""
+    lines = TEXT.splitlines()
+    for row in rows:
+        lines[row + 1] = lines[row + 1].rpartition(",")[0] + ","
+    return "\n".join(lines) + "\n"
+
+
 class TestOracle:
     @pytest.mark.parametrize(
         "change",
@@ -77,6 +87,27 @@ class TestOracle:
         for call in (lambda: oracle.top1([(0, 1, 0)]), lambda: oracle.costs()[0].of((0, 1, 0))):
             with pytest.raises(InputError, match=r"known\.csv has no row for the network at \(0, 1, 0\)"):
                 call()
+
+    def test_unknown_costs(self, tmp_path: Path) -> None:
+        """They are within no limit; where none names the column, it is left out."""
+        oracle = read(tmp_path, without_energy(0, 2))
+        assert oracle.costs() == ()
+        (cost,) = oracle.costs({"energy": 1.0})
+        known = [energy(ROWS[1]), energy(ROWS[3])]
+        assert cost.population(ROWS).tolist() == [math.inf, known[0], math.inf, known[1]]
+        assert cost.least == cost.of(cost.cheapest) == min(known)
+        assert population_excess(np.array(ROWS), {"energy": cost}, {"energy": 100.0}).tolist() == [math.inf, 0] * 2
+        assert [excess(row, {"energy": cost}, {"energy": 100.0}) for row in ROWS] == [math.inf, 0] * 2
+
+    def test_populations(self, tmp_path: Path) -> None:
+        oracle = read(tmp_path, TEXT)
+        (cost,) = oracle.costs()
+        rows = [ROWS[at] for at in (3, 0, 0, 2)]
+        assert cost.population(rows).tolist() == [cost.of(row) for row in rows] == [energy(row) for row in rows]
+        assert cost.population(np.zeros((0, 3), dtype=np.int64)).shape == (0,)
+        assert oracle.top1([]) == []
+        with pytest.raises(InputError, match=r"known\.csv has no row for the network at \(0, 1, 0\)"):
+            cost.population([ROWS[0], (0, 1, 0)])
 
     def test_spellings_of_one_network_are_one(self, tmp_path: Path) -> None:
         """A skip takes no expansion."""
@@ -111,6 +142,13 @@ class TestOracle:
             (line(5, str(accuracy(ROWS[3])), "-1"), r"known\.csv:5: top1 cannot be '-1'; expected percent"),
             (line(5, str(accuracy(ROWS[3])), "70 %"), r"known\.csv:5: top1 cannot be '70 %'; expected percent"),
             (line(2, f",{energy(ROWS[0])}", ",inf"), r"known\.csv:2: energy cannot be 'inf'; expected a number"),
+            (
+                line(2, f",{energy(ROWS[0])}", ",-1"),
+                r"known\.csv:2: energy cannot be '-1'; expected a number that is not",
+            ),
+            (line(1, "energy", "Energy"), r"known\.csv:1: the column 'Energy' is neither a decision nor a cost"),
+            (line(1, "energy", ""), r"known\.csv:1: the column '' is neither a decision nor a cost"),
+            (without_energy(*range(4)), r"known\.csv:1: the column 'energy' has no value; remove it"),
             (TEXT + TEXT.splitlines()[2], r"known\.csv:6: duplicate network, first on line 3; keep one"),
             (b"\xff\xfe\x00", r"known\.csv:1: not UTF-8 text; expected a table of accuracies"),
         ],

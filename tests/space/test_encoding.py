@@ -25,9 +25,10 @@ TEXTS = {
     "plain_masked": masked_spaces.PLAIN,
     "small_masked": masked_spaces.SMALL,
     "small": space_texts.SMALL,
+    "squeezed": space_texts.SQUEEZED,
 }
 SPACES = pytest.mark.parametrize("name", [*list_spaces(), *TEXTS])
-COUNTABLE = pytest.mark.parametrize("name", ["nano", "small_masked", "small", "plain_masked"])
+COUNTABLE = pytest.mark.parametrize("name", ["nano", "small_masked", "small", "plain_masked", "squeezed"])
 
 
 def space_of(name: str) -> Space:
@@ -89,8 +90,9 @@ class TestThereAndBack:
             assert taken.get("stem c") == (choices.stem_channels and str(choices.stem_channels))
             assert taken.get("head c") == (choices.head_channels and str(choices.head_channels))
             for layer, choice in zip(encoding.space.layers, choices.layers, strict=True):
-                fields = {"e": choice.expansion, "c": choice.out_channels, "r": choice.repeats}
+                fields = {"e": choice.expansion, "se": choice.se_ratio, "c": choice.out_channels, "r": choice.repeats}
                 fields |= {"rest k": choice.rest_kernel_size, "rest e": choice.rest_expansion}
+                fields |= {"rest se": choice.rest_se_ratio}
                 for letter, value in fields.items():
                     if value is not None:
                         assert taken[f"{layer.name} {letter}"] == f"{value:g}"

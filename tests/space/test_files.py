@@ -46,7 +46,11 @@ MISTAKES = [
     ("k3: {k: 3}", "k3: {k: 3, name: k3}", "7: unknown key 'name': the name is the key of the entry; remove it"),
     ("wide: {head", "wide: {name: wide, head", "19: unknown key 'name': the name is the key of the entry; remove it"),
     ("candidates:\n", "candidate:\n", "6: unknown key 'candidate'; did you mean 'candidates'?"),
-    ("rest: {e: [1, 2]}", "rest: {c: 8}", "16: unknown key 'c'; expected one of e, expansion, k, kernel_size"),
+    (
+        "rest: {e: [1, 2]}",
+        "rest: {c: 8}",
+        "16: unknown key 'c'; expected one of e, expansion, k, kernel_size, se, se_ratio",
+    ),
     ("head: {op: conv, k: 1, c: 64}", "heads: {}", "19: unknown key 'heads'; did you mean 'head'?"),
     (DEEP, DEEP.replace("k: [3", "kernel_size: 3, k: [3"), f"16: {SAME_KEY}"),
     ("name: small\n", "", "1: 'name' is missing; add it"),

@@ -22,11 +22,20 @@ from tests.helpers.paths import ROOT
 from tests.helpers.space_texts import SMALL, SMALL_SIZE, every_point, network
 
 NAMES = [
-    *("chamnet", "digits_masking", "digits_tiny", "fbnet", "fbnet_96_035", "fbnet_cifar", "fbnet_cifar_small"),
+    *(
+        "accel_nasbench",
+        "chamnet",
+        "digits_masking",
+        "digits_tiny",
+        "fbnet",
+        "fbnet_96_035",
+        "fbnet_cifar",
+        "fbnet_cifar_small",
+    ),
     *("fbnetv2_f", "fbnetv3"),
 ]
 SPACES = pytest.mark.parametrize("space", [load_space(name) for name in NAMES], ids=NAMES)
-COST_ONLY = {"chamnet", "fbnet", "fbnetv2_f", "fbnetv3"}
+COST_ONLY = {"accel_nasbench", "chamnet", "fbnet", "fbnetv2_f", "fbnetv3"}
 """Spaces of large images, whose networks run on the meta device only."""
 
 PUBLISHED = {

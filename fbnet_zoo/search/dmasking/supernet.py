@@ -43,7 +43,8 @@ class MaskedSupernet(BaseSupernet):
         encoding: encoding of the space.
 
     Raises:
-        InputError: the space has open depths, or grouped convolutions with open channels, which masks do not support.
+        InputError: the space has open depths, open squeeze-excite, or grouped convolutions with open channels, which
+            masks do not support.
 
     >>> from fbnet_zoo.space import load_space
     >>> supernet = MaskedSupernet(load_space("digits_masking"), num_classes=10)
@@ -114,7 +115,7 @@ class MaskedSupernet(BaseSupernet):
         stem = self.stem_channels(full[STEM])
         x = at_sizes(partial(self._stem, mask=stem), x, runs(0), placed=True)
         for index, (layer, encoded) in enumerate(zip(self.masked, self.encoding.layers, strict=True)):
-            before, branch, expansion, after = (full[axis] for axis in encoded.axes)
+            before, branch, expansion, _, after = (full[axis] for axis in encoded.axes)
             scales = layer.scales(LayerMasks(before=before, branch=branch, expansion=expansion, after=after))
             x = at_sizes(partial(_run, layer, scales, form), x, runs(index + 1), placed=True)
         last = [SizedRun(before=own[-1], after=1, weight=weight) for own, weight in zip(sides, sizes, strict=True)]
@@ -148,16 +149,21 @@ class MaskedSupernet(BaseSupernet):
 
 
 def require_single_blocks(space: Space) -> None:
-    """Refuse a space with several blocks in a layer.
+    """Refuse a space with several blocks in a layer, or open squeeze-excite.
 
     Raises:
-        InputError: a layer has several blocks.
+        InputError: a layer has several blocks, or leaves squeeze-excite open.
     """
     for layer in space.layers:
         if layer.row.repeats != (1,):
             raise InputError(
                 f"the space {space.name} has several blocks ('r') in {layer.name}, which channel masks do not support; "
                 "use 'layers' in its row, or a space such as fbnetv2_f or digits_masking"
+            )
+        if "se_ratio" in layer.options():
+            raise InputError(
+                f"the space {space.name} leaves squeeze-excite ('se') of {layer.name} open, which channel masks do not "
+                "support; name blocks with and without it as candidates, as fbnetv2_f and digits_masking do"
             )
 
 

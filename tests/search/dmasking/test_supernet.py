@@ -86,7 +86,7 @@ class TestOneHot:
             full = supernet.encoding.full(one_hot(supernet.encoding, positions), torch.ones(1))
             for index in (0, 1, 2, 9):
                 layer, encoded = supernet.masked[index], supernet.encoding.layers[index]
-                before, branch, expansion, after = (full[axis] for axis in encoded.axes)
+                before, branch, expansion, _, after = (full[axis] for axis in encoded.axes)
                 masks = LayerMasks(before=before, branch=branch, expansion=expansion, after=after)
                 _, stride, number = encoded.name.split(".")
                 x = torch.randn(2, int(before @ torch.tensor(encoded.before).float()), 6, 6)
