@@ -17,7 +17,7 @@ from fbnet_zoo.latency.predictor import Predictor, fit_predictor
 from fbnet_zoo.search import SearchJob
 from fbnet_zoo.search.gradient.expectation import PredictedCost
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.search.predicted import MARGIN, PredictedLatency, predicted_latency
+from fbnet_zoo.search.predicted import MARGIN, PredictedMetric, predicted_metric
 from fbnet_zoo.space import load_space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.train import default_recipe
@@ -40,8 +40,8 @@ def made_up(space: str, count: int = 30) -> Predictor:
 
 
 @cache
-def latency(space: str) -> PredictedLatency:
-    return predicted_latency(Encoding(load_space(space)), made_up(space), num_classes=10)
+def latency(space: str) -> PredictedMetric:
+    return predicted_metric(Encoding(load_space(space)), made_up(space), num_classes=10)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -104,7 +104,7 @@ def test_a_prior_table_is_part_of_the_values() -> None:
     """Over a device that adds up, the predictor that starts from its table is nearly exact in every network."""
     fitted = fit_predictor(NETWORKS[:40], measured("pixel3")[:40], priors=[find_table("pixel3")])
     space = load_space("fbnet_cifar")
-    metric = predicted_latency(Encoding(space), fitted, num_classes=100)
+    metric = predicted_metric(Encoding(space), fitted, num_classes=100)
     networks = [metric.encoding.positions(space.sample(seed)) for seed in range(5)]
     operators = [network_operators(space.decode(space.sample(seed)), num_classes=100) for seed in range(5)]
     truth = [find_table("pixel3").sum_ms(each) for each in operators]
