@@ -172,21 +172,21 @@ def power_mw(text: str, *, volt_uv: int = 1, least_ua: float = 0) -> float:
     r"""Return the mean power of readings, mW; a line each has a current, uA, and a voltage.
 
     Args:
-        text: readings, the first of which are dropped.
+        text: readings, of which the first fifth and the last are dropped.
         volt_uv: what 1 stands for in the voltage, uV.
         least_ua: lowest plausible current, uA.
 
     Raises:
         ValueError: the readings are no measurement; the text follows the name of what was read.
 
-    >>> power_mw("\n".join(f"-{100_000 + at} 4000000" for at in range(10)))
-    400.022
+    >>> power_mw("\n".join(f"-{100_000 + at} 4000000" for at in range(12)))
+    400.024
     """
     lines = re.findall(r"^(-?[0-9]{1,9}) ([0-9]{1,9})$", text, re.MULTILINE)
     pairs = [(int(current), int(voltage) * volt_uv) for current, voltage in lines]
-    kept = pairs[int(_SETTLING * len(pairs)) :]
+    kept = pairs[int(_SETTLING * len(pairs)) : -1]  # the last may be later than the process
     if len(kept) < _FEWEST:
-        raise ValueError(f"was read only {len(pairs)} times; more time is needed, so use a larger model")
+        raise ValueError(f"was read only {len(pairs)} times; that takes longer than the model runs")
     currents, volts = zip(*kept, strict=True)
     if min(currents) < 0 < max(currents):
         raise ValueError("changed the direction of its current, so that a charger was connected")
