@@ -126,6 +126,7 @@ class SearchJob:
             latency_cost(encoding, table, num_classes=measured, name=name) for name, table in self.tables
         ]
         known += [predicted_metric(encoding, each, num_classes=measured) for each in self.predictors]
+        known.sort(key=lambda each: each.name != LATENCY)  # the target device comes first
         known += [macs_cost(encoding, num_classes=classes), params_cost(encoding, num_classes=classes)]
         if "memory" in self.config.limits:
             known.append(memory_cost(encoding, num_classes=classes))

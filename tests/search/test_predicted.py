@@ -168,6 +168,7 @@ def test_a_search_within_energy_and_the_latencies_of_two_devices(
     record = json.loads((tmp_path / "run" / "search.json").read_text())
     metrics = {each["name"]: each for each in record["metrics"]}
     other = metrics["latency_host_xnnpack_digits_tiny"]
+    assert list(metrics)[:3] == ["latency", "latency_host_xnnpack_digits_tiny", "energy"]
     assert (other["unit"], other["table"]) == ("ms", "host_xnnpack_digits_tiny")
     assert (metrics["latency"]["table"], metrics["latency"]["predictor"]["name"]) == (None, "phone.csv:choices:phone")
     assert (metrics["energy"]["unit"], metrics["energy"]["predictor"]["name"]) == ("mJ", "phone.csv:choices:joules")
@@ -183,7 +184,8 @@ def test_a_search_within_energy_and_the_latencies_of_two_devices(
         assert costs["latency_host_xnnpack_digits_tiny"] == pytest.approx(network_ms(host, definition, num_classes=10))
     page = (tmp_path / "run" / "report.html").read_text()
     for word in (
-        "--energies phone.csv --energy-key choices --energy-column joules --also-lut host_xnnpack_digits_tiny",
+        "--latency-column phone --also-lut host_xnnpack_digits_tiny --energies phone.csv",
+        "--energies phone.csv --energy-key choices --energy-column joules --target-latency",
         "--target-latency 0.046ms --limit energy=0.14mJ --limit latency_host_xnnpack_digits_tiny=1ms",
         "phone.csv:choices:joules: fitted to 20 networks",
         "a network stays below its energy here with a probability of 84 %",
@@ -217,7 +219,7 @@ def test_the_gradient_methods_keep_a_limit_on_energy(phone: tuple[str, ...], tmp
         (["--energy-column", "watts"], "phone.csv: no column 'watts'; it has choices, phone, joules"),
         (
             ["--also-lut", "host_xnnpack_digits_tiny"],
-            "two costs have the same name, among latency_host_xnnpack_digits_",
+            "two costs have the same name, among latency, latency_host",
         ),
     ],
 )

@@ -69,7 +69,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         kind, options["recipe"], {"epochs": options["train_epochs"], "workers": options["workers"]}, qat=False
     )
     classes = options["table_classes"] or (len(dataset.classes) if dataset else 1000)
-    energy = _predictor(ENERGY, classes, options)
+    latency, energy = (_predictor(each, classes, options) for each in (LATENCY, ENERGY))
     found = SearchJob(
         space=space,
         dataset=dataset,
@@ -78,7 +78,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         batch_size=options["batch_size"] or recipe.batch_size,
         table=table,
         other_tables=tuple(find_table(name) for name in options["also_lut"] or ()),
-        predictor=_predictor(LATENCY, classes, options),
+        predictor=latency,
         other_predictors=(energy,) if energy else (),
         table_classes=options["table_classes"],
         input_size=options["input_size"],
