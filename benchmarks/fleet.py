@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
+from statistics import median
 from threading import Event, Lock
 
 from fbnet_zoo.benchmarks.measure import RUNS, WARMUP, Device, Inputs, Measurement, ModelFile
@@ -16,13 +17,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelRun:
-    """One model and the arguments of `Device.run` to measure it with."""
+    """One model and the arguments of `Device.run` to measure it with; `energy` if its energy is measured too."""
 
     model: ModelFile
     inputs: Inputs = ()
     runs: int = RUNS
     warmup: int = WARMUP
     threads: int = 1
+    energy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def _queue(
         if stop.is_set():
             break
         try:
-            record(device.run(task.model, task.inputs, task.runs, task.warmup, task.threads))
+            record(_measured(device, task))
         except DeviceError as error:
             gone = isinstance(error, DeviceLostError | DeviceUnavailableError)
             failed = tasks[position:] if gone else [task]
@@ -102,6 +104,15 @@ def _queue(
             if gone:
                 break
     return failures
+
+
+def _measured(device: Device, task: ModelRun) -> Measurement:
+    meter = device.energy_meter() if task.energy else None  # before a measurement that it might refuse to complete
+    timed = device.run(task.model, task.inputs, task.runs, task.warmup, task.threads)
+    if meter is None:
+        return timed
+    energy = meter.measure(task.model, task.inputs, run_ms=median(timed.samples_ms), threads=task.threads)
+    return timed.model_copy(update={"energy": energy})
 
 
 def _clean(name: str, device: Device) -> None:

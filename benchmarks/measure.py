@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_serializer
 
 from fbnet_zoo import limits
-from fbnet_zoo.errors import DeviceError, InputError
+from fbnet_zoo.errors import DeviceError, EnergyUnavailableError, InputError
 from fbnet_zoo.latency.device import Count, DeviceInfo, Milliseconds, Threads
 from fbnet_zoo.spec import Positive, Record
+
+if TYPE_CHECKING:
+    from fbnet_zoo.benchmarks.devices.energy import EnergyMeter
 
 Inputs = Sequence[NDArray[Any]]
 
@@ -80,6 +83,24 @@ class DeviceState(Record):
     policies: tuple[CpuPolicy, ...] = ()
 
 
+class RunEnergy(Record):
+    """Energy of one run of a model, above that of the idle device.
+
+    Attributes:
+        mj: energy of one run, mJ; that of the idle device in the same time is subtracted.
+        idle_mw: power of the idle device directly before, mW.
+        source: what measured it.
+        runs: number of runs that were measured together.
+        seconds: their duration.
+    """
+
+    mj: Positive
+    idle_mw: Annotated[float, Field(ge=0)]
+    source: str
+    runs: Count
+    seconds: Positive
+
+
 class Measurement(Record):
     """One process that ran one model on one device; one line of a store.
 
@@ -97,6 +118,7 @@ class Measurement(Record):
         first_ms: time of the first run of the process.
         peak_rss_mb: peak resident memory of the process.
         baseline_rss_mb: peak resident memory before the model was loaded.
+        energy: energy of a run, if it was measured, in another process than the times.
         throttled: whether the device was throttled before or during the measurement.
         versions: name to version, for every package and tool used.
         commit: commit of this project, if it ran from its repository.
@@ -123,12 +145,18 @@ class Measurement(Record):
     first_ms: Milliseconds | None = None
     peak_rss_mb: Milliseconds | None = None
     baseline_rss_mb: Milliseconds | None = None
+    energy: RunEnergy | None = None
     before: DeviceState
     after: DeviceState
     throttled: bool
     versions: dict[str, str]
     commit: str | None = None
     date: AwareDatetime
+
+    @model_serializer(mode="wrap")
+    def _stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an energy that was not measured."""
+        return {key: value for key, value in serialize(self).items() if key != "energy" or value is not None}
 
 
 def was_throttled(before: DeviceState, after: DeviceState) -> bool:
@@ -209,6 +237,18 @@ class Device(ABC):
             MissingExtraError: the runtime is not installed.
             InputError: a number is out of range, or a file cannot be read or written.
         """
+
+    def energy_meter(self) -> "EnergyMeter":
+        """Return what measures the energy of runs.
+
+        Raises:
+            EnergyUnavailableError: the device reports no energy, or none that can be trusted at the moment.
+            DeviceError: the device cannot be reached.
+        """
+        raise EnergyUnavailableError(
+            "this device reports no energy; it can be measured on this machine (host) where Linux reports that of the "
+            "processor, and on Android phones that are not plugged in"
+        )
 
     @abstractmethod
     def cleanup(self) -> None:

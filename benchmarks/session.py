@@ -14,7 +14,8 @@ def remaining(tasks: Sequence[ModelRun], stored: Sequence[Measurement], device_i
     """Return the tasks that a device has yet to run, in order.
 
     A stored measurement completes one task if its device ID (`DeviceInfo.id`), file content, precision, threads, runs
-    and warm-up match; a task that is listed twice needs two measurements.
+    and warm-up match, and if it has the energy of a task that asks for it; a task that is listed twice needs two
+    measurements.
 
     Args:
         tasks: all tasks.
@@ -24,14 +25,21 @@ def remaining(tasks: Sequence[ModelRun], stored: Sequence[Measurement], device_i
     Raises:
         InputError: a model cannot be read.
     """
-    done = Counter(_key_of_measurement(each) for each in stored if each.device.id == device_id)
+    own = [each for each in stored if each.device.id == device_id]
+    done = {metered: Counter(map(_key_of_measurement, _having(own, metered=metered))) for metered in (False, True)}
     left: list[ModelRun] = []
     for task, key in zip(tasks, _keys(tasks), strict=True):
-        if done[key]:
-            done[key] -= 1
-        else:
+        found = next((each for metered, each in done.items() if each[key] and (metered or not task.energy)), None)
+        if found is None:
             left.append(task)
+        else:
+            found[key] -= 1
     return tuple(left)
+
+
+def _having(stored: Sequence[Measurement], *, metered: bool) -> list[Measurement]:
+    """Return the measurements with, or without, energy."""
+    return [each for each in stored if (each.energy is not None) is metered]
 
 
 def _keys(tasks: Sequence[ModelRun]) -> list[_Key]:

@@ -97,6 +97,10 @@ class DeviceStorageError(DeviceError):
     """A device could not store a file, or the file arrived damaged."""
 
 
+class EnergyUnavailableError(DeviceError):
+    """A device reports no energy, or none that can be trusted at the moment."""
+
+
 class RunnerError(DeviceError):
     """The program that runs models on a device failed."""
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from fbnet_zoo import arch_file, cost, create, get_spec, limits, list_models, planner
 from fbnet_zoo.benchmarks import store
-from fbnet_zoo.benchmarks.lut.network_times import read_times
+from fbnet_zoo.benchmarks.lut.network_figures import read_figures
 from fbnet_zoo.benchmarks.lut.rounds import Rounds
 from fbnet_zoo.benchmarks.measure import check_counts
 from fbnet_zoo.cli import screen
@@ -223,7 +223,7 @@ def files(folder: Path) -> Iterator[tuple[str, Path, Callable[[Path], object]]]:
     readers: dict[str, tuple[str, Callable[[Path], object]]] = {
         "table.json": (table, load_table),
         "oracle.csv": ("choices,top1\n" + "1,1\n" * 9, lambda path: read_oracle(path, encoding)),
-        "times.csv": ("network,median_ms\n" + "a,1\n" * 9, read_times),
+        "times.csv": ("network,median_ms\n" + "a,1\n" * 9, read_figures),
         "store.jsonl": ("\n" * 9, store.read),
         "labels.txt": ("a\n" * 9, read_labels),
         "mobile_vision.jsonl": ("\n" * 9, lambda path: list(mobile_vision._records(path))),

@@ -7,11 +7,13 @@ from fbnet_zoo._lazy import public_names
 if TYPE_CHECKING:
     from fbnet_zoo.benchmarks.devices.android import AndroidDevice
     from fbnet_zoo.benchmarks.devices.discovery import open_device, open_devices, survey
+    from fbnet_zoo.benchmarks.devices.energy import EnergyMeter
     from fbnet_zoo.benchmarks.devices.ethosu import EthosUDevice
     from fbnet_zoo.benchmarks.devices.host import HostDevice
 
 __all__ = [
     "AndroidDevice",
+    "EnergyMeter",
     "EthosUDevice",
     "HostDevice",
     "open_device",
@@ -27,6 +29,7 @@ __getattr__, __dir__ = public_names(
         "open_devices",
         "survey",
     ),
+    energy=("EnergyMeter",),
     ethosu=("EthosUDevice",),
     host=("HostDevice",),
 )

@@ -30,6 +30,7 @@ from fbnet_zoo.benchmarks.devices.android_process import (
     time_runs,
 )
 from fbnet_zoo.benchmarks.devices.android_state import INFO_COMMAND, STATE_COMMAND, fast_cores, parse_info, parse_state
+from fbnet_zoo.benchmarks.devices.battery import BatteryMeter
 from fbnet_zoo.benchmarks.measure import (
     RUNS,
     WARMUP,
@@ -68,12 +69,16 @@ class Limits:
         cooldown_s: time limit of waiting for it, seconds.
         poll_s: interval between temperature readings, seconds.
         run_s: time limit of one process, seconds.
+        metered_s: duration of the pause and of the runs whose energy is measured, seconds.
+        meter_poll_s: interval between readings of the battery's current, seconds.
     """
 
     warmest_celsius: float = 37.0
     cooldown_s: float = 900
     poll_s: float = 10
     run_s: float = 600
+    metered_s: float = 10
+    meter_poll_s: float = 0.1
 
 
 class AndroidDevice(Device):
@@ -159,6 +164,23 @@ class AndroidDevice(Device):
                     f"{self._link.serial}: the runner has no tracer; build it with -DEXECUTORCH_ENABLE_EVENT_TRACER=ON"
                 )
             self._link.pull(TRACE, out)
+
+    def energy_meter(self) -> BatteryMeter:
+        limits = self._limits
+        return BatteryMeter(
+            self._link,
+            self._prepared_job,
+            seconds=limits.metered_s,
+            poll_s=limits.meter_poll_s,
+            timeout_s=limits.run_s,
+        )
+
+    @contextmanager
+    def _prepared_job(self, model: ModelFile, inputs: Inputs, threads: int) -> Iterator[AndroidRun]:
+        """Yield the run of a model on a cool device, with its cores."""
+        with self._tidy():
+            job = self._job(model, inputs, threads)
+            yield replace(job, mask=self._mask(self._cool_down(), threads))
 
     def cleanup(self) -> None:
         """Remove our files, and stop the runner; if the device was lost, do so if it is connected again."""

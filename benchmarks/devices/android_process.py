@@ -134,8 +134,15 @@ def time_runs(link: Link, job: AndroidRun, *, runs: int, warmup: int, timeout_s:
     )
 
 
-def execute(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -> RunnerOutput:
+def execute(link: Link, job: AndroidRun, *, executions: int, timeout_s: float, meanwhile: str = ":") -> RunnerOutput:
     """Run a model and return the parsed output; a runner left by a broken connection is stopped first.
+
+    Args:
+        link: connection to the device.
+        job: the run.
+        executions: number of runs.
+        timeout_s: time limit, seconds.
+        meanwhile: shell command that ends when the process `$!`, the runner, does.
 
     Raises:
         RunnerError: the runner failed.
@@ -145,7 +152,7 @@ def execute(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -
     line = command(RUNNER, job.model, executions=executions, threads=job.threads, inputs=job.inputs, trace=job.trace)
     try:
         start = f"cd {FOLDER} || exit; {_FORCE_IDLE}; {_start(line, job.mask)}"
-        reply = link.shell(f"{start}; wait $!; code=$?; {_UNFORCE_IDLE}; exit $code", timeout_s=timeout_s)
+        reply = link.shell(f"{start}; {meanwhile}; wait $!; code=$?; {_UNFORCE_IDLE}; exit $code", timeout_s=timeout_s)
     except DeviceTimeoutError as error:
         raise DeviceTimeoutError(
             f"{link.serial}: {job.name}: {executions} runs did not finish within {timeout_s:g} s; "
@@ -159,6 +166,17 @@ def execute(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -
     except RunnerError as error:
         raise type(error)(f"{link.serial}: {job.name}: {error}") from error
     return output
+
+
+def pause(link: Link, *, seconds: float, timeout_s: float, meanwhile: str) -> None:
+    """Leave a device as idle as during a run; `meanwhile` ends when the process `$!` does, after so many seconds.
+
+    Raises:
+        DeviceTimeoutError: the device did not respond in time.
+        DeviceLostError: the connection broke and could not be restored, or broke twice.
+    """
+    start = f"cd {FOLDER} || exit; {_FORCE_IDLE}; sleep {seconds:g} & trap 'kill -9 $!' HUP"
+    link.shell(f"{start}; {meanwhile}; wait $!; {_UNFORCE_IDLE}", timeout_s=seconds + timeout_s)
 
 
 def peak_memory_mb(link: Link, job: AndroidRun, *, executions: int, timeout_s: float) -> float | None:

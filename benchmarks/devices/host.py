@@ -13,6 +13,7 @@ from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.context import file_record, measurement
 from fbnet_zoo.benchmarks.devices.host_process import RUNTIMES, measure, prepare_run
 from fbnet_zoo.benchmarks.devices.host_state import read_info, read_state
+from fbnet_zoo.benchmarks.devices.rapl import RaplMeter
 from fbnet_zoo.benchmarks.measure import (
     RUNS,
     WARMUP,
@@ -107,6 +108,10 @@ class HostDevice(Device):
                 warmup=WARMUP,
             )
             return from_onnxruntime(trace, context)
+
+    def energy_meter(self) -> RaplMeter:
+        """Return the meter of the processor, which other programs on this machine disturb."""
+        return RaplMeter(timeout_s=self._timeout_s)
 
     def cleanup(self) -> None:
         """Do nothing: each process cleans up after itself."""

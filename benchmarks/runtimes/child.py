@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from fbnet_zoo.benchmarks.runtimes.metering import Metered, metered
 from fbnet_zoo.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class HostRun:
         cores: cores to pin the process to (default: chosen by the system).
         trace: path of the runtime's profile to write; the times are then distorted.
         others: paths of further models, run in turn with the first on default inputs.
+        counters: paths of counters of energy to read; the model then runs on after the timed runs, to be metered.
+        metered_s: duration of a pause before these runs, and their least duration, seconds.
     """
 
     model: str
@@ -52,6 +55,8 @@ class HostRun:
     cores: Sequence[int]
     trace: str | None = None
     others: Sequence[str] = ()
+    counters: Sequence[str] = ()
+    metered_s: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class HostResult:
         baseline_mb: peak resident memory before the model was loaded, 2^20 bytes.
         peak_mb: peak resident memory at the end; `None` if the system does not report it.
         others: `load_ms`, `warmup_ms` and `samples_ms` of each further model.
+        metered: counters of energy, if there are any to read.
         failed: position of the model that failed.
         failure: stage that failed: `extra`, `inputs`, `load` or `run`; all other results are then empty.
         message: cause of the failure.
@@ -78,6 +84,7 @@ class HostResult:
     baseline_mb: float | None = None
     peak_mb: float | None = None
     others: Sequence[tuple[float, Sequence[float], Sequence[float]]] = ()
+    metered: Metered | None = None
     failed: int = 0
     failure: str | None = None
     message: str = ""
@@ -158,6 +165,7 @@ def _measure(runtime: RuntimeAdapter, run: HostRun) -> HostResult:
     sys.stderr.flush()
     loaded = [_load(copy.copy(runtime), run, position) for position in range(1 + len(run.others))]
     times_ms = _time([each.run for each in loaded], run.warmup + run.runs)
+    energy = _stage("run", lambda: metered(loaded[0].run, run.counters, run.metered_s)) if run.counters else None
     if run.trace:
         loaded[0].runtime.finish(Path(run.trace))
     first, *others = (
@@ -171,6 +179,7 @@ def _measure(runtime: RuntimeAdapter, run: HostRun) -> HostResult:
         baseline_mb=baseline_mb,
         peak_mb=peak_rss_mb(),
         others=others,
+        metered=energy,
     )
 
 

@@ -1,12 +1,13 @@
-"""Times and counts, from text such as `5ms` and `300M`."""
+"""Times, energies and counts, from text such as `5ms`, `12mJ` and `300M`."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fbnet_zoo.errors import InputError
 
 _MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_MILLIJOULES = {"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3}
 _COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -22,6 +23,18 @@ def milliseconds(text: str) -> float:
     return _quantity(text, _MILLISECONDS, "a time, such as 5ms, 800us or 0.5s")
 
 
+def millijoules(text: str) -> float:
+    """Return an energy in mJ.
+
+    Raises:
+        InputError: the text is not a positive energy.
+
+    >>> millijoules("12mJ"), millijoules("800 uJ"), millijoules("0.5J")
+    (12.0, 0.8, 500.0)
+    """
+    return _quantity(text, _MILLIJOULES, "an energy, such as 12mJ, 800uJ or 0.5J")
+
+
 def count(text: str) -> float:
     """Return a count.
 
@@ -32,6 +45,10 @@ def count(text: str) -> float:
     (300000000.0, 4500.0, 120.0)
     """
     return _quantity(text, _COUNTS, "a number, such as 300M, 1.2G or 5000")
+
+
+READERS: Mapping[str, Callable[[str], float]] = {"ms": milliseconds, "mJ": millijoules}
+"""Unit of a cost to the function that reads its values; those of other costs are counts."""
 
 
 def _quantity(text: str, units: Mapping[str, float], expected: str) -> float:

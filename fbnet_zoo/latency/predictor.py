@@ -1,4 +1,4 @@
-"""Latency prediction for devices where operators do not add up, learned from a few measured networks.
+"""Prediction of latency, or energy, on devices where operators do not add up, learned from a few measured networks.
 
 A Gaussian process on features of the definition (Rasmussen and Williams, Gaussian Processes for Machine Learning,
 2006, algorithm 2.1). Each group of features has its own linear kernel; all totals together have an RBF kernel. A few
@@ -45,6 +45,8 @@ Groups = dict[str, Floats]
 class Predictor:
     """A fitted predictor, of networks or of sums over the vectors of their operators.
 
+    Latencies are in ms; another cost has a unit of its own, in which all values are, those called ms included.
+
     Attributes:
         name: name of the device or of the measurements.
         weights: kernel name (or `noise`) to the log10 of its weight, averaged over the samples.
@@ -55,6 +57,8 @@ class Predictor:
         middle: mean of the logarithms of the latencies in ms.
         scale: their standard deviation.
         error: mean absolute error, percent, of predicting each of these networks from all others.
+        cost: name of the predicted cost.
+        unit: its unit.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Predictor:
     middle: float
     scale: float
     error: float
+    cost: str = "latency"
+    unit: str = "ms"
 
     @property
     def networks(self) -> int:
@@ -129,21 +135,25 @@ def fit_predictor(
     *,
     priors: Sequence[LatencyTable] = (),
     name: str = "predictor",
+    cost: str = "latency",
+    unit: str = "ms",
 ) -> Predictor:
     """Fit a predictor.
 
     Args:
         networks: operators of each network.
-        measured_ms: measured latency of each network on the device.
+        measured_ms: measured latency of each network on the device, or another cost in `unit`.
         priors: latency tables of other devices with all these operators, whose sums become features.
         name: name of the device or of the measurements (default: `predictor`).
+        cost: name of the cost (default: `latency`).
+        unit: unit of the cost (default: `ms`).
 
     Raises:
-        InputError: there are fewer than ten networks, a latency is not positive, or a table lacks an operator.
+        InputError: there are fewer than ten networks, a value is not positive, or a table lacks an operator.
     """
     measured = np.asarray(measured_ms, dtype=np.float64)
     if len(networks) != len(measured) or len(networks) < FEWEST or not (measured > 0).all():
-        raise InputError(f"a predictor needs at least {FEWEST} networks, each with a latency above 0 ms")
+        raise InputError(f"a predictor needs at least {FEWEST} networks, each with a measured {cost} above 0 {unit}")
     features = Features(networks, priors)
     known, logs = features(features.sums(networks)), np.log(measured)
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0
@@ -171,6 +181,8 @@ def fit_predictor(
         middle=middle,
         scale=scale,
         error=100 * float(np.abs(np.expm1(-left_out * scale)).mean()),
+        cost=cost,
+        unit=unit,
     )
 
 

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from fbnet_zoo.spec import MAX_SEED, Name, Positive, Record
 
+LATENCY = "latency"
+"""Name of the latency on the target device."""
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 

@@ -118,7 +118,12 @@ class AdditiveCost(CostMetric):
 
 
 def latency_cost(
-    encoding: Encoding, table: LatencyTable, *, num_classes: int = 1000, in_channels: int = 3
+    encoding: Encoding,
+    table: LatencyTable,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    name: str = "latency",
 ) -> CostMetric:
     """Return the latency of a space's networks in ms, by a table with its correction.
 
@@ -127,12 +132,13 @@ def latency_cost(
         table: latency table of a device, with every operator of the space at its image sizes.
         num_classes: number of outputs of the classifier.
         in_channels: number of image channels.
+        name: name of the cost (default: `latency`).
 
     Raises:
         InputError: the table lacks an operator, was measured with other classes or image channels, or gives the
             fastest network no latency above 0.
     """
-    prices = TableLatency(table=table, in_channels=in_channels, num_classes=num_classes)
+    prices = TableLatency(table=table, in_channels=in_channels, num_classes=num_classes, name=name)
     fit, base = table.calibration, table.base_ms or 0.0
     slope, intercept = (1.0, 0.0) if fit is None else (fit.slope, fit.intercept_ms)
     metric = cost_metric(encoding, prices, constant=base, slope=slope, intercept=intercept)

@@ -11,12 +11,12 @@ from fbnet_zoo.datasets import ImageDataset, some_classes
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.latency.table import LatencyTable
-from fbnet_zoo.search.config import MethodConfig
+from fbnet_zoo.search.config import LATENCY, MethodConfig
 from fbnet_zoo.search.cost import latency_cost, macs_cost, memory_cost, params_cost
 from fbnet_zoo.search.images import Loading
 from fbnet_zoo.search.limits import Costs, NetworkCost
 from fbnet_zoo.search.oracle import Oracle
-from fbnet_zoo.search.predicted import predicted_latency
+from fbnet_zoo.search.predicted import predicted_metric
 from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
@@ -43,8 +43,10 @@ class SearchJob:
         recipe: training recipe of the best network; its augmentation and workers also apply to the search.
         batch_size: images per search step.
         table: latency table of the target device; without one, latency is unknown.
+        other_tables: latency tables of other devices, each for a cost `latency_<name of the table>`.
         predictor: predictor of the latency of the target device, instead of a table.
-        table_classes: number of classes the table or the predictor's networks were measured with (default: the data
+        other_predictors: predictors of further costs, such as energy.
+        table_classes: number of classes the tables or the predictors' networks were measured with (default: the data
             set's).
         input_size: side of the image, px (default: the space's).
         name: network name (default: the space's name and a digest).
@@ -61,7 +63,9 @@ class SearchJob:
     recipe: Recipe
     batch_size: int
     table: LatencyTable | None = None
+    other_tables: tuple[LatencyTable, ...] = ()
     predictor: Predictor | None = None
+    other_predictors: tuple[Predictor, ...] = ()
     table_classes: int | None = None
     input_size: int | None = None
     name: str | None = None
@@ -97,8 +101,19 @@ class SearchJob:
         """Number of outputs of the classifier of the networks that are searched for."""
         return _CLASSES if self.dataset is None else len(self.dataset.classes)
 
+    @property
+    def tables(self) -> tuple[tuple[str, LatencyTable], ...]:
+        """The latency tables, each with the name of its cost."""
+        own = ((LATENCY, self.table),) if self.table else ()
+        return (*own, *((f"{LATENCY}_{each.name}", each) for each in self.other_tables))
+
+    @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """The predictors of all costs."""
+        return ((self.predictor,) if self.predictor else ()) + self.other_predictors
+
     def costs(self, encoding: Encoding) -> Costs:
-        """Return the costs of networks by name: latency if known, MACs, parameters, own ones, columns of the oracle.
+        """Return the costs of networks by name: of devices if known, MACs, parameters, own ones, columns of the oracle.
 
         Peak memory is slow to tabulate, so it is included only if a limit names it.
 
@@ -106,11 +121,12 @@ class SearchJob:
             InputError: the table lacks an operator of the space, or an own cost has the name of another.
         """
         classes = self.num_classes
-        known: list[NetworkCost] = []
-        if self.table is not None:
-            known.append(latency_cost(encoding, self.table, num_classes=self.table_classes or classes))
-        if self.predictor is not None:
-            known.append(predicted_latency(encoding, self.predictor, num_classes=self.table_classes or classes))
+        measured = self.table_classes or classes
+        known: list[NetworkCost] = [
+            latency_cost(encoding, table, num_classes=measured, name=name) for name, table in self.tables
+        ]
+        known += [predicted_metric(encoding, each, num_classes=measured) for each in self.predictors]
+        known.sort(key=lambda each: each.name != LATENCY)  # the target device comes first
         known += [macs_cost(encoding, num_classes=classes), params_cost(encoding, num_classes=classes)]
         if "memory" in self.config.limits:
             known.append(memory_cost(encoding, num_classes=classes))

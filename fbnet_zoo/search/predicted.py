@@ -1,4 +1,4 @@
-"""Latency of the networks of a space by a predictor, for devices where the latencies of operators do not add up."""
+"""Costs of the networks of a space by a predictor, for devices where the costs of operators do not add up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from fbnet_zoo.search.prices import PredictorValues
 from fbnet_zoo.space.encoding import Encoding, Positions, neighbors
 
 MARGIN = 1.0
-"""Standard deviations between a prediction and the latency that counts: a network is slower with 16 % probability."""
+"""Standard deviations between a prediction and the cost that counts: a network exceeds it with 16 % probability."""
 
 _TOGETHER = 1000
 """Networks that are predicted at once, as memory grows with their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictedLatency:
-    """The latency that a network stays below with a probability of 84 %, by a predictor.
+class PredictedMetric:
+    """The latency or energy that a network stays below with a probability of 84 %, by a predictor.
 
     The standard deviation of the prediction is added to it, so that a limit has a margin where the predictor knows
     little.
@@ -30,14 +30,20 @@ class PredictedLatency:
     Attributes:
         predictor: predictor of the device.
         values: the values that it adds up, for the parts of each network.
-        name: `latency`.
-        unit: `ms`.
     """
 
     predictor: Predictor
     values: CostMetric
-    name: str = "latency"
-    unit: str = "ms"
+
+    @property
+    def name(self) -> str:
+        """Name of the cost."""
+        return self.predictor.cost
+
+    @property
+    def unit(self) -> str:
+        """Unit of all values."""
+        return self.predictor.unit
 
     @property
     def encoding(self) -> Encoding:
@@ -50,18 +56,18 @@ class PredictedLatency:
         return self.values.terms[0].values.shape[-1]
 
     def of(self, positions: Sequence[int]) -> float:
-        """Return the latency of one network."""
+        """Return the cost of one network."""
         return float(self.population([positions])[0])
 
     def population(self, population: ArrayLike) -> NDArray[np.float64]:
-        """Return the latencies of a population, (networks,), given as (networks, decisions)."""
+        """Return the costs of a population, (networks,), given as (networks, decisions)."""
         rows = np.asarray(population, dtype=np.int64)
         parts = [rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)]
         return np.concatenate([self._predicted(part) for part in parts]) if parts else np.zeros(0)
 
     @cached_property
     def cheapest(self) -> Positions:
-        """Positions of a network of low latency: none that differs in one decision has a lower one."""
+        """Positions of a network of low cost: none that differs in one decision has a lower one."""
         here = macs_cost(self.encoding).cheapest
         while True:
             near = np.array([here, *neighbors(here, self.encoding.counts)])
@@ -72,11 +78,11 @@ class PredictedLatency:
 
     @property
     def least(self) -> float:
-        """The latency of that network."""
+        """The cost of that network."""
         return self.of(self.cheapest)
 
-    def log_ms(self, sums: Any) -> Any:
-        """Return the logarithms of latencies, (networks,), for sums of `values`: an array, or a tensor."""
+    def log(self, sums: Any) -> Any:
+        """Return the logarithms of costs, (networks,), for sums of `values`: an array, or a tensor."""
         mean, deviation = self.predictor.log_ms(sums)
         return mean + MARGIN * deviation
 
@@ -86,13 +92,13 @@ class PredictedLatency:
         for term in self.values.terms:
             for at, values in enumerate(term.columns(full)):  # several operators, one after another
                 sums[:, at % self.size] += values
-        return np.exp(self.log_ms(sums))
+        return np.exp(self.log(sums))
 
 
-def predicted_latency(
+def predicted_metric(
     encoding: Encoding, predictor: Predictor, *, num_classes: int = 1000, in_channels: int = 3
-) -> PredictedLatency:
-    """Return the latency of a space's networks in ms by a predictor.
+) -> PredictedMetric:
+    """Return the cost of a space's networks that a predictor is for, in its unit.
 
     Args:
         encoding: encoding of the space.
@@ -104,4 +110,4 @@ def predicted_latency(
         InputError: a table that the predictor starts from lacks an operator of the space.
     """
     values = PredictorValues(predictor=predictor, in_channels=in_channels, num_classes=num_classes)
-    return PredictedLatency(predictor=predictor, values=cost_metric(encoding, values))
+    return PredictedMetric(predictor=predictor, values=cost_metric(encoding, values))

@@ -166,14 +166,22 @@ class TableLatency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictorValues:
-    """The values that a latency predictor adds up over the parts of a network."""
+    """The values that a predictor adds up over the parts of a network."""
 
     predictor: Predictor
     in_channels: int
     num_classes: int
-    name: str = "latency"
-    unit: str = "ms"
     sized: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the predicted cost."""
+        return self.predictor.cost
+
+    @property
+    def unit(self) -> str:
+        """Unit of the predicted cost."""
+        return self.predictor.unit
 
     def block(self, plan: BlockPlan, size: int) -> Summands:
         """Return the sum over the operators of a block."""

@@ -31,7 +31,7 @@ _SUPERNET = "with the supernet's weights"
 
 
 class PredictorRecord(Record):
-    """The predictor of a latency.
+    """The predictor of a cost.
 
     Attributes:
         name: name of the measurements; from the command line, the file and its two columns.
@@ -55,7 +55,7 @@ class MetricRecord(Record):
         base: lowest cost of any network of the space.
         table: name of the latency table, if any.
         device: device of the table, in words.
-        predictor: predictor of the latency, if any.
+        predictor: predictor of the cost, if any.
     """
 
     name: Name

@@ -236,6 +236,7 @@ def _config(job: SearchJob, data: DataRecord | None, processes: Processes) -> di
         "table": job.table.model_dump(mode="json", exclude_defaults=True) if job.table else None,
         "table_classes": job.table_classes,
         **({"predictor": job.predictor.about} if job.predictor else {}),
+        **_other_costs(job),
         "device": processes.kind,
         "precision": processes.precision,
         "batch_size": job.batch_size,
@@ -244,6 +245,13 @@ def _config(job: SearchJob, data: DataRecord | None, processes: Processes) -> di
         "definition": arch_file.dump(job.space.frame),
         **_judge(job),
     }
+
+
+def _other_costs(job: SearchJob) -> dict[str, Any]:
+    """Return what gives latencies of other devices and further costs, if anything."""
+    tables = [table.model_dump(mode="json", exclude_defaults=True) for table in job.other_tables]
+    predictors = {each.cost: each.about for each in job.other_predictors}
+    return {key: value for key, value in (("tables", tables), ("predictors", predictors)) if value}
 
 
 def _judge(job: SearchJob) -> dict[str, Any]:
@@ -295,14 +303,15 @@ def _record(job: SearchJob, data: DataRecord | None, context: Context, result: S
 
 
 def _metric(job: SearchJob, cost: NetworkCost) -> MetricRecord:
-    table = job.table if cost.name == "latency" else None
+    table = dict(job.tables).get(cost.name)
+    predictor = {each.cost: each for each in job.predictors}.get(cost.name)
     return MetricRecord(
         name=cost.name,
         unit=cost.unit,
         base=cost.least,
         table=table.name if table else None,
         device=(table.device.model or table.device.soc or table.device.kind) if table else None,
-        predictor=_predictor(job.predictor) if job.predictor and cost.name == "latency" else None,
+        predictor=_predictor(predictor) if predictor else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fbnet_zoo.benchmarks.fleet import ModelRun, measure_all
-from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
+from fbnet_zoo.benchmarks.measure import Measurement, ModelFile, RunEnergy
 from fbnet_zoo.benchmarks.session import remaining
 from fbnet_zoo.benchmarks.store import append, read
 from fbnet_zoo.errors import DeviceLostError, InputError
@@ -59,6 +59,18 @@ def test_what_was_measured_otherwise_does_not_count(tasks: list[ModelRun], chang
     task = tasks[0]
     assert remaining([task], [result_of(task)], PHONE.id) == ()
     assert remaining([task], [result_of(task).model_copy(update=change)], PHONE.id) == (task,)
+
+
+def test_a_measurement_without_energy_does_not_count_where_energy_is_asked_for(tasks: list[ModelRun]) -> None:
+    metered = RunEnergy(mj=2.5, idle_mw=100.0, source="a meter", runs=10, seconds=1.0)
+    timed = result_of(tasks[0])
+    known = timed.model_copy(update={"energy": metered})
+    asked = replace(tasks[0], energy=True)
+    assert remaining([asked], [timed], PHONE.id) == (asked,)
+    assert remaining([asked], [known], PHONE.id) == ()
+    assert remaining([tasks[0]], [known], PHONE.id) == ()
+    assert remaining([asked, tasks[0]], [timed, known], PHONE.id) == ()
+    assert remaining([asked, asked], [timed, known], PHONE.id) == (asked,)
 
 
 def test_runs_of_which_only_the_total_is_known_count_as_that_many(tasks: list[ModelRun]) -> None:

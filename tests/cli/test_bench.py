@@ -11,11 +11,15 @@ from typer.testing import CliRunner, Result
 
 from fbnet_zoo._require import require
 from fbnet_zoo.benchmarks import store
-from fbnet_zoo.benchmarks.measure import Measurement, ModelFile
+from fbnet_zoo.benchmarks.devices.host import HostDevice
+from fbnet_zoo.benchmarks.devices.rapl import RaplMeter
+from fbnet_zoo.benchmarks.measure import Device, Measurement, ModelFile, RunEnergy
 from fbnet_zoo.benchmarks.profile import Profile
 from fbnet_zoo.cli.app import app
+from fbnet_zoo.cli.bench import run
 from fbnet_zoo.cli.bench.models import from_file
 from fbnet_zoo.converters.manifest import FileRecord, Manifest
+from fbnet_zoo.errors import EnergyUnavailableError
 from tests.helpers.measurements import measurement
 from tests.helpers.paths import DATA, TINY
 from tests.helpers.phone import Phone
@@ -149,6 +153,44 @@ class TestRun:
         assert len(stored.samples_ms) == 8
         assert {row["metric"] for row in json.loads(paths[1].read_text())} >= {"avg_inference_latency(ms)"}
         assert phone.files == []
+
+    def test_energy_is_refused_where_none_is_known_before_anything_is_measured(
+        self, phone: Phone, runner: Path, model_file: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = (
+            "run",
+            model_file.path,
+            "--device",
+            "android",
+            "--runner",
+            runner,
+            "--energy",
+            "--out",
+            tmp_path / "no",
+        )
+        assert "the energy is not known while the device is plugged in" in error(bench(*words), 1)
+        assert phone.lines("runs") == []
+        monkeypatch.setattr(HostDevice, "energy_meter", lambda _: RaplMeter(root=tmp_path))
+        words = ("run", TINY, "--weights", "none", "--to", "onnx", "--energy", "--keep", tmp_path / "kept")
+        assert "this machine reports no energy: " in error(bench(*words), 1)
+        assert list(tmp_path.glob("no")) == list(tmp_path.glob("kept")) == []
+        with pytest.raises(EnergyUnavailableError, match="this device reports no energy; it can be measured on"):
+            Device.energy_meter(HostDevice())  # what all other devices have
+
+    def test_energy_is_shown_if_it_was_measured(self) -> None:
+        metered = RunEnergy(mj=2.5, idle_mw=1_500.0, source="a meter", runs=10, seconds=1.0)
+        timed = [measurement(file="a.pte", sha256="1" * 64), measurement(energy=metered)]
+        without, with_energy = run.results(timed)
+        assert {key for key in with_energy if key not in without} == {"energy_mj", "idle_mw", "energy_source"}
+        assert (with_energy["energy_mj"], with_energy["idle_mw"], with_energy["energy_source"]) == (
+            2.5,
+            1_500,
+            "a meter",
+        )
+        *_, energy, notes = run.table([without, with_energy]).columns
+        assert (energy.header, list(energy.cells)) == ("energy\nmJ", ["", "2.5"])
+        assert "energy is above the idle 1.5 W, by a meter" in str(list(notes.cells)[1])
+        assert all("energy" not in str(column.header) for column in run.table([without]).columns)
 
     @pytest.mark.parametrize(
         ("words", "text"),

@@ -199,7 +199,7 @@ def test_another_limit_of_the_clock_is_told(
 def test_lut_and_limits_choose_the_objective() -> None:
     def asked(has_table: bool, **said: object) -> DnasConfig:
         options = {"seed": 3, "split_seed": 0, "limits_from": None, "limits_to": None, **said}
-        found = config(DnasConfig(), options, has_table=has_table, columns=())
+        found = config(DnasConfig(), options, {"macs": ""} | ({"latency": "ms"} if has_table else {}))
         assert isinstance(found, DnasConfig)
         assert found.seed == 3
         return found

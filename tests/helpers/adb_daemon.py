@@ -2,8 +2,8 @@
 
 It speaks the transport, shell (v1 and v2) and sync protocols (protocol.txt, shell_protocol.h and SYNC.TXT of
 https://android.googlesource.com/platform/packages/modules/adb/), keeps the device's files below one folder, and can be
-told to fail. Commands are run by this machine's shell: in what comes in, `/data/local/tmp` and `/sys/devices` mean
-folders below `root`, and programs in `root/bin` come before all others.
+told to fail. Commands are run by this machine's shell: in what comes in, `/data/local/tmp`, `/sys/devices` and
+`/sys/class/power_supply` mean folders below `root`, and programs in `root/bin` come before all others.
 """
 
 import asyncio

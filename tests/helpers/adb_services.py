@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64 * 1024
 STDOUT, STDERR, EXIT = 1, 2, 3
-DEVICE_PATH = re.compile(r"(?<![\w/])/(?=data/local/tmp|sys/devices)")
+DEVICE_PATH = re.compile(r"(?<![\w/])/(?=data/local/tmp|sys/(?:devices|class/power_supply))")
 
 
 async def run_shell(daemon: "AdbDaemon", stream: "Stream", command: str, *, packets: bool) -> None:

@@ -20,7 +20,7 @@ from fbnet_zoo.benchmarks import store, zoo_results
 from fbnet_zoo.benchmarks.devices import apple_process
 from fbnet_zoo.benchmarks.devices.apple_process import CoreMLRequest, CoreMLResult
 from fbnet_zoo.benchmarks.devices.command import Output
-from fbnet_zoo.benchmarks.lut.network_times import read_times
+from fbnet_zoo.benchmarks.lut.network_figures import read_figures
 from fbnet_zoo.cli import network
 from fbnet_zoo.cli.bench import compare
 from fbnet_zoo.cli.bench import profile as bench_profile
@@ -172,7 +172,7 @@ def _search(path: Path) -> str:
 
 
 def _store(path: Path) -> object:
-    return [compare.grouped(store.read(path)), read_times(path)]
+    return [compare.grouped(store.read(path)), read_figures(path)]
 
 
 def _mobile_vision() -> str:

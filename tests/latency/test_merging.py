@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fbnet_zoo.benchmarks.lut.network_times import read_times
+from fbnet_zoo.benchmarks.lut.network_figures import read_figures
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.calibration import calibrate
 from fbnet_zoo.latency.checks import table_warnings
@@ -184,4 +184,4 @@ def test_wrong_latencies_are_refused(tmp_path: Path, text: str, problem: str) ->
     path = tmp_path / "times.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=problem):
-        read_times(path)
+        read_figures(path)

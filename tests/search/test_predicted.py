@@ -9,20 +9,26 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from fbnet_zoo.benchmarks import store
+from fbnet_zoo.benchmarks.lut.network_figures import ENERGY, read_figures
+from fbnet_zoo.benchmarks.measure import RunEnergy
 from fbnet_zoo.cli.app import app
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.files import find_table
 from fbnet_zoo.latency.operators import network_operators
 from fbnet_zoo.latency.predictor import Predictor, fit_predictor
+from fbnet_zoo.latency.table import network_ms
 from fbnet_zoo.search import SearchJob
 from fbnet_zoo.search.gradient.expectation import PredictedCost
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.search.predicted import MARGIN, PredictedLatency, predicted_latency
+from fbnet_zoo.search.predicted import MARGIN, PredictedMetric, predicted_metric
 from fbnet_zoo.space import load_space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.train import default_recipe
 from tests.helpers.latency_tables import published
 from tests.helpers.marks import first_is_quick
+from tests.helpers.measurements import measurement
+from tests.helpers.search_oracles import table
 
 NETWORKS = [operators for operators, _ in published()]
 SPACES = ["fbnet_cifar", "digits_masking", "digits_tiny"]
@@ -40,8 +46,8 @@ def made_up(space: str, count: int = 30) -> Predictor:
 
 
 @cache
-def latency(space: str) -> PredictedLatency:
-    return predicted_latency(Encoding(load_space(space)), made_up(space), num_classes=10)
+def latency(space: str) -> PredictedMetric:
+    return predicted_metric(Encoding(load_space(space)), made_up(space), num_classes=10)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -104,7 +110,7 @@ def test_a_prior_table_is_part_of_the_values() -> None:
     """Over a device that adds up, the predictor that starts from its table is nearly exact in every network."""
     fitted = fit_predictor(NETWORKS[:40], measured("pixel3")[:40], priors=[find_table("pixel3")])
     space = load_space("fbnet_cifar")
-    metric = predicted_latency(Encoding(space), fitted, num_classes=100)
+    metric = predicted_metric(Encoding(space), fitted, num_classes=100)
     networks = [metric.encoding.positions(space.sample(seed)) for seed in range(5)]
     operators = [network_operators(space.decode(space.sample(seed)), num_classes=100) for seed in range(5)]
     truth = [find_table("pixel3").sum_ms(each) for each in operators]
@@ -116,12 +122,13 @@ def phone(tmp_path: Path) -> tuple[str, ...]:
     """A search for a device of which 20 networks were measured."""
     space, noise = load_space("digits_tiny"), np.random.default_rng(0)
     names = [candidate.name for candidate in space.spec.candidates]
-    lines = ["choices,phone"]
+    lines = ["choices,phone,joules"]
     for seed in range(20):
         choices = space.sample(seed)
         different = len(set(Encoding(space).positions(choices)))
         text = "".join(str(names.index(str(layer.candidate))) for layer in choices.layers)
-        lines.append(f"{text},{0.02 + 0.01 * different**0.5 + 0.001 * noise.random()}")
+        latency = 0.02 + 0.01 * different**0.5 + 0.001 * noise.random()
+        lines.append(f"{text},{latency},{3 * latency + 0.002 * noise.random()}")
     (tmp_path / "phone.csv").write_text("\n".join(lines))
     command = ("search", "--space", "digits_tiny", "--data", "digits", "--no-train", "--out", str(tmp_path / "run"))
     return (
@@ -133,6 +140,110 @@ def phone(tmp_path: Path) -> tuple[str, ...]:
         "--latency-column",
         "phone",
     )
+
+
+@pytest.fixture
+def metered(phone: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
+    """The same device, of which energies were measured too, another one with a table, and known accuracies."""
+    space = load_space("digits_tiny")
+    encoding = Encoding(space)
+    rows = dict.fromkeys(encoding.positions(space.sample(seed)) for seed in range(100, 160))
+    (tmp_path / "known.csv").write_text(table(encoding, rows))
+    start = phone.index("--data")
+    other = ("--also-lut", "host_xnnpack_digits_tiny", "--table-classes", "10")
+    energies = ("--energies", str(tmp_path / "phone.csv"), "--energy-key", "choices", "--energy-column", "joules")
+    known = ("--oracle", str(tmp_path / "known.csv"))
+    return (*phone[:start], *known, *phone[start + 2 :], *energies, *other)
+
+
+@pytest.mark.parametrize("method", ["random", "evolution"])
+def test_a_search_within_energy_and_the_latencies_of_two_devices(
+    method: str, metered: tuple[str, ...], tmp_path: Path
+) -> None:
+    limits = ("--target-latency", "46us", "--limit", "energy=140uJ", "--limit", "latency_host_xnnpack_digits_tiny=1ms")
+    result = CliRunner().invoke(app, [*metered, "--method", method, "--budget", "5", *limits])
+    assert result.exit_code == 0, result.output
+    for told in ("latency is predicted from 20 networks", "energy is predicted from 20 networks"):
+        assert told in result.stderr
+    record = json.loads((tmp_path / "run" / "search.json").read_text())
+    metrics = {each["name"]: each for each in record["metrics"]}
+    other = metrics["latency_host_xnnpack_digits_tiny"]
+    assert list(metrics)[:3] == ["latency", "latency_host_xnnpack_digits_tiny", "energy"]
+    assert (other["unit"], other["table"]) == ("ms", "host_xnnpack_digits_tiny")
+    assert (metrics["latency"]["table"], metrics["latency"]["predictor"]["name"]) == (None, "phone.csv:choices:phone")
+    assert (metrics["energy"]["unit"], metrics["energy"]["predictor"]["name"]) == ("mJ", "phone.csv:choices:joules")
+    assert record["config"]["limits"]["energy"] == pytest.approx(0.14)
+    assert len(record["networks"]) == 5
+    space = load_space("digits_tiny")
+    host = find_table("host_xnnpack_digits_tiny")
+    for network in record["networks"]:
+        costs, at = network["costs"], network["positions"]
+        assert costs["latency"] <= 0.046
+        assert costs["energy"] <= 0.14
+        definition = Encoding(space).definition(at)
+        assert costs["latency_host_xnnpack_digits_tiny"] == pytest.approx(network_ms(host, definition, num_classes=10))
+    page = (tmp_path / "run" / "report.html").read_text()
+    for word in (
+        "--latency-column phone --also-lut host_xnnpack_digits_tiny --energies phone.csv",
+        "--energies phone.csv --energy-key choices --energy-column joules --target-latency",
+        "--target-latency 0.046ms --limit energy=0.14mJ --limit latency_host_xnnpack_digits_tiny=1ms",
+        "phone.csv:choices:joules: fitted to 20 networks",
+        "a network stays below its energy here with a probability of 84 %",
+    ):
+        assert word in page
+
+
+@pytest.mark.slow
+def test_the_gradient_methods_keep_a_limit_on_energy(phone: tuple[str, ...], tmp_path: Path) -> None:
+    energies = ("--energies", str(tmp_path / "phone.csv"), "--energy-key", "choices", "--energy-column", "joules")
+    short = ("--epochs", "1", "--warmup-epochs", "0", "--candidates", "4")
+    limits = ("--target-latency", "46us", "--limit", "energy=0.14mJ")
+    result = CliRunner().invoke(app, [*phone, *energies, *short, *limits, "--json"])
+    assert result.exit_code == 0, result.output
+    costs = json.loads(result.stdout)["costs"]
+    assert (costs["latency"] <= 0.046, costs["energy"] <= 0.14) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--limit", "energy=12"],
+            "--limit energy=12: '12' has no unit, which is uJ or µJ or mJ or J; expected an energy",
+        ),
+        (["--limit", "energy=12ms"], "--limit energy=12ms: '12ms' has the unit 'ms', which is not"),
+        (["--limit", "energy=1pJ"], "--limit energy=1pJ"),
+        (["--limit", "energy=1uJ"], "no network of the space satisfies energy <= 0.001 mJ: the lowest is 0."),
+        (["--limit", "latency_host_xnnpack_digits_tiny=3"], "'3' has no unit, which is us"),
+        (["--limit", "latency_pixel3=3ms"], "--limit cannot be 'latency_pixel3=3ms'"),
+        (["--energy-column", "watts"], "phone.csv: no column 'watts'; it has choices, phone, joules"),
+        (
+            ["--also-lut", "host_xnnpack_digits_tiny"],
+            "two costs have the same name, among latency, latency_host",
+        ),
+    ],
+)
+def test_limits_on_energy_that_make_no_sense(options: list[str], told: str, metered: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*metered, "--method", "random", "--budget", "2", *options])
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+    assert not Path(metered[metered.index("--out") + 1]).exists()
+
+
+def test_energy_is_unknown_without_measurements(tmp_path: Path) -> None:
+    """From a store, only measurements with energy count."""
+    store.append(tmp_path / "phone.jsonl", measurement(model="fbnet_a"))
+    told = r"phone.jsonl: the measurement of fbnet_a has no energy; measure it with fbnet-zoo bench run --energy"
+    with pytest.raises(InputError, match=told):
+        read_figures(tmp_path / "phone.jsonl", ENERGY)
+    found = RunEnergy(mj=2.5, idle_mw=100.0, source="a meter", runs=10, seconds=1.0)
+    store.append(tmp_path / "metered.jsonl", measurement(model="fbnet_a", energy=found))
+    assert [(each.network, each.value) for each in read_figures(tmp_path / "metered.jsonl", ENERGY)] == [
+        ("fbnet_a", 2.5)
+    ]
+    (tmp_path / "metered.csv").write_text("network,energy_mj\nfbnet_a,0\n")
+    with pytest.raises(InputError, match=r"metered.csv:2: energy_mj is '0'; expected a positive number of mJ"):
+        read_figures(tmp_path / "metered.csv", ENERGY)
 
 
 @pytest.mark.parametrize("method", first_is_quick(["evolution", "dnas"]))
@@ -163,7 +274,9 @@ def test_a_search_for_a_device_of_which_networks_were_measured(
         (["--lut", "pixel3", "--latencies", "a.csv"], "both give the latency of the device; use one of them"),
         (["--prior", "pixel3"], "--prior is about measured networks; give them with --latencies"),
         (["--latency-column", "phone"], "--latency-column is about measured networks"),
+        (["--energy-key", "choices"], "--energy-key is about measured networks; give them with --energies"),
         (["--latencies", "missing.csv"], "missing.csv"),
+        (["--energies", "missing.csv"], "missing.csv"),
     ],
 )
 def test_options_that_contradict_each_other(options: list[str], told: str) -> None:

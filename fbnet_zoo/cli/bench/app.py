@@ -55,6 +55,7 @@ def _root(context: typer.Context) -> None:
     epilog=options.examples(
         "bench run build/fbnet_b.onnx build/fbnet_b.pte --out results.jsonl",
         "bench run fbnet_b --weights none --to onnx executorch torch",
+        "bench run fbnet_b.pte --device android --energy --out phone.jsonl",
         "bench run fbnet_b.pte --device android:all --runner executor_runner --out phones.jsonl --resume",
     ),
 )
@@ -74,6 +75,8 @@ def run_(
         raise InputError("--resume needs the file with the earlier measurements; name it with --out")
     with _folder(conversion.keep) as folder, ExitStack() as stack:
         devices = _devices(device, runner, stack)
+        for each in devices.values() if settings.energy else ():
+            each.energy_meter()  # refuses a device that reports no energy, before any work
         found = models.find_models(words, conversion, device=device, folder=folder)
         outcome = run.measure(devices, found.models, settings)
     failures = [*found.failures, *run.failures(outcome)]

@@ -30,6 +30,7 @@ class RunSettings(compare.Timing):
         repeat: number of processes for each file (default: 1, and `SEVERAL` for several files).
         out: store that measurements are added to.
         resume: whether to skip what the store already has.
+        energy: whether to measure energy, too.
     """
 
     repeat: Annotated[
@@ -42,6 +43,12 @@ class RunSettings(compare.Timing):
         Path | None, typer.Option(metavar="FILE", help="append every measurement to this file (JSON lines)")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="skip what the file of --out already has")] = False
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy", help="also measure the energy of a run, above idle: host (RAPL) and unplugged Android"
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,13 @@ def in_rounds(models: "Sequence[ModelFile]", settings: RunSettings) -> "list[Mod
 
     rounds = settings.repeat or (SEVERAL if len(models) > 1 else 1)
     return [
-        ModelRun(model=model, runs=settings.runs, warmup=settings.warmup, threads=settings.threads)
+        ModelRun(
+            model=model,
+            runs=settings.runs,
+            warmup=settings.warmup,
+            threads=settings.threads,
+            energy=settings.energy,
+        )
         for number in range(rounds)
         for model in (models[::-1] if number % 2 else models)
     ]
@@ -146,11 +159,24 @@ def _result(group: "Sequence[Measurement]") -> dict[str, Any]:
         "first_ms": _median(each.first_ms for each in group),
         "peak_rss_mb": max((each.peak_rss_mb for each in group if each.peak_rss_mb is not None), default=None),
         "baseline_rss_mb": _median(each.baseline_rss_mb for each in group),
+        **_energy(group),
         "throttled": sum(each.throttled for each in group),
         "load_average": max((each.before.load_average for each in group if each.before.load_average), default=None),
         "outliers": len(summary.outliers),
         "slow_at_start": max(summarize(each.samples_ms).warmup for each in group),
         "versions": first.versions,
+    }
+
+
+def _energy(group: "Sequence[Measurement]") -> dict[str, Any]:
+    """Return the energy of a run, if it was measured."""
+    known = [each.energy for each in group if each.energy is not None]
+    if not known:
+        return {}
+    return {
+        "energy_mj": median(each.mj for each in known),
+        "idle_mw": median(each.idle_mw for each in known),
+        "energy_source": known[0].source,
     }
 
 
@@ -199,14 +225,15 @@ def table(records: Sequence[Mapping[str, Any]]) -> Table:
         ">peak\nMB",
         ">before\nload",
     )
-    lines = screen.table("file", *figures, "notes")
+    metered = any("energy_mj" in record for record in records)
+    lines = screen.table("file", *figures, *((">energy\nmJ",) if metered else ()), "notes")
     several = len({record["device"]["id"] for record in records}) > 1
     for record in records:
-        lines.add_row(*_row(record, several=several))
+        lines.add_row(*_row(record, several=several, metered=metered))
     return lines
 
 
-def _row(record: Mapping[str, Any], *, several: bool) -> Iterator[Text | str]:
+def _row(record: Mapping[str, Any], *, several: bool, metered: bool) -> Iterator[Text | str]:
     where = f"\n{record['device']['about']}" if several else ""
     yield Text.assemble((record["file"], "bold"), f" {record['precision']}{where}")
     yield milliseconds(record["median_ms"])
@@ -215,6 +242,8 @@ def _row(record: Mapping[str, Any], *, several: bool) -> Iterator[Text | str]:
         yield "" if record[key] is None else milliseconds(record[key])
     for key in ("peak_rss_mb", "baseline_rss_mb"):
         yield "" if record[key] is None else f"{record[key]:.0f}"
+    if metered:
+        yield f"{record['energy_mj']:.4g}" if "energy_mj" in record else ""
     yield Text(", ".join(_notes(record)), style="yellow" if record["throttled"] else "")
 
 
@@ -226,6 +255,8 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"disturbed by other programs: load {load:.1f} on {cores} cores"
     if record["slow_at_start"]:
         yield f"first {record['slow_at_start']} runs slow: increase --warmup"
+    if "energy_mj" in record:
+        yield f"energy is above the idle {record['idle_mw'] / 1000:.3g} W, by {record['energy_source']}"
     if record["outliers"]:
         yield f"{record['outliers']} of {record['samples']} are outliers"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fbnet_zoo import registry
-from fbnet_zoo.benchmarks.lut.network_times import NetworkTime, read_times
+from fbnet_zoo.benchmarks.lut.network_figures import LATENCY, NetworkFigure, Quantity, read_figures
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.latency.calibration import calibrate
 from fbnet_zoo.latency.operators import Level, Operator, network_operators
@@ -14,28 +14,36 @@ from fbnet_zoo.spec import ArchSpec
 
 
 def read_networks(
-    path: Path, *, key: str, columns: Sequence[str], space: str | None, classes: int, level: Level = "block"
+    path: Path,
+    *,
+    key: str,
+    columns: Sequence[str],
+    space: str | None,
+    classes: int,
+    level: Level = "block",
+    quantity: Quantity = LATENCY,
 ) -> tuple[list[tuple[Operator, ...]], list[list[float]]]:
-    """Return the operators of every network of a file and, for each column, the latencies, ms.
+    """Return the operators of every network of a file and, for each column, the values.
 
     Args:
         path: CSV file, or store of measurements.
         key: column that names the networks.
-        columns: columns with latencies, ms.
+        columns: columns with values.
         space: search space of networks that are written as one digit per layer.
         classes: number of classes of the networks.
         level: level of the operators, block or layer.
+        quantity: what the values are (default: latencies, ms).
 
     Raises:
         InputError: the file or a network in it is invalid.
     """
-    times = [read_times(path, key=key, column=column) for column in columns]
-    if not times[0]:
+    figures = [read_figures(path, quantity, key=key, column=column) for column in columns]
+    if not figures[0]:
         raise InputError(f"{path}: contains no networks")
     loaded = load_space(space) if space else None
-    specs = [_spec(path, time, loaded) for time in times[0]]
+    specs = [_spec(path, figure, loaded) for figure in figures[0]]
     operators = [network_operators(spec, level=level, num_classes=classes) for spec in specs]
-    return operators, [[time.median_ms for time in column] for column in times]
+    return operators, [[figure.value for figure in column] for column in figures]
 
 
 def calibration_of(
@@ -49,9 +57,9 @@ def calibration_of(
     return calibrate([table.sum_ms(network) for network in networks], measured_ms)
 
 
-def _spec(path: Path, time: NetworkTime, space: Space | None) -> ArchSpec:
+def _spec(path: Path, figure: NetworkFigure, space: Space | None) -> ArchSpec:
     try:
-        return space.decode(digits(space, time.network)) if space else registry.get_spec(time.network)
+        return space.decode(digits(space, figure.network)) if space else registry.get_spec(figure.network)
     except InputError as error:
         hint = "; if it is written as choices, name the search space: --space" if space is None else ""
         raise InputError(f"{path}: {error}{hint}") from error

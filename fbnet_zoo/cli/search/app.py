@@ -15,6 +15,7 @@ EPILOG = options.examples(
     "search --space digits_masking --method dmasking --data digits --limit macs=300k --seeds 3",
     "search --space digits_tiny --method evolution --data digits --limit macs=400k",
     "search --space fbnet --data imagenet/ --latencies gpu.csv --latency-column gpu_ms --target-latency 3ms",
+    "search --space fbnet --data imagenet/ --lut phone_fbnet.json --energies phone.jsonl --limit energy=12mJ",
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --device cuda --mixed-precision bf16 --resume",
 )
 
@@ -30,10 +31,14 @@ def command(  # noqa: PLR0913 - one argument per option
     input_size: arguments.InputSize = None,
     name: arguments.NameOption = None,
     lut: arguments.Lut = None,
+    also_lut: arguments.AlsoLut = None,
     target_latency: arguments.TargetLatency = None,
     latencies: arguments.Latencies = None,
     latency_key: arguments.LatencyKey = None,
     latency_column: arguments.LatencyColumn = None,
+    energies: arguments.Energies = None,
+    energy_key: arguments.EnergyKey = None,
+    energy_column: arguments.EnergyColumn = None,
     prior: arguments.Priors = None,
     table_classes: arguments.TableClasses = None,
     limit: arguments.Limit = None,

@@ -1,6 +1,6 @@
 """The options of `fbnet-zoo search`, and the configuration that they give."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,14 +12,15 @@ from fbnet_zoo.cli import quantities
 from fbnet_zoo.cli.options import finite, in_range
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.reading import record_error
-from fbnet_zoo.search.config import EvaluatingConfig, Front, MethodConfig
+from fbnet_zoo.search.config import LATENCY, EvaluatingConfig, Front, MethodConfig
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.methods import METHODS
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
 
-LATENCY = "latency"
+    from fbnet_zoo.search.job import SearchJob
+
 _COUNTED = ("macs", "params", "memory")
 
 _WHAT, _BUDGET, _GRADIENT = "What to search for", "Limits on cost", "Methods by gradients: dnas, dmasking"
@@ -47,6 +48,15 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
     },
 }
 """Configuration class to the options that only its methods have, by parameter."""
+
+_ABOUT_NETWORKS = {
+    "--latency-key": ("--latencies",),
+    "--latency-column": ("--latencies",),
+    "--energy-key": ("--energies",),
+    "--energy-column": ("--energies",),
+    "--prior": ("--latencies", "--energies"),
+}
+"""Options about measured networks to those that name the file."""
 
 
 def _option(panel: str, help_: str, *flags: str, **settings: Any) -> "OptionInfo":
@@ -82,6 +92,15 @@ NameOption = Annotated[
 Lut = Annotated[
     str | None, _option(_BUDGET, "latency table of the device, see 'lut list'", "--lut", metavar="NAME|PATH")
 ]
+AlsoLut = Annotated[
+    list[str] | None,
+    _option(
+        _BUDGET,
+        "latency table of another device, for limits on the latency there: --limit latency_NAME=5ms; repeatable",
+        "--also-lut",
+        metavar="NAME|PATH",
+    ),
+]
 TargetLatency = Annotated[str | None, _option(_BUDGET, "highest latency on the device, such as 5ms", metavar="TIME")]
 Latencies = Annotated[
     Path | None,
@@ -104,17 +123,37 @@ LatencyKey = Annotated[
 LatencyColumn = Annotated[
     str | None, _option(_BUDGET, "CSV column with their latencies, ms (default: median_ms)", metavar="NAME")
 ]
+Energies = Annotated[
+    Path | None,
+    _option(
+        _BUDGET,
+        "networks of the space whose energy was measured on the device (CSV, or the store of 'bench run --energy', "
+        ".jsonl), at least 10, for a predictor and limits such as --limit energy=12mJ",
+        "--energies",
+        metavar="FILE",
+    ),
+]
+EnergyKey = Annotated[
+    str | None, _option(_BUDGET, "CSV column with the networks, as --latency-key (default: network)", metavar="NAME")
+]
+EnergyColumn = Annotated[
+    str | None, _option(_BUDGET, "CSV column with their energies, mJ (default: energy_mj)", metavar="NAME")
+]
 Priors = Annotated[
     list[str] | None,
     _option(
-        _BUDGET, "latency table of another device that the predictor starts from; repeatable", "--prior", metavar="NAME"
+        _BUDGET,
+        "latency table of another device that the predictors start from; repeatable",
+        "--prior",
+        metavar="NAME",
     ),
 ]
 TableClasses = Annotated[
     int | None,
     _option(
         _BUDGET,
-        "number of classes the table, or the networks of --latencies, were measured with, such as 100 for pixel3",
+        "number of classes the tables, or the networks of --latencies and --energies, were measured with, such as 100 "
+        "for pixel3",
         metavar="N",
         min=1,
     ),
@@ -123,8 +162,8 @@ Limit = Annotated[
     list[str] | None,
     _option(
         _BUDGET,
-        "highest value of another cost: macs=300M, params=5M, memory=2M (activation values), or a cost column of "
-        "--oracle; repeatable",
+        "highest value of another cost: macs=300M, params=5M, memory=2M (activation values), energy=12mJ with "
+        "--energies, latency_NAME=5ms with --also-lut, or a cost column of --oracle; repeatable",
         metavar="METRIC=N",
     ),
 ]
@@ -150,7 +189,9 @@ Penalty = Annotated[
 PenaltyMetric = Annotated[
     str | None,
     _option(
-        _GRADIENT, "cost of the penalty: macs, params or latency (default: latency with --lut, else macs)", metavar="M"
+        _GRADIENT,
+        "cost of the penalty: macs, params, latency, energy (default: latency with --lut, else macs)",
+        metavar="M",
     ),
 ]
 Alpha = Annotated[
@@ -279,32 +320,37 @@ def check_method(options: Mapping[str, Any]) -> None:
         raise InputError("--random trains networks, which requires images; give --data, or omit --random")
 
 
+def _parameter(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
 def check_latencies(options: Mapping[str, Any]) -> None:
-    """Refuse two sources of latencies, and options of a source that is missing.
+    """Refuse two sources of the latency of the device, and options of a source that is missing.
 
     Raises:
         InputError: options contradict each other.
     """
     if options["lut"] and options["latencies"]:
         raise InputError("--lut and --latencies both give the latency of the device; use one of them")
-    for flag in () if options["latencies"] else ("--latency-key", "--latency-column", "--prior"):
-        if options[flag.removeprefix("--").replace("-", "_")]:
-            raise InputError(f"{flag} is about measured networks; give them with --latencies, or omit {flag}")
+    for flag, owners in _ABOUT_NETWORKS.items():
+        if options[_parameter(flag)] and not any(options[_parameter(owner)] for owner in owners):
+            given = " or ".join(owners)
+            raise InputError(f"{flag} is about measured networks; give them with {given}, or omit {flag}")
 
 
-def front(options: Mapping[str, Any]) -> Front | None:
-    """Return the requested front, if any.
+def front(options: Mapping[str, Any], units: Mapping[str, str]) -> Front | None:
+    """Return the requested front, if any; `units` are those of known costs.
 
     Raises:
         InputError: one end is missing, a value is malformed, or the ends are of different costs.
     """
-    ends = {flag: options[flag.removeprefix("--").replace("-", "_")] for flag in ("--limits-from", "--limits-to")}
+    ends = {flag: options[_parameter(flag)] for flag in ("--limits-from", "--limits-to")}
     missing = [flag for flag, text in ends.items() if text is None]
     if len(missing) == len(ends):
         return None
     if missing:
         raise InputError(f"{missing[0]} is missing: a front has a lowest and a highest limit")
-    (metric, lowest), (other, highest) = (_end(flag, text) for flag, text in ends.items())
+    (metric, lowest), (other, highest) = (_end(flag, text, units) for flag, text in ends.items())
     if metric != other:
         raise InputError(f"--limits-from is on {metric}, but --limits-to on {other}; give two limits on one cost")
     if not lowest < highest:
@@ -312,30 +358,36 @@ def front(options: Mapping[str, Any]) -> Front | None:
     return Front(metric=metric, lowest=lowest, highest=highest, points=options["points"])
 
 
-def _end(flag: str, text: str) -> tuple[str, float]:
+def _end(flag: str, text: str, units: Mapping[str, str]) -> tuple[str, float]:
     name, equals, value = text.rpartition("=")
     try:
-        return (name, quantities.count(value)) if equals else (LATENCY, quantities.milliseconds(text))
+        return (name, _read(name, value, units)) if equals else (LATENCY, quantities.milliseconds(text))
     except InputError as error:
         raise InputError(f"{flag} {error}") from error
 
 
-def config(base: MethodConfig, options: Mapping[str, Any], *, has_table: bool, columns: Sequence[str]) -> MethodConfig:
+def known_units(job: "SearchJob") -> dict[str, str]:
+    """Return the costs that limits can name, each with its unit; counts and the columns of an oracle have none."""
+    of_devices = {name: "ms" for name, _ in job.tables} | {each.cost: each.unit for each in job.predictors}
+    columns = job.oracle.columns if job.oracle else ()
+    return dict.fromkeys(_COUNTED, "") | of_devices | dict.fromkeys(columns, "")
+
+
+def config(base: MethodConfig, options: Mapping[str, Any], units: Mapping[str, str]) -> MethodConfig:
     """Return a configuration updated with the options.
 
     Args:
         base: configuration by the kind of data, or from a file.
         options: options by parameter; `None` if not given.
-        has_table: whether there is a latency table or predictor.
-        columns: cost columns of the table of accuracies.
+        units: units of the known costs, by name.
 
     Raises:
         InputError: options contradict each other, or nothing bounds the cost of networks.
     """
-    requested = front(options)
+    requested, has_table = front(options, units), LATENCY in units
     middle = {requested.metric: (requested.lowest + requested.highest) / 2} if requested else {}
-    limits = {**middle, **base.limits, **_limits(options, columns)}
-    if LATENCY in limits and not has_table and LATENCY not in columns:
+    limits = {**middle, **base.limits, **_limits(options, units)}
+    if LATENCY in limits and not has_table:
         raise InputError(
             "--target-latency requires latencies of a device; give a table with --lut, see 'lut list', or measured "
             "networks with --latencies"
@@ -366,23 +418,27 @@ def _gradient(
     return update | {"penalty": penalty}
 
 
-def _limits(options: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float]:
+def _limits(options: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, float]:
     found = {LATENCY: _target_latency(options["target_latency"])} if options.get("target_latency") is not None else {}
-    known = tuple(dict.fromkeys((*_COUNTED, *columns)))
     for text in options.get("limit") or ():
         name, equals, value = text.rpartition("=")
-        if name not in known or not equals:
-            hint = did_you_mean(name, known) or f"; expected {' or '.join(f'{each}=N' for each in known)}"
+        if name not in units or not equals:
+            hint = did_you_mean(name, units) or f"; expected {' or '.join(f'{each}=N' for each in units)}"
             raise InputError(f"--limit cannot be {text!r}{hint}")
         if name in found:
             raise InputError(f"--limit {text}: {name} already has a limit of {found[name]:g}; give one of the two")
-        found[name] = _count(text, value)
+        found[name] = _limit(text, name, value, units)
     return found
 
 
-def _count(text: str, value: str) -> float:
+def _read(name: str, value: str, units: Mapping[str, str]) -> float:
+    """Return a value of a cost, in its unit."""
+    return quantities.READERS.get(units.get(name, ""), quantities.count)(value)
+
+
+def _limit(text: str, name: str, value: str, units: Mapping[str, str]) -> float:
     try:
-        return quantities.count(value)
+        return _read(name, value, units)
     except InputError as error:
         raise InputError(f"--limit {text}: {error}") from error
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.benchmarks.devices.discovery import open_device
+from fbnet_zoo.benchmarks.lut.network_figures import ENERGY, LATENCY, Quantity
 from fbnet_zoo.benchmarks.lut.networks import device_speed, is_of, network_samples
 from fbnet_zoo.benchmarks.measure import Device
 from fbnet_zoo.cli import screen, train
 from fbnet_zoo.cli.lut.networks import read_networks
 from fbnet_zoo.cli.search import arguments, result
-from fbnet_zoo.datasets import ImageDataset
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.folders import temporary
 from fbnet_zoo.latency.files import find_table
@@ -68,7 +68,8 @@ def job(options: Mapping[str, Any]) -> SearchJob:
     recipe = train.recipe_for(
         kind, options["recipe"], {"epochs": options["train_epochs"], "workers": options["workers"]}, qat=False
     )
-    predictor = _predictor(space, dataset, options) if options["latencies"] else None
+    classes = options["table_classes"] or (len(dataset.classes) if dataset else 1000)
+    latency, energy = (_predictor(each, classes, options) for each in (LATENCY, ENERGY))
     found = SearchJob(
         space=space,
         dataset=dataset,
@@ -76,7 +77,9 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         recipe=recipe,
         batch_size=options["batch_size"] or recipe.batch_size,
         table=table,
-        predictor=predictor,
+        other_tables=tuple(find_table(name) for name in options["also_lut"] or ()),
+        predictor=latency,
+        other_predictors=(energy,) if energy else (),
         table_classes=options["table_classes"],
         input_size=options["input_size"],
         name=options["name"],
@@ -86,22 +89,31 @@ def job(options: Mapping[str, Any]) -> SearchJob:
     if options["oracle"]:
         encoding = METHODS[options["method"]].load().encoding(found)
         found = replace(found, oracle=read_oracle(options["oracle"], encoding))
-    columns = tuple(found.oracle.columns) if found.oracle else ()
-    known = table is not None or predictor is not None
-    return replace(found, config=arguments.config(base, options, has_table=known, columns=columns))
+    return replace(found, config=arguments.config(base, options, arguments.known_units(found)))
 
 
-def _predictor(space: Space, dataset: ImageDataset | None, options: Mapping[str, Any]) -> Predictor:
-    """Return a predictor fitted to the measured networks of a file."""
-    path, key, column = options["latencies"], options["latency_key"], options["latency_column"]
-    classes = options["table_classes"] or (len(dataset.classes) if dataset else 1000)
-    priors = [find_table(name) for name in options["prior"] or ()]
-    columns = {"key": key or "network", "column": column or "median_ms"}
-    networks, (latencies,) = read_networks(
-        path, key=columns["key"], columns=[columns["column"]], space=options["space"], classes=classes
+def _predictor(quantity: Quantity, classes: int, options: Mapping[str, Any]) -> Predictor | None:
+    """Return a predictor fitted to the measured networks of a file, if one is given."""
+    path: Path | None = options[quantity.plural]
+    if path is None:
+        return None
+    key = options[f"{quantity.name}_key"] or "network"
+    column = options[f"{quantity.name}_column"] or quantity.column
+    networks, (measured,) = read_networks(
+        path, key=key, columns=[column], space=options["space"], classes=classes, quantity=quantity
     )
-    found = fit_predictor(networks, latencies, priors=priors, name=":".join((path.name, *columns.values())))
-    text = f"latency is predicted from {len(networks)} networks; the error for each, left out, is {found.error:.1f} %"
+    found = fit_predictor(
+        networks,
+        measured,
+        priors=[find_table(name) for name in options["prior"] or ()],
+        name=f"{path.name}:{key}:{column}",
+        cost=quantity.name,
+        unit=quantity.unit,
+    )
+    text = (
+        f"{quantity.name} is predicted from {len(networks)} networks; the error for each, left out, is "
+        f"{found.error:.1f} %"
+    )
     screen.say("note", text, "cyan")
     return found
 
@@ -121,7 +133,7 @@ def front(options: Mapping[str, Any], job: SearchJob) -> Front | None:
     Raises:
         InputError: an option is invalid, or no network satisfies the lowest limit.
     """
-    found = arguments.front(options)
+    found = arguments.front(options, arguments.known_units(job))
     if found is not None:
         fronts.check_front(found, job)
     return found
@@ -233,7 +245,7 @@ def _measurements(run: SearchRun, job: SearchJob, table: LatencyTable, device: D
     )
     for name, each in samples.items():
         p10, median, p90 = np.percentile(each, (10, 50, 90)).tolist()
-        predicted = networks[name].costs[arguments.LATENCY]
+        predicted = networks[name].costs[LATENCY.name]
         yield MeasuredRecord(name=name, predicted_ms=predicted, measured_ms=median, p10_ms=p10, p90_ms=p90)
 
 

@@ -14,6 +14,7 @@ from fbnet_zoo.report.html import Fact, render
 from fbnet_zoo.report.search import against_random, compared, front, predicted, samples, settings, theta, trajectory
 from fbnet_zoo.report.search.metrics import exceeded, metric_title, verdict
 from fbnet_zoo.report.text import TIMES, amount, counted, day, duration, short_count, versions
+from fbnet_zoo.search.config import LATENCY
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.history import EvaluatedNetwork, HistoryRecord
@@ -146,19 +147,20 @@ def _origin(record: SearchRecord) -> Iterator[tuple[str, str]]:
         yield "Data", _data(record.data)
     yield "Accuracy", f"top-1 {record.judged}"
     for metric in record.metrics:
+        of_cost = "" if metric.name == LATENCY else f" of {metric_title(metric.name)}"
         if metric.table:
-            yield "Table", ", ".join(part for part in (metric.table, metric.device) if part)
+            yield f"Table{of_cost}", ", ".join(part for part in (metric.table, metric.device) if part)
         if metric.predictor:
-            yield "Predictor", _predictor(metric.predictor)
+            yield f"Predictor{of_cost}", _predictor(metric.predictor, metric_title(metric.name))
     yield "Limits", "; ".join(_limits(record)) or "none"
     yield "Versions", versions([record.versions])
 
 
-def _predictor(predictor: PredictorRecord) -> str:
+def _predictor(predictor: PredictorRecord, title: str) -> str:
     count, priors = counted(predictor.networks, "network"), f", from {', '.join(predictor.priors)} on"
     return (
         f"{predictor.name}: fitted to {count}{priors if predictor.priors else ''}; the error for each, left out, is "
-        f"{predictor.error:.1f} %; a network stays below its latency here with a probability of 84 %"
+        f"{predictor.error:.1f} %; a network stays below its {title} here with a probability of 84 %"
     )
 
 

@@ -6,26 +6,36 @@ from typing import Any
 
 from fbnet_zoo.report.html import Table, columns
 from fbnet_zoo.report.text import NOTHING
-from fbnet_zoo.search.config import MethodConfig
-from fbnet_zoo.search.record import SearchRecord
+from fbnet_zoo.search.config import LATENCY, MethodConfig
+from fbnet_zoo.search.record import MetricRecord, SearchRecord
 from fbnet_zoo.train import Recipe
 
 
 def command(record: SearchRecord) -> str:
     """Return the command line of a search, without further settings."""
-    table = next((metric.table for metric in record.metrics if metric.table), None)
-    predictor = next((metric.predictor for metric in record.metrics if metric.predictor), None)
     words = ["fbnet-zoo", "search", "--space", record.space, "--method", record.config.method]
     words += ["--data", record.data.name] if record.data else []
-    words += ["--lut", table] if table else []
-    if predictor:
-        file, key, column = [*predictor.name.rsplit(":", 2), "KEY", "COLUMN"][:3]
-        words += ["--latencies", file, "--latency-key", key, "--latency-column", column]
-        words += [word for name in predictor.priors for word in ("--prior", name)]
+    for metric in record.metrics:
+        words += _source(metric)
+    priors = [name for metric in record.metrics if metric.predictor for name in metric.predictor.priors]
+    words += [word for name in dict.fromkeys(priors) for word in ("--prior", name)]
+    of_devices = {metric.name: metric.unit for metric in record.metrics if metric.table or metric.predictor}
     for name, limit in record.config.limits.items():
-        of_device = (table or predictor) and name == "latency"
-        words += ["--target-latency", f"{limit:.15g}ms"] if of_device else ["--limit", f"{name}={limit:.15g}"]
+        amount = f"{limit:.15g}{of_devices.get(name, '')}"
+        target = name == LATENCY and name in of_devices
+        words += ["--target-latency", amount] if target else ["--limit", f"{name}={amount}"]
     return shlex.join([*words, "--out", "RUN"])
+
+
+def _source(metric: MetricRecord) -> list[str]:
+    """Return the options that give the cost of a device."""
+    if metric.table:
+        return ["--lut" if metric.name == LATENCY else "--also-lut", metric.table]
+    if metric.predictor is None:
+        return []
+    file, key, column = [*metric.predictor.name.rsplit(":", 2), "KEY", "COLUMN"][:3]
+    many, one = ("--latencies", "--latency") if metric.name == LATENCY else ("--energies", "--energy")
+    return [many, file, f"{one}-key", key, f"{one}-column", column]
 
 
 def changed(record: SearchRecord) -> Table:
@@ -44,7 +54,9 @@ def _subject(record: SearchRecord) -> Iterator[tuple[str, str, str]]:
     if record.data:
         yield "data", record.data.name, NOTHING
     yield "accuracy", f"top-1 {record.judged}", NOTHING
-    yield from (("table", metric.table, NOTHING) for metric in record.metrics if metric.table)
+    for metric in record.metrics:
+        if metric.table:
+            yield "table" if metric.name == LATENCY else f"table of {metric.name}", metric.table, NOTHING
     yield "input_size", f"{record.input_size} px", NOTHING
 
 

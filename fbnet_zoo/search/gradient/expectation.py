@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fbnet_zoo.search.gradient.networks import Masks
-from fbnet_zoo.search.predicted import PredictedLatency
+from fbnet_zoo.search.predicted import PredictedMetric
 
 
 def expectation(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -31,16 +31,16 @@ def expectation(table: Tensor, masks: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedCost:
-    """The latency that a predictor gives for the expected values of networks drawn from masks.
+    """The cost that a predictor gives for the expected values of networks drawn from masks.
 
     The values that the predictor adds up over operators are linear in the masks, as in `MaskedCost`; the predictor
-    itself is not, so that this is the latency of an average network. Of a single network, it is exact.
+    itself is not, so that this is the cost of an average network. Of a single network, it is exact.
 
     Attributes:
         metric: the same cost for one network.
     """
 
-    metric: PredictedLatency
+    metric: PredictedMetric
 
     @cached_property
     def _tables(self) -> tuple[Tensor, ...]:
@@ -50,10 +50,10 @@ class PredictedCost:
         return tuple(torch.from_numpy(np.ascontiguousarray(np.moveaxis(each, -1, 0))) for each in folded)
 
     def expected(self, masks: Masks) -> Tensor:
-        """Return the latency for networks drawn from masks; with masks per image, for the mean of all."""
+        """Return the cost for networks drawn from masks; with masks per image, for the mean of all."""
         first = masks[0]
         fixed = torch.ones(1, dtype=torch.double, device=first.device)
         full = self.metric.encoding.full([mask.double() for mask in masks], fixed)
         pairs = zip(self.metric.values.terms, self._tables, strict=True)
         sums = [expectation(table, [full[axis] for axis in term.axes]).mean(-1) for term, table in pairs]
-        return self.metric.log_ms(torch.stack(sums).sum(0)[None]).exp()[0].to(first.dtype)
+        return self.metric.log(torch.stack(sums).sum(0)[None]).exp()[0].to(first.dtype)

@@ -16,7 +16,7 @@ from fbnet_zoo.search.gradient.objective import check_objective
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.search.method import Context, SearchResult
-from fbnet_zoo.search.predicted import PredictedLatency
+from fbnet_zoo.search.predicted import PredictedMetric
 from fbnet_zoo.space.encoding import Encoding
 
 
@@ -63,13 +63,13 @@ class GradientMethod(ABC):
         )
         return SearchResult(networks=found.networks, history=found.epochs, judged="with the supernet's weights")
 
-    def _expected(self, metric: CostMetric | PredictedLatency) -> ExpectedCost:
-        return PredictedCost(metric=metric) if isinstance(metric, PredictedLatency) else self.expected_cost(metric)
+    def _expected(self, metric: CostMetric | PredictedMetric) -> ExpectedCost:
+        return PredictedCost(metric=metric) if isinstance(metric, PredictedMetric) else self.expected_cost(metric)
 
     def _config(self, job: SearchJob) -> GradientConfig:
         assert isinstance(job.config, GradientConfig)  # noqa: S101 - `METHODS` pairs method and config
         return job.config
 
 
-def _metrics(costs: Costs) -> list[CostMetric | PredictedLatency]:
-    return [cost for cost in costs.values() if isinstance(cost, CostMetric | PredictedLatency)]
+def _metrics(costs: Costs) -> list[CostMetric | PredictedMetric]:
+    return [cost for cost in costs.values() if isinstance(cost, CostMetric | PredictedMetric)]
