@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.search.cost import CostMetric, cost_metric, macs_cost
 from fbnet_zoo.search.prices import PredictorValues
+from fbnet_zoo.search.terms import Term
 from fbnet_zoo.space.encoding import Encoding, Positions, neighbors
 
 MARGIN = 1.0
@@ -80,10 +81,14 @@ class PredictedLatency:
         mean, deviation = self.predictor.log_ms(sums)
         return mean + MARGIN * deviation
 
+    @cached_property
+    def _tables(self) -> tuple[Term, ...]:
+        return tuple(term.unrolled() for term in self.values.terms)
+
     def _predicted(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
         sums = np.zeros((len(rows), self.size))
-        for term in self.values.terms:
+        for term in self._tables:
             for at, values in enumerate(term.columns(full)):  # several operators, one after another
                 sums[:, at % self.size] += values
         return np.exp(self.log_ms(sums))

@@ -36,18 +36,40 @@ class Term:
         """Return the term with `count` options on its first axis, which has length 1 if sizes do not matter."""
         return replace(self, values=np.broadcast_to(self.values, (count, *self.values.shape[1:])))
 
+    def unrolled(self) -> Self:
+        """Return the term with the repetitions as its last axis; a part that is not repeated adds 0."""
+        if self.repeated_by is None:
+            return self
+        *options, summands = self.values.shape
+        runs = np.array(self.repeats)[:, None, None] > np.arange(max(self.repeats))[:, None]
+        values = np.where(runs, self.values[..., None, None, :], 0.0)  # (*options, repeats, repetitions, summands)
+        shape = (*options, len(self.repeats), max(self.repeats) * summands)
+        return replace(
+            self, axes=(*self.axes, self.repeated_by), values=values.reshape(shape), repeated_by=None, repeats=(1,)
+        )
+
+    def joined(self, join: np.ufunc) -> Self:
+        """Return the term with a single summand: all of them, joined; repetitions must be unrolled."""
+        return replace(self, values=join.reduce(self.values, axis=-1, keepdims=True))
+
     @cached_property
     def _rows(self) -> list[list[float]]:
         return self.values.reshape(-1, self.values.shape[-1]).tolist()
 
     @cached_property
-    def _columns(self) -> NDArray[np.float64]:
-        return np.ascontiguousarray(self.values.reshape(-1, self.values.shape[-1]).T)
+    def _columns(self) -> tuple[NDArray[np.float64], ...]:
+        return tuple(np.ascontiguousarray(self.values.reshape(-1, self.values.shape[-1]).T))
 
     @cached_property
     def _strides(self) -> tuple[int, ...]:
         lengths = self.values.shape[:-1]
         return tuple(int(np.prod(lengths[at + 1 :])) for at in range(len(lengths)))
+
+    @cached_property
+    def _steps(self) -> tuple[tuple[int, int], ...]:
+        """Slot and stride of every axis with several options."""
+        each = zip(self.axes, self._strides, self.values.shape, strict=False)
+        return tuple((axis, stride) for axis, stride, length in each if length > 1)
 
     def summands(self, full: Sequence[int]) -> list[float]:
         """Return the summands for one network, given its positions in all slots."""
@@ -55,13 +77,13 @@ class Term:
         return row if self.repeated_by is None else row * self.repeats[full[self.repeated_by]]
 
     def columns(self, full: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.float64]]:
-        """Yield the summands for a population, each (networks,), given its positions in all slots."""
-        zero = np.zeros((), dtype=np.int64)
-        index = sum((full[axis] * stride for axis, stride in zip(self.axes, self._strides, strict=True)), zero)
-        found = [column[index] for column in self._columns]
-        if self.repeated_by is None:
-            yield from found
-            return
-        times = np.array(self.repeats)[full[self.repeated_by]]
-        for done in range(max(self.repeats)):
-            yield from (np.where(times > done, values, 0.0) for values in found)
+        """Yield the summands for a population, each (networks,) or (), given its positions in all slots.
+
+        Repetitions must be unrolled.
+        """
+        index = np.zeros((), dtype=np.int64)
+        for at, (axis, stride) in enumerate(self._steps):
+            own = full[axis] if stride == 1 else full[axis] * stride
+            index = index + own if at else own
+        for column in self._columns:
+            yield column.take(index)
