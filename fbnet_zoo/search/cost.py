@@ -82,15 +82,11 @@ class CostMetric:
         total = np.zeros(len(rows))
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE].T.astype(np.int64, order="C")
-            self._add(part, total[start : start + _AT_ONCE])
+            own = total[start : start + _AT_ONCE]
+            for term in self._tables:
+                for values in term.columns(part):
+                    self._join(own, values, out=own)
         return self.slope * (self.constant + total) + self.intercept
-
-    def _add(self, columns: NDArray[np.int64], total: NDArray[np.float64]) -> None:
-        """Add the costs of networks, (decisions, networks), to a total of zeros."""
-        full = self.encoding.full(list(columns), np.zeros((), dtype=np.int64))
-        for term in self._tables:
-            for values in term.columns(full):
-                self._join(total, values, out=total)
 
     @property
     def _join(self) -> np.ufunc:
@@ -98,8 +94,8 @@ class CostMetric:
 
     @cached_property
     def _tables(self) -> tuple[Term, ...]:
-        """The terms as tables; each has a single summand where the order of summation cannot change a digit."""
-        tables = tuple(term.unrolled() for term in self.terms)
+        """The terms of the decisions, each with a single summand if the order of summation cannot change a digit."""
+        tables = tuple(term.of_decisions(self.encoding.decided) for term in self.terms)
         exact = self.peak or (
             all((table.values == np.rint(table.values)).all() for table in tables)
             and sum(float(np.abs(table.values).sum(-1).max()) for table in tables) < _EXACT

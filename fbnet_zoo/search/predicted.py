@@ -83,13 +83,12 @@ class PredictedLatency:
 
     @cached_property
     def _tables(self) -> tuple[Term, ...]:
-        return tuple(term.unrolled() for term in self.values.terms)
+        return tuple(term.of_decisions(self.encoding.decided) for term in self.values.terms)
 
     def _predicted(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
         sums = np.zeros((len(rows), self.size))
         for term in self._tables:
-            for at, values in enumerate(term.columns(full)):  # several operators, one after another
+            for at, values in enumerate(term.columns(rows.T)):  # several operators, one after another
                 sums[:, at % self.size] += values
         return np.exp(self.log_ms(sums))
 

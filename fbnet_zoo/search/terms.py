@@ -36,7 +36,18 @@ class Term:
         """Return the term with `count` options on its first axis, which has length 1 if sizes do not matter."""
         return replace(self, values=np.broadcast_to(self.values, (count, *self.values.shape[1:])))
 
-    def unrolled(self) -> Self:
+    def of_decisions(self, decided: Sequence[int]) -> Self:
+        """Return the term with decisions instead of slots as axes, and its repetitions unrolled.
+
+        Args:
+            decided: slots of the decisions, in order; any other slot has its first option.
+        """
+        term = self._unrolled()
+        kept = tuple(slice(None) if axis in decided else 0 for axis in term.axes)
+        axes = tuple(decided.index(axis) for axis in term.axes if axis in decided)
+        return replace(term, axes=axes, values=term.values[kept])
+
+    def _unrolled(self) -> Self:
         """Return the term with the repetitions as its last axis; a part that is not repeated adds 0."""
         if self.repeated_by is None:
             return self
@@ -49,7 +60,7 @@ class Term:
         )
 
     def joined(self, join: np.ufunc) -> Self:
-        """Return the term with a single summand: all of them, joined; repetitions must be unrolled."""
+        """Return a term of decisions with a single summand: all of them, joined."""
         return replace(self, values=join.reduce(self.values, axis=-1, keepdims=True))
 
     @cached_property
@@ -67,7 +78,7 @@ class Term:
 
     @cached_property
     def _steps(self) -> tuple[tuple[int, int], ...]:
-        """Slot and stride of every axis with several options."""
+        """Axis and stride of every axis with several options."""
         each = zip(self.axes, self._strides, self.values.shape, strict=False)
         return tuple((axis, stride) for axis, stride, length in each if length > 1)
 
@@ -76,14 +87,15 @@ class Term:
         row = self._rows[sum(full[axis] * stride for axis, stride in zip(self.axes, self._strides, strict=True))]
         return row if self.repeated_by is None else row * self.repeats[full[self.repeated_by]]
 
-    def columns(self, full: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.float64]]:
-        """Yield the summands for a population, each (networks,) or (), given its positions in all slots.
+    def columns(self, population: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+        """Yield the summands of a term of decisions for a population, each (networks,) or ().
 
-        Repetitions must be unrolled.
+        Args:
+            population: positions, (decisions, networks).
         """
         index = np.zeros((), dtype=np.int64)
         for at, (axis, stride) in enumerate(self._steps):
-            own = full[axis] if stride == 1 else full[axis] * stride
+            own = population[axis] if stride == 1 else population[axis] * stride
             index = index + own if at else own
         for column in self._columns:
             yield column.take(index)
