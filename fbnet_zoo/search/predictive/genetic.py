@@ -129,7 +129,7 @@ def _first(problem: Problem, config: GeneticConfig) -> Generation:
     random, counts = np.random.default_rng([config.seed, 0]), np.array(problem.counts)
     start = within_limits(problem, config)
     drawn = (random.random((config.population, len(counts))) * counts).astype(np.int64)
-    made = np.concatenate((start[None], problem.canonical(problem.starts), drawn))
+    made = problem.canonical(np.concatenate((start[None], problem.starts, drawn)))
     inside = problem.repaired(made, np.broadcast_to(start, made.shape), random)
     return _begun(problem, config, inside[~is_repeated(inside, inside[:0])][: config.population])
 

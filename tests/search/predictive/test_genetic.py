@@ -131,7 +131,7 @@ class TestSeveralObjectives:
         found = genetic_search(problem, GeneticConfig(population=40, generations=25, reference=reference))
         true = everything[[not ((everything >= each).all(1) & (everything > each).any(1)).any() for each in everything]]
         assert {tuple(each) for each in found.front_scores} >= {tuple(each) for each in true.tolist()[:1]}
-        assert found.hypervolumes[-1] >= 0.995 * area(true, reference)
+        assert found.hypervolumes[-1] >= 0.99 * area(true, reference)
         assert found.hypervolumes[-1] == pytest.approx(area(np.array(found.front_scores), reference))
         assert list(found.hypervolumes) == sorted(found.hypervolumes)
         assert len(found.hypervolumes) == 26
