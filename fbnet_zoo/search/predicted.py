@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.search.cost import CostMetric, cost_metric, macs_cost
 from fbnet_zoo.search.prices import PredictorValues
+from fbnet_zoo.search.terms import Term
 from fbnet_zoo.space.encoding import Encoding, Positions, neighbors
 
 MARGIN = 1.0
@@ -86,11 +87,14 @@ class PredictedMetric:
         mean, deviation = self.predictor.log_ms(sums)
         return mean + MARGIN * deviation
 
+    @cached_property
+    def _tables(self) -> tuple[Term, ...]:
+        return tuple(term.of_decisions(self.encoding.decided) for term in self.values.terms)
+
     def _predicted(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        full = self.encoding.full(list(rows.T), np.zeros((), dtype=np.int64))
         sums = np.zeros((len(rows), self.size))
-        for term in self.values.terms:
-            for at, values in enumerate(term.columns(full)):  # several operators, one after another
+        for term in self._tables:
+            for at, values in enumerate(term.columns(rows.T)):  # several operators, one after another
                 sums[:, at % self.size] += values
         return np.exp(self.log(sums))
 

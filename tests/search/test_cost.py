@@ -130,6 +130,12 @@ class TestCounts:
         assert metric.population(np.zeros((0, len(rows[0])), dtype=np.int64)).shape == (0,)
         assert metric.population(rows * 300).tolist() == [metric.of(rows[0])] * 300
 
+    def test_large_populations_of_small_integers(self) -> None:
+        metric = latency_cost(Encoding(space_of("own")), formula("layer", calibrated=True), num_classes=4)
+        rows = drawn(metric.encoding, 5000)
+        known = {row: metric.of(row) for row in set(rows)}
+        assert metric.population(np.array(rows, dtype=np.uint8)).tolist() == [known[row] for row in rows]
+
 
 @cache
 def counted(name: str) -> dict[Positions, complexity.Cost]:

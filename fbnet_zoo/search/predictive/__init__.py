@@ -1,0 +1,1 @@
+"""Search by prediction: predictors of accuracy and cost, and the genetic search that they steer."""
