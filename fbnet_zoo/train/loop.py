@@ -58,6 +58,7 @@ def fit(
     folder: RunFolder | None = None,
     processes: Processes | None = None,
     progress: Progress | None = None,
+    until: int | None = None,
 ) -> EpochMetrics:
     """Train a network in place, which then has the last weights or their moving average; return the last metrics.
 
@@ -78,9 +79,10 @@ def fit(
         processes: cooperating processes, with device and precision (default: one on a CPU). The network is left on the
             device.
         progress: called after every epoch, in the main process.
+        until: number of epochs after which to stop; a later call with the same folder resumes (default: all).
 
     Returns:
-        Metrics of the last epoch.
+        Metrics of the last epoch, or of epoch `until`.
 
     Raises:
         InputError: there are fewer images than a batch, an image cannot be read, or batches cannot be divided among the
@@ -95,7 +97,7 @@ def fit(
     with _reproducible(recipe):
         state = TrainingState(network, recipe, steps, together)
         run = _Fit(state, dataset, recipe, inputs, folder)
-        *_, last = run.run(progress)
+        *_, last = run.run(progress, until=until)
     if state.average:
         network.load_state_dict(state.result.state_dict())
     if isinstance(inner := unwrapped(network), FBNet):

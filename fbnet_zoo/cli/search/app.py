@@ -14,6 +14,7 @@ EPILOG = options.examples(
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --target-latency 20ms --register --name my_fbnet",
     "search --space digits_masking --method dmasking --data digits --limit macs=300k --seeds 3",
     "search --space digits_tiny --method evolution --data digits --limit macs=400k",
+    "search --space digits_tiny --method random --data digits --budget 24 --candidate-workers 4 --halving 2",
     "search --space fbnet --data imagenet/ --latencies gpu.csv --latency-column gpu_ms --target-latency 3ms",
     "search --space fbnet --data imagenet/ --lut phone_fbnet.json --device cuda --mixed-precision bf16 --resume",
 )
@@ -52,6 +53,10 @@ def command(  # noqa: PLR0913 - one argument per option
     candidates: arguments.Candidates = None,
     budget: arguments.Budget = None,
     candidate_epochs: arguments.CandidateEpochs = None,
+    candidate_workers: arguments.CandidateWorkers = None,
+    candidate_time_limit: arguments.CandidateTimeLimit = None,
+    ray_address: arguments.RayAddress = None,
+    halving: arguments.Halving = None,
     supernet: arguments.SupernetRun = None,
     oracle: arguments.OracleFile = None,
     recipe: arguments.RecipeFile = None,
