@@ -95,7 +95,8 @@ def joined(address: str) -> Iterator[None]:
     try:
         with _own_signals(), quiet():
             ray.init(address=address, configure_logging=False, log_to_driver=False, **_settings(address))
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # of many types, a plain one when its processes do not start in time
+        ray.shutdown()
         reason = " ".join(str(error).split())
         raise InputError(
             f"the Ray cluster {address!r} cannot be joined ({reason}); start one with 'ray start --head', or use "
