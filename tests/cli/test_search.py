@@ -294,8 +294,8 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
     assert before["supernet_top1"] == compared.best.top1
 
 
-@pytest.mark.parametrize("words", first_is_quick([(("--budget", 4),), (("--budget", 4, "--candidate-workers", 2),)]))
-def test_networks_are_stopped_early(asked: tuple[object, ...], tmp_path: Path, words: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("words", first_is_quick([["--budget", 4], ["--budget", 4, "--candidate-workers", 2]]))
+def test_networks_are_stopped_early(asked: tuple[object, ...], tmp_path: Path, words: list[object]) -> None:
     """In this process, and in two others."""
     space = ("--space", tmp_path / "nano.yaml", "--data", "digits", "--recipe", tmp_path / "recipe.yaml")
     training = ("--candidate-epochs", 2, "--halving", 1, "--no-train", "--out", tmp_path / "run", "--device", "cpu")
