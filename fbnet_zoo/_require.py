@@ -27,6 +27,7 @@ PURPOSES = {
     "executorch": "ExecuTorch export",
     "coreai": "Core AI export",
     "ethosu": "Ethos-U estimation",
+    "ray": "Training on a Ray cluster",
     "train": "Training",
 }
 """Purpose of each extra of the distribution, for errors."""

@@ -33,8 +33,12 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
     """Claim a folder, created if needed, for this process; whoever holds it may claim it again inside.
+
+    Args:
+        folder: the folder.
+        wait_s: how long to wait for a claim of another process to end, seconds.
 
     Raises:
         InputError: another run uses the folder, or it cannot be created or written.
@@ -43,7 +47,7 @@ def claimed(folder: Path) -> Iterator[None]:
     if place in _claims.get():
         yield
         return
-    lock = _acquire(folder)
+    lock = _acquire(folder, wait_s)
     token = _claims.set(_claims.get() | {place})
     try:
         yield
@@ -54,11 +58,11 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(folder: Path) -> FileLock:
+def _acquire(folder: Path, wait_s: float) -> FileLock:
     lock = FileLock(folder / _CLAIM, fallback_to_soft=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise InputError(f"{folder} is in use by another run; wait until it ends, or use another folder") from None
     except OSError as error:

@@ -6,12 +6,14 @@ Each program is started in a session of its own and killed together with the pro
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from threading import Event, Lock, current_thread, main_thread
-from typing import Self
+from typing import IO, Self
 
 Process = subprocess.Popen[bytes]
 
@@ -76,7 +78,7 @@ class Canceller:
         with _lock:
             process = self._process
         if process is not None:
-            _kill(process)
+            kill(process)
 
     def check(self) -> None:
         """Raise `KeyboardInterrupt` if the thread is to be interrupted and has not been yet."""
@@ -95,7 +97,7 @@ class Canceller:
         with _lock:
             self._process = process
         if self._asked.is_set() and not self._raised:
-            _kill(process)
+            kill(process)
         try:
             yield
         finally:
@@ -125,7 +127,7 @@ def run(
     """
     canceller = _canceller.get() or Canceller()
     canceller.check()
-    with _started(command, environment) as process, canceller.watching(process):
+    with started(command, environment) as process, canceller.watching(process):
         try:
             stdout, stderr = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -147,17 +149,54 @@ def kill_all() -> None:
     with _lock:
         running = tuple(_running)
     for process in running:
-        _kill(process)
+        kill(process)
+
+
+def python_command(module: str) -> list[str]:
+    """Return the command that runs a module in a process of its own, with the environment of `python_environment`.
+
+    -P, lest a file torch.py in the working folder be imported as PyTorch.
+    """
+    return [sys.executable, "-P", "-m", module]
+
+
+def python_environment() -> dict[str, str]:
+    """Return the environment of this process, with its import path."""
+    places = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
+    return {**os.environ, "PYTHONPATH": places}
+
+
+def ending(code: int) -> str:
+    """Return how a program without a result ended, as words that follow its name.
+
+    >>> ending(-11), ending(3)
+    ('was killed by SIGSEGV', 'exited with code 3 and no result')
+    """
+    if code >= 0:
+        return f"exited with code {code} and no result"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (", usually because memory ran out" if name == "SIGKILL" else "")
 
 
 @contextmanager
-def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> Iterator[Process]:
-    """Start a program that `kill_all` knows, and kill it on an error."""
+def started(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, *, stderr: IO[bytes] | None = None
+) -> Iterator[Process]:
+    """Start a program that `kill_all` knows; wait for its end, or kill it on an error.
+
+    Args:
+        command: program and arguments.
+        environment: environment variables (default: those of this process).
+        stderr: file for its messages (default: a pipe).
+    """
     pipe = subprocess.PIPE
     with ExitStack() as stack:
         with _start:
             process = subprocess.Popen(  # noqa: S603  our own command lines
-                list(command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+                list(command), stdin=pipe, stdout=pipe, stderr=stderr or pipe, env=environment, start_new_session=True
             )
             stack.enter_context(process)
             stack.enter_context(_known(process))
@@ -172,7 +211,7 @@ def _known(process: Process) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _kill(process)
+        kill(process)
         process.wait()  # after Ctrl-C, `Popen` itself would not
         raise
     finally:
@@ -180,7 +219,7 @@ def _known(process: Process) -> Iterator[None]:
             _running.discard(process)
 
 
-def _kill(process: Process) -> None:
+def kill(process: Process) -> None:
     """Kill a program, and those that it started, unless it has ended."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -56,6 +56,14 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+LEFT_OUT = Field(exclude_if=_is_none)
+"""For fields that earlier versions did not have: not written while `None`, so that their records stay the same."""
+
+
 class RowOptions(Record):
     """Options of a row, which `defaults` can set for all rows; `None` where an option is not set."""
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -99,14 +97,12 @@ def measure(model: ModelFile, run: HostRun, *, timeout_s: float) -> HostResult:
 
 def _run(runtime: str, run: HostRun, timeout_s: float) -> _End:
     """Run the process of a runtime; it is killed at the time limit, or when this process is interrupted."""
-    # The import path of this process. -P, lest a file torch.py in the working folder be imported as PyTorch.
-    places = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
     threads = dict.fromkeys(_THREAD_VARIABLES, str(run.threads))
     done = programs.run(
-        [sys.executable, "-P", "-m", f"fbnet_zoo.benchmarks.runtimes.run_{runtime}"],
+        programs.python_command(f"fbnet_zoo.benchmarks.runtimes.run_{runtime}"),
         stdin=json.dumps(asdict(run)).encode(),
         timeout_s=timeout_s,
-        environment={**os.environ, **threads, "PYTHONPATH": places},
+        environment=programs.python_environment() | threads,
     )
     stdout, stderr = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
     return _End(code=done.returncode, stdout=stdout, stderr=stderr)
@@ -115,17 +111,7 @@ def _run(runtime: str, run: HostRun, timeout_s: float) -> _End:
 def _crash(model: ModelFile, end: _End) -> RunnerError:
     lines = [line for line in end.stderr.splitlines() if line.strip() and line != LOADING]
     last = f"; its last lines: {' | '.join(lines[-_LAST_LINES:])}" if lines else ""
-    return RunnerError(f"{model.path.name}: the process of {RUNTIMES[model.target]} {_how(end.code)}{last}")
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exited with code {code} and no result"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}" + (", usually because memory ran out" if name == "SIGKILL" else "")
+    return RunnerError(f"{model.path.name}: the process of {RUNTIMES[model.target]} {programs.ending(end.code)}{last}")
 
 
 def _failure(model: ModelFile, result: HostResult, stderr: str) -> Exception:

@@ -8,6 +8,7 @@ from fbnet_zoo.errors import InputError
 
 _MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 _MILLIJOULES = {"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3}
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -33,6 +34,18 @@ def millijoules(text: str) -> float:
     (12.0, 0.8, 500.0)
     """
     return _quantity(text, _MILLIJOULES, "an energy, such as 12mJ, 800uJ or 0.5J")
+
+
+def seconds(text: str) -> float:
+    """Return a long time, seconds.
+
+    Raises:
+        InputError: the text is not a positive time.
+
+    >>> seconds("90s"), seconds("20min"), seconds("1.5 h")
+    (90.0, 1200.0, 5400.0)
+    """
+    return _quantity(text, _SECONDS, "a time, such as 90s, 20min or 2h")
 
 
 def count(text: str) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from fbnet_zoo.spec import MAX_SEED, Name, Positive, Record
+from fbnet_zoo.spec import LEFT_OUT, MAX_SEED, Name, Positive, Record
 
 LATENCY = "latency"
 """Name of the latency on the target device."""
@@ -41,16 +41,30 @@ class MethodConfig(Record):
         return cls.model_validate({})
 
 
+class Halving(Record):
+    """Successive halving: networks of a batch that are poor after a few epochs are not trained for all of them.
+
+    Attributes:
+        epochs: number of epochs after which the networks are compared first.
+        factor: one in this many goes on, for this many times as many epochs in total; and so on.
+    """
+
+    epochs: Count
+    factor: Annotated[int, Field(ge=2)] = 2
+
+
 class EvaluatingConfig(MethodConfig):
-    """The configuration of a method that evaluates networks one by one.
+    """The configuration of a method that evaluates networks.
 
     Attributes:
         budget: number of networks to evaluate.
         train_epochs: training epochs of each network, if networks are trained (default: the recipe's).
+        halving: when the poorer networks of a batch are stopped early (default: never).
     """
 
     budget: Count = 16
     train_epochs: Count | None = None
+    halving: Annotated[Halving | None, LEFT_OUT] = None
 
     @property
     def total(self) -> int:

@@ -5,7 +5,7 @@ Those of the library are a short training of each network (`short_training`), th
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,21 @@ from fbnet_zoo.space.encoding import Encoding, Population, Positions
 
 if TYPE_CHECKING:
     from fbnet_zoo.train import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a network, where that is more than its accuracy.
+
+    Attributes:
+        top1: accuracy, percent; `None` if the evaluation failed.
+        epochs: number of epochs after which its training was stopped early; `None` if it was not.
+        failed: reason of a failure.
+    """
+
+    top1: float | None = None
+    epochs: int | None = None
+    failed: str | None = None
 
 
 class Evaluator(Protocol):
@@ -31,12 +46,11 @@ class Evaluator(Protocol):
     @property
     def candidates(self) -> Population | None: ...
 
-    def top1(self, networks: Sequence[Positions]) -> list[float]:
-        """Return the accuracy of each network, percent.
+    def top1(self, networks: Sequence[Positions]) -> Iterable[float | Outcome]:
+        """Return the accuracy of each network, percent, in order, or what became of it; each when it is known.
 
         Raises:
             InputError: a network cannot be evaluated.
-            TrainingError: a training failed.
         """
 
 
@@ -49,7 +63,8 @@ Progress = Callable[[EvaluatedNetwork], None]
 class Evaluations:
     """The networks that a search has evaluated, each once, recorded in its run folder.
 
-    A resumed search requests the same networks in the same order; results in the folder are reused.
+    A resumed search requests the same networks in the same order; results in the folder are reused. Records are in that
+    order, whichever network was ready first.
 
     Attributes:
         encoding: encoding of the space.
@@ -57,6 +72,8 @@ class Evaluations:
         evaluator: evaluator of networks not yet in the folder.
         folder: folder of the run.
         progress: called for every evaluated network.
+        together: whether the result of a network depends on those requested with it, as with successive halving: a
+            request that was interrupted is then repeated as a whole.
         done: evaluated networks so far, in order.
     """
 
@@ -65,6 +82,7 @@ class Evaluations:
     evaluator: Evaluator
     folder: "RunFolder"
     progress: Progress
+    together: bool = False
     done: list[EvaluatedNetwork] = field(default_factory=list)
     _asked: set[Positions] = field(default_factory=set)
     _known: dict[Positions, EvaluatedNetwork] = field(default_factory=dict)
@@ -89,18 +107,34 @@ class Evaluations:
         if known.costs.keys() != self.costs.keys():
             raise InputError(f"{where}: costs: expected {', '.join(self.costs)}; {_AGAIN}")
 
-    def top1(self, positions: Positions) -> float:
+    def top1(self, positions: Positions) -> float | None:
         """Return the accuracy of a network, percent; a network is evaluated at most once."""
-        network = self.canonical(positions)
-        found = self._known.get(network)
-        if found is None:
-            found = self._evaluate(network)
-            self._known[network] = found
-        if network not in self._asked:
+        (found,) = self.top1_of([positions])
+        return found
+
+    def top1_of(self, networks: Sequence[Positions]) -> list[float | None]:
+        """Return the accuracies of several networks, percent, which may be evaluated at the same time.
+
+        An accuracy is `None` if the evaluation failed: the network is recorded as such, and counts as evaluated. That
+        of a network whose training was stopped early is the last one; its record in `done` has the epochs.
+        """
+        asked = self._canonical(networks)
+        for network, outcome in self._outcomes([each for each in dict.fromkeys(asked) if each not in self._asked]):
+            if outcome is not None:
+                self._known[network] = self._logged(network, outcome)
             self._asked.add(network)
-            self.done.append(found)
-            self.progress(found)
-        return found.top1
+            self.done.append(self._known[network])
+            self.progress(self._known[network])
+        return [self._known[each].top1 for each in asked]
+
+    def _outcomes(self, networks: Sequence[Positions]) -> Iterator[tuple[Positions, float | Outcome | None]]:
+        """Yield networks with what became of each; `None` for those that are in the folder."""
+        missing = [each for each in networks if each not in self._known]
+        judged = networks if missing and self.together else missing
+        requested, found = set(judged), iter(self.evaluator.top1(judged)) if judged else iter(())
+        for network in networks:
+            outcome = next(found) if network in requested else None
+            yield network, None if network in self._known else outcome
 
     def has(self, network: Positions) -> bool:
         """Whether a network, in canonical form, was evaluated in this search."""
@@ -108,17 +142,25 @@ class Evaluations:
 
     def canonical(self, positions: Positions) -> Positions:
         """Return the canonical positions of a network, equal for all positions that describe it."""
-        return tuple(self.encoding.canonical([positions])[0].tolist())
+        (found,) = self._canonical([positions])
+        return found
 
-    def _evaluate(self, network: Positions) -> EvaluatedNetwork:
-        (top1,) = self.evaluator.top1([network])
+    def _canonical(self, networks: Sequence[Positions]) -> list[Positions]:
+        return [tuple(row) for row in self.encoding.canonical(networks).tolist()] if networks else []
+
+    def _logged(self, network: Positions, result: float | Outcome) -> EvaluatedNetwork:
+        outcome = result if isinstance(result, Outcome) else Outcome(top1=result)
+        whole = outcome.top1 if outcome.epochs is None else None
+        known = [top1 for top1 in (whole, *(each.whole for each in self._known.values())) if top1 is not None]
         record = EvaluatedNetwork(
             step=len(self._known) + 1,
             seconds=round(time.perf_counter() - self._started, 3),
             positions=network,
-            top1=top1,
-            best=max([top1, *(each.top1 for each in self._known.values())]),
+            top1=outcome.top1,
+            best=max(known, default=None),
             costs={name: cost.of(network) for name, cost in self.costs.items()},
+            epochs=outcome.epochs,
+            failed=outcome.failed,
         )
         self.folder.log(record.model_dump(mode="json"))
         return record

@@ -17,6 +17,7 @@ from fbnet_zoo.search.images import Loading
 from fbnet_zoo.search.limits import Costs, NetworkCost
 from fbnet_zoo.search.oracle import Oracle
 from fbnet_zoo.search.predicted import predicted_metric
+from fbnet_zoo.search.workers.settings import HERE, Workers
 from fbnet_zoo.space import Choices, Space
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import ArchSpec, CountsSpec, PreprocessSpec
@@ -54,6 +55,7 @@ class SearchJob:
         metrics: own costs, which limits can name: functions from the encoding of the space to a cost, such as
             `lambda encoding: additive_cost(encoding, energy, name="energy", unit="mJ")`.
         evaluate: returns the accuracy of a network, percent; replaces training, for methods that evaluate networks.
+        workers: where the networks that are evaluated by training are trained.
         supernet: folder of a `dnas` or `dmasking` run whose supernet replaces training, for the same methods.
     """
 
@@ -70,6 +72,7 @@ class SearchJob:
     input_size: int | None = None
     name: str | None = None
     oracle: Oracle | None = None
+    workers: Workers = HERE
     supernet: Path | None = None
     metrics: tuple[Callable[[Encoding], NetworkCost], ...] = ()
     evaluate: Callable[[ArchSpec], float] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fbnet_zoo.search.effort import Effort
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.limits import Costs
@@ -24,11 +25,13 @@ class SearchResult:
         networks: compared networks; within the limits first, then by accuracy.
         history: history records, in order.
         judged: how accuracy was determined, as words that follow "top-1".
+        effort: epochs of training that successive halving saved, if networks were stopped early.
     """
 
     networks: tuple[NetworkRecord, ...]
     history: Sequence[HistoryRecord]
     judged: str
+    effort: Effort | None = None
 
     @property
     def best(self) -> NetworkRecord:

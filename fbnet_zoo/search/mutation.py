@@ -26,6 +26,9 @@ class Mutation(Protocol):
 def evolve(trials: Evaluations, config: EvolutionConfig) -> None:
     """Evaluate `config.budget` different networks, or all networks within the limits if there are fewer.
 
+    The first population is evaluated at once, children one after the other. Networks whose evaluation failed have no
+    children.
+
     Raises:
         InputError: the first population does not fit: too few networks are within the limits.
     """
@@ -34,19 +37,22 @@ def evolve(trials: Evaluations, config: EvolutionConfig) -> None:
     first = draw_networks(
         trials.encoding, trials.costs, config.limits, count=config.initial, seed=config.seed, among=among
     )
-    for each in first:
-        population.append((trials.top1(each), trials.canonical(each)))
+    for positions, top1 in zip(first, trials.top1_of(first), strict=True):
+        if top1 is not None:
+            population.append((top1, trials.canonical(positions)))
     mutation: Mutation = (
         Change(trials, config.limits, generator)
         if among is None
         else Nearest(trials, config.limits, generator, trials.encoding.canonical(among))
     )
-    while len(trials.done) < config.budget:
+    while population and len(trials.done) < config.budget:
         _, parent = max(generator.choices(population, k=config.sample))
         child = mutation.child(parent)
         if child is None:
             return
-        population.append((trials.top1(child), child))
+        top1 = trials.top1(child)
+        if top1 is not None:
+            population.append((top1, child))
 
 
 class Change:

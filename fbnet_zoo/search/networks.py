@@ -1,11 +1,14 @@
 """Records of the networks that a search compares."""
 
+import math
 from collections.abc import Iterable
+from typing import Annotated
 
+from fbnet_zoo.search.config import Count
 from fbnet_zoo.search.limits import Costs, Limits, excess
 from fbnet_zoo.space import Choices
 from fbnet_zoo.space.encoding import Encoding, Positions
-from fbnet_zoo.spec import Name, Percent, Record
+from fbnet_zoo.spec import LEFT_OUT, Name, Percent, Record
 
 
 class NetworkRecord(Record):
@@ -22,6 +25,7 @@ class NetworkRecord(Record):
         projected: whether the drawn network was changed to satisfy the limits.
         proposed: whether the network was not drawn but proposed because it is near the limits.
         recalibrated_images: number of images for batch norm recalibration, with a supernet's weights.
+        epochs: number of epochs after which its training was stopped early; `None` if it was not.
     """
 
     name: Name
@@ -34,12 +38,13 @@ class NetworkRecord(Record):
     projected: bool = False
     proposed: bool = False
     recalibrated_images: int | None = None
+    epochs: Annotated[Count | None, LEFT_OUT] = None
 
 
 def network_record(
-    encoding: Encoding, positions: Positions, costs: Costs, limits: Limits, *, top1: float
+    encoding: Encoding, positions: Positions, costs: Costs, limits: Limits, *, top1: float, epochs: int | None = None
 ) -> NetworkRecord:
-    """Return the record of a network whose accuracy is known, percent."""
+    """Return the record of a network whose accuracy is known, percent, after some epochs if it was stopped early."""
     return NetworkRecord(
         name=encoding.definition(positions).name,
         choices=encoding.choices(positions),
@@ -47,11 +52,15 @@ def network_record(
         costs={name: cost.of(positions) for name, cost in costs.items()},
         within_limits=not excess(positions, costs, limits),
         top1=top1,
+        epochs=epochs,
     )
 
 
 def best_first(networks: Iterable[NetworkRecord]) -> tuple[NetworkRecord, ...]:
-    """Return networks sorted: within the limits first, then by accuracy."""
-    return tuple(
-        sorted(networks, key=lambda each: (not each.within_limits, -each.top1, -(each.log_probability or 0.0)))
-    )
+    """Return networks sorted: within the limits first, then those trained for more epochs, then by accuracy."""
+    return tuple(sorted(networks, key=_rank))
+
+
+def _rank(network: NetworkRecord) -> tuple[bool, float, float, float]:
+    trained = -network.epochs if network.epochs is not None else -math.inf
+    return (not network.within_limits, trained, -network.top1, -(network.log_probability or 0.0))

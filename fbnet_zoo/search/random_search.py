@@ -52,8 +52,8 @@ class RandomSearch:
         """Search the space."""
         from fbnet_zoo.search.evaluation import evaluated_result, evaluations
 
-        evaluated = evaluations(job, context)
-        self.ask(evaluated, job)
+        with evaluations(job, context) as evaluated:
+            self.ask(evaluated, job)
         return evaluated_result(evaluated, job.config.limits)
 
     def ask(self, evaluations: "Evaluations", job: "SearchJob") -> None:
@@ -66,5 +66,4 @@ class RandomSearch:
         drawn = draw_networks(
             evaluations.encoding, evaluations.costs, config.limits, count=config.initial, seed=config.seed, among=among
         )
-        for positions in drawn:
-            evaluations.top1(positions)
+        evaluations.top1_of(drawn)

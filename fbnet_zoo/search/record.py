@@ -12,10 +12,11 @@ from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.reading import FileName, Location, parse_record, read_json
 from fbnet_zoo.search.config import Count
+from fbnet_zoo.search.effort import Effort
 from fbnet_zoo.search.methods import METHODS, AnyConfig, MethodEntry
 from fbnet_zoo.search.networks import NetworkRecord
 from fbnet_zoo.space.encoding import Decision
-from fbnet_zoo.spec import Name, Percent, Positive, Record
+from fbnet_zoo.spec import LEFT_OUT, Name, Percent, Positive, Record
 from fbnet_zoo.stats import kendall
 from fbnet_zoo.train import Recipe
 
@@ -176,6 +177,7 @@ class SearchRecord(Record):
         decisions: decisions of the space, in order.
         judged: how the accuracies of `networks` were determined, as words that follow "top-1".
         networks: compared networks, the best first.
+        effort: epochs of training that successive halving saved, if networks were stopped early.
         met: whether the best network is within all limits.
         trained: the best network after training from scratch, if requested.
         measured: measured latencies of whole networks.
@@ -199,6 +201,7 @@ class SearchRecord(Record):
     decisions: tuple[Decision, ...]
     judged: str
     networks: Annotated[tuple[NetworkRecord, ...], Field(min_length=1)]
+    effort: Annotated[Effort | None, LEFT_OUT] = None
     met: bool
     trained: TrainedRecord | None = None
     measured: tuple[MeasuredRecord, ...] = ()

@@ -292,6 +292,7 @@ def _record(job: SearchJob, data: DataRecord | None, context: Context, result: S
         decisions=context.encoding.decisions,
         judged=result.judged,
         networks=result.networks,
+        effort=result.effort,
         met=result.met,
         processes=context.processes.count,
         device=context.processes.device,

@@ -53,7 +53,7 @@ _UNREAD = 50
 """Steps after which results are read from a device other than a CPU, to notice a loss that is not finite."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 - the options of a training
     network: nn.Module,
     dataset: ImageDataset,
     recipe: Recipe,
@@ -63,6 +63,7 @@ def fit(
     processes: Processes | None = None,
     progress: Progress | None = None,
     teacher: nn.Module | None = None,
+    until: int | None = None,
 ) -> EpochMetrics:
     """Train a network in place, which then has the last weights or their moving average; return the last metrics.
 
@@ -85,9 +86,10 @@ def fit(
         progress: called after every epoch, in the main process.
         teacher: network to learn from, in place of the one that the recipe names; see `Teacher`. It is left on the
             device.
+        until: number of epochs after which to stop; a later call with the same folder resumes (default: all).
 
     Returns:
-        Metrics of the last epoch.
+        Metrics of the last epoch, or of epoch `until`.
 
     Raises:
         InputError: there are fewer images than a batch, an image cannot be read, batches cannot be divided among the
@@ -103,7 +105,7 @@ def fit(
     with _reproducible(recipe), held(frozen):
         state = TrainingState(network, recipe, steps_per_epoch(dataset, recipe), together, frozen)
         run = _Fit(state, dataset, recipe, inputs, folder, guide)
-        *_, last = run.run(progress)
+        *_, last = run.run(progress, until=until)
     if state.average:
         network.load_state_dict(state.result.state_dict())
     if isinstance(inner := unwrapped(network), FBNet):

@@ -77,20 +77,23 @@ class RunLoop(ABC, Generic[RecordT]):
     def begin_epoch(self) -> None:
         """Reset the sums over the last epoch."""
 
-    def run(self, progress: Callable[[RecordT], None] | None = None) -> tuple[RecordT, ...]:
+    def run(
+        self, progress: Callable[[RecordT], None] | None = None, *, until: int | None = None
+    ) -> tuple[RecordT, ...]:
         """Run the remaining epochs; return the records of all epochs.
 
         Args:
             progress: called after every epoch, in the main process.
+            until: number of epochs after which to stop, to be resumed (default: all).
         """
         done, started = self._resume(), time.perf_counter()
-        while self.loop_state.step < self.loop_state.total:
+        while self.loop_state.step < self.loop_state.total and (until is None or len(done) < until):
             epoch, position = self.loop_state.place
             self.make_steps(epoch, position)
             done.append(self._finish(epoch, time.perf_counter() - started))
             if progress and self.processes.is_main:
                 progress(done[-1])
-        return tuple(done)
+        return tuple(done[:until])
 
     def after_step(self) -> None:
         """Count a step, and save if a checkpoint is due; the end of an epoch is saved with its record."""

@@ -60,6 +60,7 @@ def train(  # noqa: PLR0913 - the options of the command line
     device: str = "cpu",
     processes: Processes | None = None,
     progress: Progress | None = None,
+    until: int | None = None,
     track: Track | None = None,
     teacher: nn.Module | None = None,
 ) -> Trained:
@@ -81,6 +82,8 @@ def train(  # noqa: PLR0913 - the options of the command line
         processes: cooperating processes, with device and precision (default: one on `device`), which pass the same
             arguments; only the main one reads and writes the folder.
         progress: called after every epoch, in the main process.
+        until: number of epochs after which to stop (default: all of the recipe's). The schedule is that of all epochs:
+            a call with `resume` continues, and the result is the same as without the stop.
         track: reports progress while every image is read once, before the folder is created.
         teacher: network to learn from, in place of the one that the recipe names, as for `fit`.
 
@@ -111,7 +114,15 @@ def train(  # noqa: PLR0913 - the options of the command line
         claim = folder.claimed(config, _versions(), resume=resume)
         together.on_main(lambda: until_the_end.enter_context(claim))  # after everything that may be refused
         metrics = fit(
-            trained, dataset, recipe, inputs, folder=folder, processes=together, progress=progress, teacher=source
+            trained,
+            dataset,
+            recipe,
+            inputs,
+            folder=folder,
+            processes=together,
+            progress=progress,
+            teacher=source,
+            until=until,
         )
         if qat:
             adopt(network, trained)

@@ -23,6 +23,7 @@ from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.space.encoding import Encoding
 from tests.helpers.latency_tables import table as small_table
+from tests.helpers.marks import first_is_quick
 from tests.helpers.search_oracles import accuracy, energy, table
 from tests.helpers.search_spaces import NANO, nano_space
 from tests.helpers.training import RECIPE
@@ -293,6 +294,27 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
     assert before["supernet_top1"] == compared.best.top1
 
 
+@pytest.mark.parametrize("words", first_is_quick([["--budget", 4], ["--budget", 4, "--candidate-workers", 2]]))
+def test_networks_are_stopped_early(asked: tuple[object, ...], tmp_path: Path, words: list[object]) -> None:
+    """In this process, and in two others."""
+    space = ("--space", tmp_path / "nano.yaml", "--data", "digits", "--recipe", tmp_path / "recipe.yaml")
+    training = ("--candidate-epochs", 2, "--halving", 1, "--no-train", "--out", tmp_path / "run", "--device", "cpu")
+    result = run("search", "--method", "random", *space, *training, *words, "--json")
+    told = read_json(result)
+    assert (told["epochs_trained"], told["epochs_saved_percent"], told["failed"]) == (6, 25.0, 0)
+    assert told["judged"] == "after up to 2 epochs of training"
+    assert "note: successive halving: 4 of 4 networks trained for 1 epoch" in result.stderr
+    assert "note: successive halving: 2 of 2 networks trained for 2 epochs" in result.stderr
+    assert "network 4 of 4: top-1 " in result.stderr
+    record = load_record(tmp_path / "run" / "search.json")
+    assert sorted(each.epochs or 2 for each in record.networks) == [1, 1, 2, 2]
+    assert record.best.epochs is None
+    shown = run("search", "--method", "random", *space, *training, *words, "--resume").stdout
+    assert "successive halving trained 6 of 8 epochs and saved 25 %" in shown
+    assert "(1 epoch)" in shown
+    assert "successive halving trained 6 of 8 epochs and saved 25 %" in Path(told["report"]).read_text()
+
+
 @pytest.mark.parametrize(
     ("method", "words", "told"),
     [
@@ -314,6 +336,27 @@ def test_a_search_with_the_weights_of_a_supernet(asked: tuple[object, ...], tmp_
         ),
         ("random", ("--limit", "energy=0.5"), "no network of the space satisfies energy <= 0.5"),
         ("random", ("--random", 2), "--random trains networks, which requires images; give --data, or omit --random"),
+        (
+            "random",
+            ("--candidate-workers", 2),
+            "workers: nothing is trained, as accuracies are in the table known.csv; omit the option",
+        ),
+        (
+            "random",
+            ("--halving", 2),
+            "successive halving: nothing is trained, as accuracies are in the table known.csv",
+        ),
+        ("random", ("--ray-address", "auto"), "workers: nothing is trained, as accuracies are in the table known.csv"),
+        (
+            "random",
+            ("--candidate-time-limit", "5 years"),
+            "--candidate-time-limit '5 years' has the unit 'years', which",
+        ),
+        (
+            "random",
+            ("--candidate-time-limit", "0s"),
+            "--candidate-time-limit '0s' is not a positive quantity; expected a",
+        ),
         ("random", ("--budget", 19), "18 of 18 networks of nano are within the limits, but 19 are needed"),
     ],
 )

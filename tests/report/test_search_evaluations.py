@@ -6,7 +6,9 @@ import pytest
 
 from fbnet_zoo.report.search.page import search_page
 from fbnet_zoo.search.config import MethodConfig
+from fbnet_zoo.search.effort import Effort
 from fbnet_zoo.search.evolution import EvolutionConfig
+from fbnet_zoo.search.history import EvaluatedNetwork
 from fbnet_zoo.search.random_search import RandomConfig
 from fbnet_zoo.search.record import MetricRecord, SearchRecord
 from fbnet_zoo.spec import ArchSpec
@@ -60,6 +62,30 @@ def test_networks_that_were_evaluated_are_shown_in_order(tiny_spec: ArchSpec, co
     assert "All evaluated networks, without duplicates: top-1 in the table known.csv." in networks
     assert "log-probability" not in networks
     assert "P(theta)" not in networks
+
+
+def test_networks_that_were_stopped_early_or_failed(tiny_spec: ArchSpec) -> None:
+    """Marked in both tables, and not on the front; the line of the accuracies has a gap."""
+    whole, short = network(0, log_probability=None), network(1, log_probability=None, epochs=2)
+    record = evaluating(RandomConfig(), networks=(whole, short), effort=Effort(trained=6, full=8))
+    first, second = evaluated(record)
+    failed = EvaluatedNetwork(
+        step=3, seconds=30, positions=(0, 0, 0), top1=None, best=first.best, costs=first.costs, failed="it <hangs>"
+    )
+    history = (first, second.model_copy(update={"epochs": 2, "best": first.best}), failed)
+    text = search_page(record, history, tiny_spec)
+    check_page(text)
+    root = parse(text)
+    samples = section(root, "samples")
+    for told in ("successive halving trained 6 of 8 epochs and saved 25 %", "the evaluation of 1 network failed"):
+        assert told in samples.text
+    rows = [[cell.text for cell in row.all("td")] for row in samples.all("table")[0].all("tr")[1:]]
+    assert [row[0] for row in rows] == ["71.25", "73.75 after 2 epochs", "failed"]
+    assert 'title="it &lt;hangs&gt;"' in text
+    compared = [
+        [cell.text for cell in row.all("td")] for row in section(root, "networks").all("table")[0].all("tr")[1:]
+    ]
+    assert {"all", "2"} <= {row[3] for row in compared}
 
 
 def test_costs_without_a_unit(tiny_spec: ArchSpec) -> None:

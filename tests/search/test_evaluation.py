@@ -204,7 +204,7 @@ class TestShortTraining:
     ) -> None:
         """The networks are judged on the others, and the held-out images are never used."""
         evaluator = ShortTraining(job=job, dataset=few_digits, encoding=NANO, folder=tmp_path / "candidates", epochs=1)
-        found = evaluator.top1(POINTS[:2])
+        found = [each.top1 for each in evaluator.top1(POINTS[:2])]
         assert (evaluator.about, evaluator.candidates) == ("after 1 epoch of training", None)
         own, others = split(few_digits, job.loading)
         assert (len(own), len(others)) == (109, 27)
@@ -219,17 +219,13 @@ class TestShortTraining:
             assert arch_file.load(tmp_path / "candidates" / arch.name / "network.yaml") == arch
 
     def test_trained_networks_are_not_trained_again(self, job: SearchJob, tmp_path: Path) -> None:
-        seen: list[int] = []
-        evaluator = ShortTraining(
-            job=job,
-            dataset=job.required_dataset,
-            encoding=NANO,
-            folder=tmp_path,
-            epochs=1,
-            progress=lambda epoch: seen.append(epoch.epoch),
-        )
-        assert evaluator.top1(POINTS[:1]) == evaluator.top1(POINTS[:1])
-        assert seen == [1]
+        """A training that is complete writes no other checkpoint."""
+        evaluator = ShortTraining(job=job, dataset=job.required_dataset, encoding=NANO, folder=tmp_path, epochs=1)
+        first = [*evaluator.top1(POINTS[:1])]
+        (checkpoint,) = tmp_path.glob("*/training/checkpoint.pt")
+        written = checkpoint.stat().st_mtime_ns
+        assert [*evaluator.top1(POINTS[:1])] == first
+        assert checkpoint.stat().st_mtime_ns == written
 
     def test_a_search_with_it(self, job: SearchJob, tmp_path: Path) -> None:
         config = EvolutionConfig(budget=3, population=2, sample=1, train_epochs=1, limits={"params": 1e9})
@@ -261,7 +257,7 @@ class TestTrainedSupernet:
         evaluator = trained_supernet(supernet.folder, other, Encoding(other.space))
         networks = supernet.record.networks
         assert evaluator.about == f"with the weights of the supernet in {supernet.folder.name}"
-        assert evaluator.top1([each.positions for each in networks]) == [each.top1 for each in networks]
+        assert [*evaluator.top1([each.positions for each in networks])] == [each.top1 for each in networks]
         assert evaluator.evaluator.recalibration_images == networks[0].recalibrated_images
 
     def test_a_search_with_it(self, supernet: SearchRun, job: SearchJob, tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
     EvaluatingConfig: {
         "budget": "--budget",
         "candidate_epochs": "--candidate-epochs",
+        "candidate_workers": "--candidate-workers",
+        "candidate_time_limit": "--candidate-time-limit",
+        "ray_address": "--ray-address",
+        "halving": "--halving",
         "oracle": "--oracle",
         "supernet": "--supernet",
     },
@@ -238,6 +242,42 @@ CandidateEpochs = Annotated[
         _EVALUATING, "training epochs of each network (default: the recipe's; evolution: fewer)", metavar="N", min=1
     ),
 ]
+CandidateWorkers = Annotated[
+    int | None,
+    _option(
+        _EVALUATING,
+        "networks to train at once, each in a process of its own (default: one; on a Ray cluster, all it has room for)",
+        metavar="N",
+        min=1,
+        max=1024,
+    ),
+]
+CandidateTimeLimit = Annotated[
+    str | None,
+    _option(
+        _EVALUATING,
+        "longest time to train a network, such as 20min: a worker that takes longer is replaced (default: no limit)",
+        metavar="TIME",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    _option(
+        _EVALUATING,
+        "train the networks on a Ray cluster: auto for the one that this machine is part of, or its address",
+        metavar="ADDRESS",
+    ),
+]
+Halving = Annotated[
+    int | None,
+    _option(
+        _EVALUATING,
+        "stop poor networks early: compare those trained at once after N epochs, train the better half for 2N, and so "
+        "on (default: never)",
+        metavar="N",
+        min=1,
+    ),
+]
 SupernetRun = Annotated[
     Path | None,
     _option(
@@ -398,6 +438,8 @@ def config(base: MethodConfig, options: Mapping[str, Any], units: Mapping[str, s
     if isinstance(base, EvaluatingConfig):
         own = {"budget": options["budget"], "train_epochs": options["candidate_epochs"]}
         update |= {key: value for key, value in own.items() if value is not None}
+        if options["halving"] is not None:
+            update["halving"] = {**(base.halving.model_dump() if base.halving else {}), "epochs": options["halving"]}
     try:
         return type(base).model_validate(base.model_dump() | update)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fbnet_zoo.cli import screen
+from fbnet_zoo.search.history import EvaluatedNetwork
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.history import HistoryRecord
@@ -78,6 +79,9 @@ def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:
         "report": str(report),
         "used_percent": record.used,
         "compared": len(record.networks),
+        "failed": _failed(run),
+        "epochs_trained": record.effort and record.effort.trained,
+        "epochs_saved_percent": record.effort and record.effort.saved,
         "entropy": record.entropy,
         "front": [each.model_dump(mode="json") for each in record.front],
         "random": [each.model_dump(mode="json") for each in record.random],
@@ -92,7 +96,7 @@ def show(run: "SearchRun", *, report: Path, entry: "ArchSpec | None") -> None:
     from fbnet_zoo.report.search import against_random
 
     record = run.record
-    screen.show(_networks(record), *_rest(record), Text())
+    screen.show(_networks(record), *_rest(run), Text())
     screen.show(_verdict(record))
     if record.trained and record.data:
         held_out = f"{record.data.held_out} held-out images"
@@ -139,18 +143,29 @@ def _front(record: "SearchRecord") -> Table:
     return lines
 
 
-def _rest(record: "SearchRecord") -> Iterator[str]:
-    """Yield lines below the table: the number of omitted networks, and how accuracy was determined."""
+def _rest(run: "SearchRun") -> Iterator[str]:
+    """Yield lines below the table: the number of other networks, how accuracy was determined, and the epochs saved."""
+    record, failed = run.record, _failed(run)
     more = len(record.networks) - _SHOWN
     if more > 0:
         yield f"and {more} more networks in search.json"
+    if failed:
+        yield f"and {failed} that could not be evaluated, see metrics.jsonl"
     yield f"top-1 {record.judged}"
+    if record.effort is not None:
+        yield record.effort.summary
+
+
+def _failed(run: "SearchRun") -> int:
+    return sum(isinstance(each, EvaluatedNetwork) and each.failed is not None for each in run.history)
 
 
 def _row(network: "NetworkRecord", metrics: "Sequence[MetricRecord]") -> Iterator[Text | str]:
+    from fbnet_zoo.report.text import counted
+
     yield Text(network.name, style="bold")
     yield from (_figure(network.costs[metric.name]) for metric in metrics)
-    yield f"{network.top1:.1f}"
+    yield f"{network.top1:.1f}" + ("" if network.epochs is None else f" ({counted(network.epochs, 'epoch')})")
     yield "yes" if network.within_limits else "NO"
 
 

@@ -14,7 +14,7 @@ from fbnet_zoo.benchmarks.devices.discovery import open_device
 from fbnet_zoo.benchmarks.lut.network_figures import ENERGY, LATENCY, Quantity
 from fbnet_zoo.benchmarks.lut.networks import device_speed, is_of, network_samples
 from fbnet_zoo.benchmarks.measure import Device
-from fbnet_zoo.cli import screen, train
+from fbnet_zoo.cli import quantities, screen, train
 from fbnet_zoo.cli.lut.networks import read_networks
 from fbnet_zoo.cli.search import arguments, result
 from fbnet_zoo.errors import InputError
@@ -33,6 +33,7 @@ from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import read_oracle
 from fbnet_zoo.search.record import MeasuredRecord
 from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, update_record
+from fbnet_zoo.search.workers.settings import Workers
 from fbnet_zoo.space import Space, load_space
 from fbnet_zoo.spec import MAX_SEED, ArchSpec
 from fbnet_zoo.train.processes import Processes
@@ -84,12 +85,27 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         input_size=options["input_size"],
         name=options["name"],
         supernet=options["supernet"],
+        workers=_workers(options),
         classes=options["classes"],
     )
     if options["oracle"]:
         encoding = METHODS[options["method"]].load().encoding(found)
         found = replace(found, oracle=read_oracle(options["oracle"], encoding))
     return replace(found, config=arguments.config(base, options, arguments.known_units(found)))
+
+
+def _workers(options: Mapping[str, Any]) -> Workers:
+    """Return where networks are trained.
+
+    Raises:
+        InputError: the time limit is malformed.
+    """
+    try:
+        limit = options["candidate_time_limit"]
+        limit_s = None if limit is None else quantities.seconds(limit)
+    except InputError as error:
+        raise InputError(f"--candidate-time-limit {error}") from error
+    return Workers(count=options["candidate_workers"], ray_address=options["ray_address"], limit_s=limit_s)
 
 
 def _predictor(quantity: Quantity, classes: int, options: Mapping[str, Any]) -> Predictor | None:

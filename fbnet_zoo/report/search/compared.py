@@ -27,7 +27,7 @@ def chart(record: SearchRecord) -> Markup:
             top=100.0,
         ),
         label=f"{counted(len(points), 'network')} by {metric_title(metric.name)} and top-1, chosen: {points[0].title}",
-        front=front(points),
+        front=front([point for point, each in zip(points, record.networks, strict=True) if each.epochs is None]),
     )
 
 
@@ -51,10 +51,14 @@ def _point(record: SearchRecord, metric: MetricRecord, network: NetworkRecord) -
     return Point(
         x=cost,
         y=network.top1,
-        title=f"{network.name}: {amount(cost, metric.unit)}, {network.top1:.2f} %",
+        title=f"{network.name}: {amount(cost, metric.unit)}, {network.top1:.2f} %{_stopped(network)}",
         label="chosen" if chosen else "",
         tone="strong" if chosen else plain,
     )
+
+
+def _stopped(network: NetworkRecord) -> str:
+    return "" if network.epochs is None else f" after {counted(network.epochs, 'epoch')}"
 
 
 def table(record: SearchRecord) -> Table:
@@ -62,9 +66,18 @@ def table(record: SearchRecord) -> Table:
     titles = [f">{metric_title(metric.name)}" for metric in record.metrics]
     return Table(
         caption="Networks that were compared",
-        columns=columns("network", *titles, ">top-1, %", *_extra(record), "limits", "choices"),
+        columns=columns("network", *titles, ">top-1, %", *_epochs(record), *_extra(record), "limits", "choices"),
         rows=[tuple(_row(record, network)) for network in record.networks],
     )
+
+
+def _has_stopped(record: SearchRecord) -> bool:
+    return any(network.epochs is not None for network in record.networks)
+
+
+def _epochs(record: SearchRecord) -> tuple[str, ...]:
+    """Return the column that exists only if trainings were stopped early."""
+    return (">epochs",) if _has_stopped(record) else ()
 
 
 def _extra(record: SearchRecord) -> tuple[str, ...]:
@@ -76,6 +89,8 @@ def _row(record: SearchRecord, network: NetworkRecord) -> Iterator[str]:
     yield network.name
     yield from (amount(network.costs[metric.name], metric.unit) for metric in record.metrics)
     yield f"{network.top1:.2f}"
+    if _has_stopped(record):
+        yield "all" if network.epochs is None else str(network.epochs)
     if network.log_probability is not None:
         yield f"{network.log_probability:.2f}"
         yield _origin(network)

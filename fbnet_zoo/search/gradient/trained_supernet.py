@@ -1,7 +1,7 @@
 """The supernet of a completed search as an evaluator of networks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,10 +42,11 @@ class TrainedSupernet:
     about: str
     candidates: None = None
 
-    def top1(self, networks: Sequence[Positions]) -> list[float]:
-        """Return the accuracy of each network, percent."""
+    def top1(self, networks: Sequence[Positions]) -> Iterator[float]:
+        """Yield the accuracy of each network, percent."""
         own = self.evaluator.supernet.encoding
-        return self.evaluator.top1([own.positions(self.encoding.choices(each)) for each in networks])
+        for each in networks:
+            yield from self.evaluator.top1([own.positions(self.encoding.choices(each))])
 
 
 def trained_supernet(run: Path, job: SearchJob, encoding: Encoding, *, device: str = "cpu") -> TrainedSupernet:
