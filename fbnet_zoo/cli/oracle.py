@@ -62,10 +62,9 @@ def import_(
 @app.command("show", epilog=options.examples("oracle show anb.csv --space accel_nasbench"))
 def show_(file: Table, space: SpaceName, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
     """Show the accuracies and costs in a table."""
-    from fbnet_zoo.search.oracle import TOP1, read_oracle
-    from fbnet_zoo.space.encoding import Encoding
+    from fbnet_zoo.search.oracle import TOP1, read_oracle, table_encoding
 
-    oracle = read_oracle(file, Encoding(load_space(space)))
+    oracle = read_oracle(file, table_encoding(file, load_space(space)))
     columns = {name: _column(oracle, name) for name in (TOP1, *oracle.columns)}
     if as_json:
         screen.show_json({"space": oracle.encoding.space.name, "networks": len(oracle.known), "columns": columns})

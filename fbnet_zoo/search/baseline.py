@@ -13,6 +13,7 @@ from fbnet_zoo.search.drawing import draw_near_limits
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.trained_supernet import trained_supernet
 from fbnet_zoo.search.job import SearchJob, finished
+from fbnet_zoo.search.joint import recipe_of
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.record import RandomRecord
 from fbnet_zoo.search.runs import DEFINITION, TRAINING, SearchRun, update_record
@@ -71,7 +72,7 @@ def random_baseline(
         trained = train(
             place / DEFINITION,
             job.required_dataset,
-            job.recipe,
+            recipe_of(encoding, positions, job.recipe),
             place / TRAINING,
             resume=resume,
             device=device,

@@ -11,12 +11,16 @@ from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.evolution import EvolutionConfig
 from fbnet_zoo.search.gradient.config import DmaskingConfig, DnasConfig
+from fbnet_zoo.search.predictive.config import ChamnetConfig, NarsConfig
 from fbnet_zoo.search.random_search import RandomConfig
 
 if TYPE_CHECKING:
     from fbnet_zoo.search.method import Method
 
-AnyConfig = Annotated[DnasConfig | DmaskingConfig | RandomConfig | EvolutionConfig, Field(discriminator="method")]
+AnyConfig = Annotated[
+    DnasConfig | DmaskingConfig | RandomConfig | EvolutionConfig | ChamnetConfig | NarsConfig,
+    Field(discriminator="method"),
+]
 """The configuration of any method, discriminated by `method`."""
 
 
@@ -78,5 +82,19 @@ METHODS: Mapping[str, MethodEntry] = _Methods(
         config=EvolutionConfig,
         noun="network",
         home="fbnet_zoo.search.evolution:Evolution",
+    ),
+    chamnet=MethodEntry(
+        title="ChamNet's search, by a Gaussian process",
+        summary="networks that a predictor of accuracy proposes, batch by batch (ChamNet)",
+        config=ChamnetConfig,
+        noun="network",
+        home="fbnet_zoo.search.predictive.method:Chamnet",
+    ),
+    nars=MethodEntry(
+        title="NARS, the joint search of FBNetV3",
+        summary="architecture and training recipe together, by a pretrained predictor (FBNetV3)",
+        config=NarsConfig,
+        noun="network",
+        home="fbnet_zoo.search.predictive.method:Nars",
     ),
 )

@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from fbnet_zoo.search.config import Count
+from fbnet_zoo.search.joint import JointEncoding
 from fbnet_zoo.search.limits import Costs, Limits, excess
 from fbnet_zoo.space import Choices
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.spec import LEFT_OUT, Name, Percent, Record
+
+RecipeValue = int | float | bool | str | None
 
 
 class NetworkRecord(Record):
@@ -26,6 +29,7 @@ class NetworkRecord(Record):
         proposed: whether the network was not drawn but proposed because it is near the limits.
         recalibrated_images: number of images for batch norm recalibration, with a supernet's weights.
         epochs: number of epochs after which its training was stopped early; `None` if it was not.
+        recipe: values of the training recipe that were searched with the network; `None` if none were.
     """
 
     name: Name
@@ -39,6 +43,7 @@ class NetworkRecord(Record):
     proposed: bool = False
     recalibrated_images: int | None = None
     epochs: Annotated[Count | None, LEFT_OUT] = None
+    recipe: Annotated[dict[str, RecipeValue] | None, LEFT_OUT] = None
 
 
 def network_record(
@@ -53,6 +58,7 @@ def network_record(
         within_limits=not excess(positions, costs, limits),
         top1=top1,
         epochs=epochs,
+        recipe=encoding.values(positions) if isinstance(encoding, JointEncoding) else None,
     )
 
 

@@ -17,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fbnet_zoo.errors import InputError, did_you_mean
 from fbnet_zoo.reading import CsvRow, read_csv
+from fbnet_zoo.search.joint import PREFIX, JointEncoding
+from fbnet_zoo.space import Space
 from fbnet_zoo.space.encoding import Decision, Encoding, Population, Positions
 from fbnet_zoo.spec import Name
 
@@ -121,8 +123,19 @@ class ColumnCost:
         return np.array(self.oracle.columns[self.name])
 
 
+def table_encoding(path: Path, space: Space, input_size: int | None = None) -> Encoding:
+    """Return the encoding of a table's networks: with the recipe if it has columns for that.
+
+    Raises:
+        InputError: the file cannot be read, or the image size is invalid.
+    """
+    header, _ = read_csv(path, "a table of accuracies")
+    joint = any(name.startswith(PREFIX) for name in header)
+    return JointEncoding(space, input_size) if joint else Encoding(space, input_size)
+
+
 def read_oracle(path: Path, encoding: Encoding) -> Oracle:
-    """Read a table of accuracies of a space's networks.
+    """Read a table of accuracies of a space's networks; of a network on several lines, the mean of its trainings.
 
     Raises:
         InputError: the file cannot be read, lacks a column, or has an invalid value; the text gives file, line and
@@ -134,16 +147,16 @@ def read_oracle(path: Path, encoding: Encoding) -> Oracle:
         raise InputError(f"{path} has {len(rows)} networks; expected {_FEWEST} or more")
     options = _options(encoding)
     candidates = encoding.canonical([_positions(row, encoding.decisions, options) for row in rows])
-    _check_different(rows, candidates)
-    columns = {name: tuple(_cost(row, name) for row in rows) for name in names}
+    groups = _groups(rows, candidates)
+    columns = {name: _means([_cost(row, name) for row in rows], groups) for name in names}
     for name, costs in columns.items():
         if set(costs) == {math.inf}:
             raise InputError(f"{path}:1: the column {name!r} has no value; remove it")
     return Oracle(
         name=path.name,
         encoding=encoding,
-        candidates=candidates,
-        known=tuple(_top1(row) for row in rows),
+        candidates=candidates[[group[0] for group in groups]],
+        known=_means([_top1(row) for row in rows], groups),
         columns=columns,
     )
 
@@ -192,12 +205,27 @@ def _positions(row: CsvRow, decisions: Sequence[Decision], options: Sequence[Map
     return found
 
 
-def _check_different(rows: Sequence[CsvRow], candidates: Population) -> None:
-    first: dict[bytes, str] = {}
-    for row, network in zip(rows, candidates, strict=True):
-        if (other := first.setdefault(network.tobytes(), row.where)) != row.where:
-            line = other.rpartition(":")[2]
-            raise InputError(f"{row.where}: duplicate network, first on line {line}; keep one")
+def _groups(rows: Sequence[CsvRow], candidates: Population) -> list[list[int]]:
+    """Return the rows of each network: several if it was trained several times.
+
+    Raises:
+        InputError: two rows are the same training: of one network, with equal accuracies.
+    """
+    found: dict[bytes, list[int]] = {}
+    for at, network in enumerate(candidates):
+        own = found.setdefault(network.tobytes(), [])
+        for other in own:
+            if rows[other].cells[TOP1] == rows[at].cells[TOP1]:
+                line = rows[other].where.rpartition(":")[2]
+                raise InputError(f"{rows[at].where}: duplicate network, first on line {line}; keep one")
+        own.append(at)
+    return list(found.values())
+
+
+def _means(values: Sequence[float], groups: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """Return the mean of the known values of each network; infinity where there is none."""
+    known = ([values[at] for at in group if values[at] < math.inf] for group in groups)
+    return tuple(sum(each) / len(each) if each else math.inf for each in known)
 
 
 def _top1(row: CsvRow) -> float:

@@ -29,10 +29,10 @@ class RandomSearch:
     """Evaluates random networks and returns the best."""
 
     def encoding(self, job: "SearchJob") -> "Encoding":
-        """Return an encoding with all decisions of the space."""
+        """Return an encoding with all decisions of the space, or of a table of accuracies."""
         from fbnet_zoo.space.encoding import Encoding
 
-        return Encoding(job.space, job.input_size)
+        return job.oracle.encoding if job.oracle else Encoding(job.space, job.input_size)
 
     def check(self, job: "SearchJob", context: "Context") -> None:
         """Refuse limits that too few networks satisfy, and a job whose networks cannot be evaluated."""

@@ -31,9 +31,10 @@ from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.record import DataRecord, MetricRecord, PredictorRecord, SearchRecord, TrainedRecord, save_record
 from fbnet_zoo.space.encoding import Encoding
 from fbnet_zoo.spec import BESIDE, ArchSpec, WeightsSpec
-from fbnet_zoo.train import RunFolder, train
+from fbnet_zoo.train import Recipe, RunFolder, train
 from fbnet_zoo.train.loop import Progress as TrainingProgress
 from fbnet_zoo.train.processes import Processes
+from fbnet_zoo.train.recipe import recipe_over
 from fbnet_zoo.train.runs import WEIGHTS, Trained
 
 RECORD, DEFINITION, TRAINING = "search.json", "result.yaml", "training"
@@ -165,7 +166,7 @@ def train_best(
         trained = train(
             definition,
             job.required_dataset,
-            job.recipe,
+            _recipe(run, job),
             run.folder / TRAINING,
             resume=resume,
             processes=together,
@@ -174,12 +175,17 @@ def train_best(
         return together.on_main(lambda: _with_weights(run, job, trained))
 
 
+def _recipe(run: SearchRun, job: SearchJob) -> Recipe:
+    """Return the recipe of the best network, with the values that were searched with it."""
+    return recipe_over(job.recipe, run.record.best.recipe or {})
+
+
 def _with_weights(run: SearchRun, job: SearchJob, trained: Trained) -> SearchRun:
     content = trained.weights.read_bytes()
     write_atomically(run.folder / WEIGHTS, content)
     spec = run.definition.model_copy(update={"weights": (_weights(content),)})
     arch_file.save(spec, run.folder / DEFINITION)
-    found = TrainedRecord(weights=WEIGHTS, recipe=job.recipe, top1=trained.metrics.top1 or 0.0)
+    found = TrainedRecord(weights=WEIGHTS, recipe=_recipe(run, job), top1=trained.metrics.top1 or 0.0)
     return update_record(replace(run, definition=spec), run.record.model_copy(update={"trained": found}))
 
 

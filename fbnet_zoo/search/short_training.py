@@ -18,6 +18,7 @@ from fbnet_zoo.search.evaluator import Outcome
 from fbnet_zoo.search.halving import halved
 from fbnet_zoo.search.images import split
 from fbnet_zoo.search.job import SearchJob, finished
+from fbnet_zoo.search.joint import recipe_of
 from fbnet_zoo.search.workers.pool import Here, Pool
 from fbnet_zoo.space.encoding import Encoding, Positions
 from fbnet_zoo.train import Recipe
@@ -93,11 +94,12 @@ class ShortTraining:
         folder = self.folder.resolve() / definition.name
         folder.mkdir(parents=True, exist_ok=True)
         arch_file.save(definition, folder / DEFINITION)
-        return Candidate(folder=folder, images=self.images, recipe=self.recipe, epochs=self.epochs, device=self.device)
+        recipe = recipe_of(self.encoding, positions, self.recipe)
+        return Candidate(folder=folder, images=self.images, recipe=recipe, epochs=self.epochs, device=self.device)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Recipe of all trainings, with the number of threads of this process if it has none."""
+        """Recipe of all trainings, apart from what is searched; with the threads of this process if it says nothing."""
         rhythm = self.halving.epochs if self.halving else self.epochs
         threads = self.job.recipe.threads or torch.get_num_threads()
         update = {"epochs": self.epochs, "evaluate_epochs": rhythm, "threads": threads}

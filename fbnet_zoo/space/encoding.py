@@ -197,9 +197,9 @@ class Encoding:
         return found
 
     def _check(self, positions: Sequence[int]) -> None:
-        if len(positions) != len(self.decided):
+        if len(positions) != len(self.decisions):
             raise InputError(
-                f"{self.space.name} has {len(self.decided)} decisions, but {len(positions)} positions are given"
+                f"{self.space.name} has {len(self.decisions)} decisions, but {len(positions)} positions are given"
             )
         for decision, at in zip(self.decisions, positions, strict=True):
             if not 0 <= at < len(decision.options):

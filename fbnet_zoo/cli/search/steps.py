@@ -30,7 +30,7 @@ from fbnet_zoo.search.config import Front
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.job import SearchJob
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.search.oracle import read_oracle
+from fbnet_zoo.search.oracle import read_oracle, table_encoding
 from fbnet_zoo.search.record import MeasuredRecord
 from fbnet_zoo.search.runs import TAG, SearchRun, run_search, train_best, update_record
 from fbnet_zoo.search.workers.settings import Workers
@@ -89,7 +89,7 @@ def job(options: Mapping[str, Any]) -> SearchJob:
         classes=options["classes"],
     )
     if options["oracle"]:
-        encoding = METHODS[options["method"]].load().encoding(found)
+        encoding = table_encoding(options["oracle"], space, options["input_size"])
         found = replace(found, oracle=read_oracle(options["oracle"], encoding))
     return replace(found, config=arguments.config(base, options, arguments.known_units(found)))
 
