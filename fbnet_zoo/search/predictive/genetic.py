@@ -193,7 +193,7 @@ def _extended(
 ) -> tuple[tuple[Positions, ...], tuple[tuple[float, ...], ...], float]:
     """Return the front with other networks, its scores, and the hypervolume gained."""
     known = np.array(now.front_scores)
-    ahead = (known[None] >= found[:, None]).all(2).any(1)
+    ahead = np.any(np.all(known[None] >= found[:, None], axis=2), axis=1)
     new = np.flatnonzero(~ahead)[undominated(found[~ahead])]
     if not len(new):
         return now.front, now.front_scores, 0.0
