@@ -153,7 +153,8 @@ def fit_predictor(
     """
     measured = np.asarray(measured_ms, dtype=np.float64)
     if len(networks) != len(measured) or len(networks) < FEWEST or not (measured > 0).all():
-        raise InputError(f"a predictor needs at least {FEWEST} networks, each with a measured {cost} above 0 {unit}")
+        article = "an" if cost[0] in "aeiou" else "a"
+        raise InputError(f"a predictor needs at least {FEWEST} networks, each with {article} {cost} above 0 {unit}")
     features = Features(networks, priors)
     known, logs = features(features.sums(networks)), np.log(measured)
     middle, scale = float(logs.mean()), float(logs.std()) or 1.0

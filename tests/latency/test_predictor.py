@@ -91,6 +91,8 @@ def test_equal_networks_with_equal_latencies_predict_it() -> None:
 def test_too_little_is_refused(count: int, value: float) -> None:
     with pytest.raises(InputError, match="at least 10 networks, each with a latency above 0 ms"):
         fit_predictor(NETWORKS[:count], [value] * count)
+    with pytest.raises(InputError, match="at least 10 networks, each with an energy above 0 mJ"):
+        fit_predictor(NETWORKS[:count], [value] * count, cost="energy", unit="mJ")
 
 
 def test_an_evaluation_needs_networks_to_test_on() -> None:
