@@ -5,12 +5,12 @@ Those of the library are a short training of each network (`short_training`), th
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from fbnet_zoo.errors import InputError
-from fbnet_zoo.search.history import EvaluatedNetwork
+from fbnet_zoo.search.history import EvaluatedNetwork, PredictedTop1
 from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.space.encoding import Encoding, Population, Positions
 
@@ -54,6 +54,7 @@ class Evaluator(Protocol):
         """
 
 
+_NOTHING: Mapping[Positions, PredictedTop1] = {}
 _AGAIN = "start again in another folder"
 
 Progress = Callable[[EvaluatedNetwork], None]
@@ -112,16 +113,22 @@ class Evaluations:
         (found,) = self.top1_of([positions])
         return found
 
-    def top1_of(self, networks: Sequence[Positions]) -> list[float | None]:
+    def top1_of(
+        self, networks: Sequence[Positions], predicted: Mapping[Positions, PredictedTop1] = _NOTHING
+    ) -> list[float | None]:
         """Return the accuracies of several networks, percent, which may be evaluated at the same time.
 
         An accuracy is `None` if the evaluation failed: the network is recorded as such, and counts as evaluated. That
         of a network whose training was stopped early is the last one; its record in `done` has the epochs.
+
+        Args:
+            networks: positions of networks.
+            predicted: network, in canonical form, to what was predicted of it, for its record.
         """
         asked = self._canonical(networks)
         for network, outcome in self._outcomes([each for each in dict.fromkeys(asked) if each not in self._asked]):
             if outcome is not None:
-                self._known[network] = self._logged(network, outcome)
+                self._known[network] = self._logged(network, outcome, predicted.get(network))
             self._asked.add(network)
             self.done.append(self._known[network])
             self.progress(self._known[network])
@@ -148,7 +155,7 @@ class Evaluations:
     def _canonical(self, networks: Sequence[Positions]) -> list[Positions]:
         return [tuple(row) for row in self.encoding.canonical(networks).tolist()] if networks else []
 
-    def _logged(self, network: Positions, result: float | Outcome) -> EvaluatedNetwork:
+    def _logged(self, network: Positions, result: float | Outcome, predicted: PredictedTop1 | None) -> EvaluatedNetwork:
         outcome = result if isinstance(result, Outcome) else Outcome(top1=result)
         whole = outcome.top1 if outcome.epochs is None else None
         known = [top1 for top1 in (whole, *(each.whole for each in self._known.values())) if top1 is not None]
@@ -161,6 +168,7 @@ class Evaluations:
             costs={name: cost.of(network) for name, cost in self.costs.items()},
             epochs=outcome.epochs,
             failed=outcome.failed,
+            predicted=predicted,
         )
         self.folder.log(record.model_dump(mode="json"))
         return record

@@ -36,6 +36,18 @@ class HistoryRecord(Record):
         """Yield names and values for TensorBoard; `decisions` are the names of the decisions."""
 
 
+class PredictedTop1(Record):
+    """The accuracy that was predicted of a network before it was evaluated.
+
+    Attributes:
+        mean: predicted accuracy, percent.
+        deviation: standard deviation with which an evaluation was expected to differ from it, points.
+    """
+
+    mean: float
+    deviation: Annotated[float, Field(ge=0)]
+
+
 class EvaluatedNetwork(HistoryRecord):
     """An evaluated network.
 
@@ -46,6 +58,7 @@ class EvaluatedNetwork(HistoryRecord):
         costs: metric name to cost, in the metric's unit.
         epochs: number of epochs after which its training was stopped early; `None` for all others.
         failed: reason of a failure.
+        predicted: what was predicted of it; `None` if nothing was.
     """
 
     positions: tuple[int, ...]
@@ -54,6 +67,7 @@ class EvaluatedNetwork(HistoryRecord):
     costs: dict[str, float]
     epochs: Annotated[Count | None, LEFT_OUT] = None
     failed: Annotated[str | None, LEFT_OUT] = None
+    predicted: Annotated[PredictedTop1 | None, LEFT_OUT] = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

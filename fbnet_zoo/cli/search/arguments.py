@@ -15,6 +15,7 @@ from fbnet_zoo.reading import record_error
 from fbnet_zoo.search.config import LATENCY, EvaluatingConfig, Front, MethodConfig
 from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.methods import METHODS
+from fbnet_zoo.search.predictive.config import PredictiveConfig
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 _COUNTED = ("macs", "params", "memory")
 
 _WHAT, _BUDGET, _GRADIENT = "What to search for", "Limits on cost", "Methods by gradients: dnas, dmasking"
-_EVALUATING, _TRAINING, _RUN = "Methods by evaluation: random, evolution", "Training and comparison", "The run"
+_EVALUATING, _TRAINING, _RUN = (
+    "Methods by evaluation: random, evolution, chamnet, nars",
+    "Training and comparison",
+    "The run",
+)
 
 _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
     GradientConfig: {
@@ -50,6 +55,7 @@ _METHOD_OPTIONS: Mapping[type[MethodConfig], Mapping[str, str]] = {
         "oracle": "--oracle",
         "supernet": "--supernet",
     },
+    PredictiveConfig: {"candidate_batch": "--candidate-batch", "target_error": "--target-error"},
 }
 """Configuration class to the options that only its methods have, by parameter."""
 
@@ -240,6 +246,18 @@ CandidateEpochs = Annotated[
     int | None,
     _option(
         _EVALUATING, "training epochs of each network (default: the recipe's; evolution: fewer)", metavar="N", min=1
+    ),
+]
+CandidateBatch = Annotated[
+    int | None,
+    _option(_EVALUATING, "networks between two fits of the predictor (chamnet, nars)", metavar="N", min=1),
+]
+TargetError = Annotated[
+    float | None,
+    _option(
+        _EVALUATING,
+        "mean absolute error of the predictor, points, at which one more batch ends the search (chamnet, nars)",
+        metavar="POINTS",
     ),
 ]
 CandidateWorkers = Annotated[
@@ -436,7 +454,12 @@ def config(base: MethodConfig, options: Mapping[str, Any], units: Mapping[str, s
     if isinstance(base, GradientConfig):
         update |= _gradient(base, options, limits=limits, has_table=has_table)
     if isinstance(base, EvaluatingConfig):
-        own = {"budget": options["budget"], "train_epochs": options["candidate_epochs"]}
+        own = {
+            "budget": options["budget"],
+            "train_epochs": options["candidate_epochs"],
+            "batch": options["candidate_batch"],
+            "target_error": options["target_error"],
+        }
         update |= {key: value for key, value in own.items() if value is not None}
         if options["halving"] is not None:
             update["halving"] = {**(base.halving.model_dump() if base.halving else {}), "epochs": options["halving"]}

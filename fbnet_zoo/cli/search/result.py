@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fbnet_zoo.search.history import EvaluatedNetwork
 if TYPE_CHECKING:
     from fbnet_zoo.search.history import HistoryRecord
     from fbnet_zoo.search.networks import NetworkRecord
+    from fbnet_zoo.search.predictive.accuracy import PredictorErrors
     from fbnet_zoo.search.record import MetricRecord, SearchRecord
     from fbnet_zoo.search.runs import SearchRun
     from fbnet_zoo.spec import ArchSpec
@@ -80,6 +81,7 @@ def to_json(run: "SearchRun", *, report: Path) -> dict[str, Any]:
         "used_percent": record.used,
         "compared": len(record.networks),
         "failed": _failed(run),
+        "predictor": (predictor := _predictor(run)) and asdict(predictor),
         "epochs_trained": record.effort and record.effort.trained,
         "epochs_saved_percent": record.effort and record.effort.saved,
         "entropy": record.entropy,
@@ -144,7 +146,9 @@ def _front(record: "SearchRecord") -> Table:
 
 
 def _rest(run: "SearchRun") -> Iterator[str]:
-    """Yield lines below the table: the number of other networks, how accuracy was determined, and the epochs saved."""
+    """Yield lines below the table: the number of other networks, how accuracy was determined, what was saved."""
+    from fbnet_zoo.report.search import foretold
+
     record, failed = run.record, _failed(run)
     more = len(record.networks) - _SHOWN
     if more > 0:
@@ -154,6 +158,15 @@ def _rest(run: "SearchRun") -> Iterator[str]:
     yield f"top-1 {record.judged}"
     if record.effort is not None:
         yield record.effort.summary
+    if predictor := _predictor(run):
+        yield foretold.sentence(predictor)
+
+
+def _predictor(run: "SearchRun") -> "PredictorErrors | None":
+    """Return the errors of accuracies that were predicted before the evaluation."""
+    from fbnet_zoo.report.search import foretold
+
+    return foretold.errors([each for each in run.history if isinstance(each, EvaluatedNetwork)])
 
 
 def _failed(run: "SearchRun") -> int:

@@ -11,7 +11,17 @@ from fbnet_zoo.complexity import Cost, cost
 from fbnet_zoo.report import architecture
 from fbnet_zoo.report.blocks import blocks
 from fbnet_zoo.report.html import Fact, render
-from fbnet_zoo.report.search import against_random, compared, front, predicted, samples, settings, theta, trajectory
+from fbnet_zoo.report.search import (
+    against_random,
+    compared,
+    foretold,
+    front,
+    predicted,
+    samples,
+    settings,
+    theta,
+    trajectory,
+)
 from fbnet_zoo.report.search.metrics import exceeded, metric_title, verdict
 from fbnet_zoo.report.text import TIMES, amount, counted, day, duration, short_count, versions
 from fbnet_zoo.search.config import LATENCY
@@ -42,6 +52,7 @@ def search_page(record: SearchRecord, history: Sequence[HistoryRecord], arch: Ar
     spent = cost(arch, in_channels=_CHANNELS, num_classes=classes)
     drawn = tuple(blocks(arch, spent, in_channels=_CHANNELS, num_classes=classes))
     epochs = [each for each in history if isinstance(each, SearchEpoch)]
+    evaluated = [each for each in history if isinstance(each, EvaluatedNetwork)]
     return render(
         "search.html.jinja",
         record=record,
@@ -53,7 +64,8 @@ def search_page(record: SearchRecord, history: Sequence[HistoryRecord], arch: Ar
         facts=tuple(_facts(record, spent)),
         origin=tuple(_origin(record)),
         theta=_theta(record, epochs),
-        samples=samples.view(record, [each for each in history if isinstance(each, EvaluatedNetwork)]),
+        samples=samples.view(record, evaluated),
+        foretold=foretold.view(evaluated),
         pareto=compared.chart(record) if record.metrics else None,
         networks=compared.table(record),
         proposed=sum(each.proposed for each in record.networks),

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fbnet_zoo.search.history import EvaluatedNetwork
+from fbnet_zoo.search.history import EvaluatedNetwork, PredictedTop1
 from fbnet_zoo.search.predictive.accuracy import FEWEST, AccuracyPredictor, Prediction
 from fbnet_zoo.search.predictive.config import PredictiveConfig
 from fbnet_zoo.search.predictive.features import Features
 from fbnet_zoo.search.predictive.pools import Region
-from fbnet_zoo.space.encoding import Population
+from fbnet_zoo.space.encoding import Population, Positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,12 +19,12 @@ class Batch:
 
     Attributes:
         networks: different networks, none of them evaluated before; empty if none is left.
-        predicted: their predicted accuracies; `None` where nothing could be predicted.
+        predicted: their predicted accuracies; empty where nothing could be predicted.
         last: whether the search ends with this batch.
     """
 
     networks: Population
-    predicted: Prediction | None
+    predicted: dict[Positions, PredictedTop1]
     last: bool
 
 
@@ -51,14 +51,14 @@ class Chooser:
         judged = [each for each in done if each.whole is not None]
         if len(judged) < FEWEST:
             networks = self._drawn(known)[: min(self.config.batch, left)]
-            return Batch(networks=networks, predicted=None, last=len(networks) == left)
+            return Batch(networks=networks, predicted={}, last=len(networks) == left)
         top1 = [each.whole for each in judged if each.whole is not None]
         predictor = AccuracyPredictor.fitted(self.features, self._rows(judged), top1)
         last = left <= self.config.batch or self._is_reached(predictor)
         exploration = 0.0 if last else self.config.exploration
         pool = self._pool(predictor, known, exploration, last=last)
         networks = pool[predictor.batch(pool, min(left, self.config.batch), exploration=exploration)]
-        return Batch(networks=networks, predicted=predictor.predict(networks), last=last)
+        return Batch(networks=networks, predicted=_recorded(networks, predictor.predict(networks)), last=last)
 
     def _drawn(self, known: Population) -> Population:
         if self.pool is not None:
@@ -84,3 +84,9 @@ class Chooser:
         decisions = len(self.region.encoding.counts)
         rows = np.array([each.positions for each in networks], dtype=np.int64).reshape(-1, decisions)
         return self.region.encoding.canonical(rows)
+
+
+def _recorded(networks: Population, predicted: Prediction) -> dict[Positions, PredictedTop1]:
+    pairs = zip(predicted.mean.tolist(), predicted.deviation.tolist(), strict=True)
+    records = (PredictedTop1(mean=round(mean, 4), deviation=round(deviation, 4)) for mean, deviation in pairs)
+    return dict(zip(map(tuple, networks.tolist()), records, strict=True))

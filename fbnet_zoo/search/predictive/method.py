@@ -38,7 +38,7 @@ class Chamnet(RandomSearch):
         last = False
         while not last:
             batch = chooser.next(evaluations.done)
-            evaluations.top1_of([tuple(row) for row in batch.networks.tolist()])
+            evaluations.top1_of([tuple(row) for row in batch.networks.tolist()], batch.predicted)
             last = batch.last or not len(batch.networks)
 
     def chooser(self, evaluations: Evaluations, config: PredictiveConfig) -> Chooser:
