@@ -41,9 +41,10 @@ def errors(networks: Sequence[EvaluatedNetwork]) -> PredictorErrors | None:
 def sentence(found: PredictorErrors) -> str:
     """Return the errors in words."""
     return (
-        f"predicted before the evaluation of {found.networks} chosen networks: mean absolute error {found.mae:.2f} points, "
-        f"rank correlation {found.spearman:.2f} (Spearman), {found.kendall:.2f} (Kendall); {found.within_1:.0%} of the "
-        f"errors are below one stated standard deviation, {found.within_2:.0%} below two (68 % and 95 % are expected)"
+        f"predicted before the evaluation of {found.networks} chosen networks: mean absolute error {found.mae:.2f} "
+        f"points, rank correlation {found.spearman:.2f} (Spearman), {found.kendall:.2f} (Kendall); "
+        f"{100 * found.within_1:.0f} % of the errors are below one stated standard deviation, "
+        f"{100 * found.within_2:.0f} % below two (68 % and 95 % are expected)"
     )
 
 
