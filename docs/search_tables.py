@@ -1,15 +1,16 @@
 """The page of search results, from the records in `docs/searches/`."""
 
 import statistics
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from known_tables import known_accuracies
+from markdown_parts import filled, table
 
 from fbnet_zoo.latency import find_table, network_ms
 from fbnet_zoo.search import SearchRecord, load_record
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
-from markdown_table import table
 
 SEARCHES = Path(__file__).parent / "searches"
 BLOCKS, MASKS, DEVICES = "against_random", "masks", "devices"
@@ -23,7 +24,7 @@ def search_results_page() -> str:
         [load_record(path) for path in sorted((SEARCHES / folder).glob("*.json"))]
         for folder in (BLOCKS, MASKS, DEVICES)
     )
-    parts = [_INTRODUCTION, *_blocks(blocks), *_masks(masks), *_specialized(devices)]
+    parts = [_INTRODUCTION, *_blocks(blocks), *_masks(masks), *known_accuracies(), *_specialized(devices)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -40,13 +41,13 @@ def _blocks(records: Sequence[SearchRecord]) -> Iterator[str]:
     first = records[0]
     limit, lut = 1000 * first.config.limits["latency"], first.metrics[0].table
     yield "## Against random networks"
-    yield _filled(f"""
+    yield filled(f"""
         "NAS evaluation is frustratingly hard" (Yang et al., arXiv:1912.12522) asks how much a search adds to its space
         and its training. {_setting(records, f"{limit:g} us by the table `{lut}`")}""")
     several = "--limits-from 20us --limits-to 40us --points 5"
     yield _against_random(records, f"--lut {lut} --target-latency {limit:g}us {several}", BLOCKS)
     yield from _results(records)
-    yield _filled("""
+    yield filled("""
         Each supernet also gave a network for each of several limits, without searching again; latency, and top-1 with
         the weights of the supernet, on images that did not train them:""")
     yield table(("limit, us", *(f"seed {record.config.seed}" for record in records)), _front_rows(records))
@@ -56,7 +57,7 @@ def _blocks(records: Sequence[SearchRecord]) -> Iterator[str]:
 def _masks(records: Sequence[SearchRecord]) -> Iterator[str]:
     limit = records[0].config.limits["macs"] / 1e3
     yield "## Widths and image sizes against random networks"
-    yield _filled(f"""
+    yield filled(f"""
         The same for FBNetV2's masks, which choose channels, expansions and the size of the images beside the blocks.
         {_setting(records, f"{limit:g} thousand MACs, the median of the space")}""")
     yield _against_random(records, f"--method {records[0].config.method} --limit macs={limit:g}k", MASKS)
@@ -98,7 +99,7 @@ def _results(records: Sequence[SearchRecord]) -> Iterator[str]:
     titles = ("network", *(_UNITS[name][0] for name in costs), "of the limit", "top-1, %", "over the random average")
     yield table(titles, [*(_seed_row(record, costs) for record in records), _random_row(first, costs)])
     best, mean = max(random), statistics.fmean(found)
-    yield _filled(f"""
+    yield filled(f"""
         The relative improvement over the average random network is {_spread(improvements)} %
         ({min(improvements):+.2f} to {max(improvements):+.2f} %); {sum(each > 0 for each in improvements)} of
         {len(improvements)} searches beat the average, {sum(top1 > best for top1 in found)} the best of the
@@ -149,13 +150,6 @@ def _front_rows(records: Sequence[SearchRecord]) -> Iterator[tuple[str, ...]]:
         yield (f"{1000 * points[0].limit:g}", *cells)
 
 
-def _filled(text: str) -> str:
-    """Return paragraphs wrapped to lines of equal length."""
-    paragraphs = (" ".join(each.split()) for each in text.strip().split("\n\n"))
-    wrapped = (textwrap.fill(each, 120, break_long_words=False, break_on_hyphens=False) for each in paragraphs)
-    return "\n\n".join(wrapped)
-
-
 def _spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
@@ -165,7 +159,7 @@ def _specialized(records: Sequence[SearchRecord]) -> Iterator[str]:
     first = records[0]
     networks = [load_space(record.space).decode(record.best.choices) for record in records]
     yield "## One space, two devices"
-    yield _filled(f"""
+    yield filled(f"""
         The space `{first.space}` on `{first.data.name}`, searched for
         {" and for ".join(f"`{name}`" for name in tables)} (see [latency tables](latency_tables.md)), each with its own
         limit:""")
@@ -182,7 +176,7 @@ def _specialized(records: Sequence[SearchRecord]) -> Iterator[str]:
         [(name, *(f"`{each[at]}`" for each in chosen)) for name, at in zip(layers, kept, strict=True)],
     )
     own, other = (_times(network, tables) for network in networks)
-    yield _filled(f"""
+    yield filled(f"""
         Each network is faster than the other one on the device that it was searched for: {other[0] / own[0]:.2f} times
         on `{tables[0]}`, {own[1] / other[1]:.2f} times on `{tables[1]}`. There are {first.data.held_out:,} held-out
         images: one image is {100 / first.data.held_out:.2f} %, and the standard error at 98 % is

@@ -65,8 +65,8 @@ def show_(name: SpaceName, as_json: options.Json = False, verbose: options.Verbo
         layers = [{"name": layer.name, "choices": layer.size(), "offer": layer.offer()} for layer in space.layers]
         definition = space.spec.model_dump(mode="json", exclude_unset=True)
         decisions = [decision.model_dump(mode="json") for decision in Encoding(space).decisions]
-        about = {**_entry(space), "layers": layers, "decisions": decisions, "operators": len(space.operators())}
-        screen.show_json({**about, "space": definition})
+        about = {**_entry(space), "layers": layers, "decisions": decisions, **_recipe_decisions(space)}
+        screen.show_json({**about, "operators": len(space.operators()), "space": definition})
     else:
         screen.show(_page(space))
 
@@ -98,6 +98,17 @@ def sample_(
         screen.show_json({"name": arch.name, "seed": seed, "choices": chosen, "cost": counts, "file": out and str(out)})
     elif out is None:
         typer.echo(arch_file.dump(arch), nl=False)
+
+
+def _recipe_decisions(space: Space) -> dict[str, Any]:
+    """Return the decisions that a joint search adds to those of the network, if there are any."""
+    if not space.spec.recipe:
+        return {}
+    from fbnet_zoo.search.joint import JointEncoding
+
+    encoding = JointEncoding(space)
+    added = encoding.decisions[len(encoding.decided) :]
+    return {"recipe_decisions": [decision.model_dump(mode="json") for decision in added]}
 
 
 def _entry(space: Space) -> dict[str, Any]:
