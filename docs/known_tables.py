@@ -4,9 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from markdown_parts import filled, table
-
 from fbnet_zoo.benchmarks.suites.known_accuracies import BATCH, KnownAccuracies, Ranking, Regret
+from markdown_parts import filled, table
 
 KNOWN = Path(__file__).parent / "searches" / "known"
 _SHOWN = (20, 40, 60, 80, 100)

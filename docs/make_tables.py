@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from markdown_parts import table
-
 import fbnet_zoo
 from fbnet_zoo.converters import PRECISION_SUMMARIES, TARGETS, Target
 from fbnet_zoo.registry import bundled, published_top1
 from fbnet_zoo.spec import ArchSpec, Family
+from markdown_parts import table
 from result_tables import results_page
 from search_tables import search_results_page
 

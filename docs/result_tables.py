@@ -4,10 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from markdown_parts import table
-
 from fbnet_zoo.benchmarks import zoo_results
 from fbnet_zoo.registry import bundled
+from markdown_parts import table
 
 Results = Mapping[tuple[str, str, str], zoo_results.ZooResult]
 

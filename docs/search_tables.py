@@ -4,13 +4,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from known_tables import known_accuracies
-from markdown_parts import filled, table
-
 from fbnet_zoo.latency import find_table, network_ms
 from fbnet_zoo.search import SearchRecord, load_record
 from fbnet_zoo.space import load_space
 from fbnet_zoo.spec import ArchSpec
+from known_tables import known_accuracies
+from markdown_parts import filled, table
 
 SEARCHES = Path(__file__).parent / "searches"
 BLOCKS, MASKS, DEVICES = "against_random", "masks", "devices"
