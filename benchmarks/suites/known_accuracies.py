@@ -24,7 +24,7 @@ from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.cost import macs_cost, params_cost
 from fbnet_zoo.search.history import EvaluatedNetwork
 from fbnet_zoo.search.job import SearchJob
-from fbnet_zoo.search.limits import Limits
+from fbnet_zoo.search.limits import Limits, population_excess
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import Oracle, read_oracle
 from fbnet_zoo.search.predictive.accuracy import AccuracyPredictor
@@ -107,11 +107,8 @@ def regret(oracle: Oracle, method: str, limits: Limits, *, budget: int, seeds: S
     Raises:
         InputError: too few networks of the table are within the limits.
     """
-    costs = {each.name: each for each in oracle.costs()}
-    within = np.all(
-        [costs[name].population(oracle.candidates) <= limit for name, limit in limits.items()] or True, axis=0
-    )
-    best = np.max(np.array(oracle.known)[np.broadcast_to(within, len(oracle.known))])
+    costs = {each.name: each for each in oracle.costs(limits)}
+    best = np.max(np.array(oracle.known)[population_excess(oracle.candidates, costs, limits) == 0])
     marks = tuple(range(EVERY, budget + 1, EVERY))
     found = []
     for seed in seeds:
