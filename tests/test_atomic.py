@@ -27,6 +27,7 @@ NOT_ATOMIC = {
     "fbnet_zoo/deploy/build.py": "into the staging folder of a bundle, which is moved as a whole",
     "fbnet_zoo/deploy/reference.py": "into the staging folder of a bundle, which is moved as a whole",
     "fbnet_zoo/train/run_folder.py": "appends whole lines; a last one that is incomplete is ignored",
+    "fbnet_zoo/search/workers/child.py": "a stream of the process",
     "benchmarks/devices/android.py": "into a temporary folder, from which the file is pushed",
     "benchmarks/devices/apple_process.py": "into the temporary folder of a child process",
     "benchmarks/runtimes/child.py": "into the temporary folder of a child process",

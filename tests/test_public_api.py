@@ -58,6 +58,7 @@ ROOMS = (
         "search.gradient",
         "search.dnas",
         "search.dmasking",
+        "search.predictive",
         "benchmarks",
         "benchmarks.devices",
         "benchmarks.lut",

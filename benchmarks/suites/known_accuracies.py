@@ -7,7 +7,6 @@ docs/search_results.md.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from rich.progress import track
 from fbnet_zoo import __version__
 from fbnet_zoo.atomic import write_atomically
 from fbnet_zoo.errors import FbnetZooError, InputError
+from fbnet_zoo.folders import temporary
 from fbnet_zoo.search.config import MethodConfig
 from fbnet_zoo.search.cost import macs_cost, params_cost
 from fbnet_zoo.search.history import EvaluatedNetwork
@@ -86,6 +86,7 @@ class KnownAccuracies(Record):
         table: file name.
         space: name of the space.
         networks: number of networks in the table.
+        batch: number of networks that methods with a predictor evaluate at a time.
         regrets: regrets of all methods.
         rankings: rank correlations of all predictors.
         date: end of the benchmark.
@@ -95,6 +96,7 @@ class KnownAccuracies(Record):
     table: str
     space: str
     networks: int
+    batch: int
     regrets: tuple[Regret, ...]
     rankings: tuple[Ranking, ...]
     date: datetime
@@ -114,8 +116,8 @@ def regret(oracle: Oracle, method: str, limits: Limits, *, budget: int, seeds: S
     for seed in seeds:
         settings = {"budget": budget, "seed": seed, "limits": dict(limits)} | _SETTINGS[method]
         config = METHODS[method].config.model_validate(settings)
-        with tempfile.TemporaryDirectory() as folder:
-            run = run_search(_job(oracle, config), Path(folder) / "run")
+        with temporary() as folder:
+            run = run_search(_job(oracle, config), folder / "run")
         top1 = [each.top1 or 0.0 for each in run.history if isinstance(each, EvaluatedNetwork)]
         reached = np.maximum.accumulate(top1)
         found.append(tuple(float(best - reached[min(mark, len(reached)) - 1]) for mark in marks))
@@ -179,6 +181,7 @@ def main() -> None:
             table=given.table.name,
             space=given.space,
             networks=len(oracle.known),
+            batch=BATCH,
             regrets=tuple(regrets),
             rankings=tuple(rankings(oracle, seeds=seeds)),
             date=datetime.now(UTC),

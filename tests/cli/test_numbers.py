@@ -69,7 +69,7 @@ def test_quantities_name_the_value_and_the_right_form(read: Any, text: str, told
 
 def test_a_limit_given_twice_is_refused() -> None:
     with pytest.raises(InputError, match=r"--limit macs=2M: macs already has a limit of 1e\+06; give one of the two"):
-        arguments._limits({"limit": ["macs=1M", "params=1M", "macs=2M"]}, ())
+        arguments._limits({"limit": ["macs=1M", "params=1M", "macs=2M"]}, {"macs": "MACs", "params": "parameters"})
 
 
 @pytest.mark.parametrize("text", ["http://[::1", "https://", "https://host:99999/w", "http://host:x/w", "ftp://host/w"])

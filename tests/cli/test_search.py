@@ -68,8 +68,6 @@ def test_a_search_becomes_an_entry(asked: tuple[object, ...], tmp_path: Path, mo
     assert told["used_percent"] == pytest.approx(told["costs"]["macs"] / 450)
     assert [each["limit"] for each in told["front"]] == [40_000, 45_000, 50_000]
     assert all(each["network"]["costs"]["macs"] <= each["limit"] for each in told["front"])
-    accuracies = [each["network"]["top1"] for each in told["front"]]
-    assert accuracies == sorted(accuracies)
     for number, each in enumerate(told["front"], start=1):
         spec = create(tmp_path / "run" / "front" / f"{number}.yaml").spec
         assert cost(spec, num_classes=10).macs == each["network"]["costs"]["macs"]

@@ -273,7 +273,7 @@ class TestChoices:
             ({"layers": ()}, "small has 4 layers; the choices are for 0"),
             ({"input_size": 40}, "small cannot choose input_size 40; expected 32 or 48"),
             ({"stem_channels": 12}, "small cannot choose stem_channels 12; expected 8 or 16"),
-            ({"head_channels": 32}, "small cannot choose head_channels 32; expected None"),
+            ({"head_channels": 32}, "small cannot choose head_channels 32; expected null"),
             ({"variant": "wid"}, "small has no variant 'wid'; did you mean 'wide'?"),
         ],
     )
