@@ -20,23 +20,24 @@ def known_accuracies() -> Iterator[str]:
 
 
 def _section(found: dict[str, Any]) -> Iterator[str]:
-    seeds = len(found["regrets"][0]["points"])
-    limits = [each["limits"] for each in found["regrets"] if each["method"] == found["regrets"][0]["method"]]
+    space, name, batch, regrets = (found[key] for key in ("space", "table", "batch", "regrets"))
+    seeds = len(regrets[0]["points"])
+    limits = [each["limits"] for each in regrets if each["method"] == regrets[0]["method"]]
     options = "".join(f" --limit {name}={value:g}" for each in limits for name, value in each.items())
     yield filled(f"""
         Published accuracies judge a search without any training of ours: Accel-NASBench (Ahmad et al., DAC 2024)
-        trained thousands of networks of the space `{found["space"]}` on ImageNet. Here, {found["networks"]:,} of them are
+        trained thousands of networks of the space `{space}` on ImageNet. Here, {found["networks"]:,} of them are
         searched. The regret of a search is what its best network lacks to the best one of the table within the limit,
         in points; mean and standard deviation over {seeds} seeds, after so many evaluations. `chamnet` and `nars`
-        evaluate {found["batch"]} networks before they fit their predictor again, and the first {found["batch"]} are random.""")
+        evaluate {batch} networks before they fit their predictor again, and the first {batch} are random.""")
     yield f"""\
 ```console
-fbnet-zoo oracle import accel-nasbench anb_dataset_jsons.tar.gz --out {found["table"]}
-python -m fbnet_zoo.benchmarks.suites.known_accuracies {found["table"]} --space {found["space"]} \\
- {options} --out {found["space"]}.json
+fbnet-zoo oracle import accel-nasbench anb_dataset_jsons.tar.gz --out {name}
+python -m fbnet_zoo.benchmarks.suites.known_accuracies {name} --space {space} \\
+ {options} --out {space}.json
 ```"""
     titles = ("limit", "method", *(f"regret after {count}" for count in _SHOWN))
-    yield table(titles, [_regret_row(each) for each in found["regrets"]])
+    yield table(titles, [_regret_row(each) for each in regrets])
     first = found["rankings"][0]
     yield filled(f"""
         The predictors alone: Spearman's rank correlation of predicted and known accuracies on all other networks of the
