@@ -258,6 +258,7 @@ TargetError = Annotated[
         _EVALUATING,
         "mean absolute error of the predictor, points, at which one more batch ends the search (chamnet, nars)",
         metavar="POINTS",
+        callback=finite,
     ),
 ]
 CandidateWorkers = Annotated[

@@ -106,7 +106,8 @@ def _config(run: Path) -> "_SearchConfig":
     except InputError as error:
         raise InputError(f"{run} is not the folder of a search: its config.json cannot be read ({error})") from error
     if isinstance(content.get("search"), dict):
-        content["search"] = {"method": content.get("method"), **content["search"]}
+        known = {key: value for key, value in content["search"].items() if (key, value) != ("mode", "soft")}
+        content["search"] = {"method": content.get("method"), **known}
     return parse_record(_SearchConfig, json.dumps(content), f"{path}: config", expected)
 
 
