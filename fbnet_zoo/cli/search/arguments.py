@@ -250,7 +250,9 @@ CandidateEpochs = Annotated[
 ]
 CandidateBatch = Annotated[
     int | None,
-    _option(_EVALUATING, "networks between two fits of the predictor (chamnet, nars)", metavar="N", min=1),
+    _option(
+        _EVALUATING, "networks between two fits of the predictor (chamnet, nars; default: a tenth)", metavar="N", min=1
+    ),
 ]
 TargetError = Annotated[
     float | None,

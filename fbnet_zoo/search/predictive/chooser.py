@@ -50,14 +50,14 @@ class Chooser:
         known, left = self._rows(done), self.config.budget - len(done)
         judged = [each for each in done if each.whole is not None]
         if len(judged) < FEWEST:
-            networks = self._drawn(known)[: min(self.config.batch, left)]
+            networks = self._drawn(known)[: min(self.config.batch_size, left)]
             return Batch(networks=networks, predicted={}, last=len(networks) == left)
         top1 = [each.whole for each in judged if each.whole is not None]
         predictor = AccuracyPredictor.fitted(self.features, self._rows(judged), top1)
-        last = left <= self.config.batch or self._is_reached(predictor)
+        last = left <= self.config.batch_size or self._is_reached(predictor)
         exploration = 0.0 if last else self.config.exploration
         pool = self._pool(predictor, known, exploration, last=last)
-        networks = pool[predictor.batch(pool, min(left, self.config.batch), exploration=exploration)]
+        networks = pool[predictor.batch(pool, min(left, self.config.batch_size), exploration=exploration)]
         return Batch(networks=networks, predicted=_recorded(networks, predictor.predict(networks)), last=last)
 
     def _drawn(self, known: Population) -> Population:

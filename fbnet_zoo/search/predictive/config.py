@@ -8,26 +8,34 @@ from fbnet_zoo.search.config import Count, EvaluatingConfig
 from fbnet_zoo.spec import Positive
 
 
+_FEWEST = 4
+
+
 class PredictiveConfig(EvaluatingConfig):
     """The configuration of a method that predicts accuracy.
 
     Attributes:
-        batch: number of networks that are evaluated before the predictor is fitted again. The last batch has the
-            highest predicted accuracies.
+        batch: number of networks that are evaluated before the predictor is fitted again (default: a tenth of the
+            budget, at least 4). The last batch has the highest predicted accuracies.
         exploration: number of standard deviations that are added to a predicted accuracy when the networks of the other
             batches are chosen.
         target_error: mean absolute error, points, of predicting each evaluated network from the others, below which
             only one more batch is evaluated (default: the whole budget is spent).
     """
 
-    batch: Count = 24
+    batch: Count | None = None
     exploration: Annotated[float, Field(ge=0)] = 1.0
     target_error: Positive | None = None
 
     @property
     def initial(self) -> int:
         """Number of random networks evaluated first."""
-        return min(self.batch, self.budget)
+        return min(self.batch_size, self.budget)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of networks in a batch."""
+        return self.batch or max(_FEWEST, self.budget // 10)
 
 
 class ChamnetConfig(PredictiveConfig):
@@ -52,7 +60,6 @@ class NarsConfig(PredictiveConfig):
 
     method: Literal["nars"] = "nars"
     budget: Count = 240
-    batch: Count = 48
     pool: Count = 20_000
 
     @classmethod
