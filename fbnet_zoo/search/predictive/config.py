@@ -7,7 +7,6 @@ from pydantic import Field
 from fbnet_zoo.search.config import Count, EvaluatingConfig
 from fbnet_zoo.spec import Positive
 
-
 _FEWEST = 4
 
 
