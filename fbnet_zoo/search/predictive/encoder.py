@@ -53,7 +53,7 @@ class EncoderFeatures:
         """
         decisions = DecisionFeatures.of(encoding)
         statistics = StatisticFeatures.of(encoding, costs, seed=seed)
-        networks = random_networks(encoding, _NETWORKS, seed=seed)
+        networks = random_networks(encoding, _NETWORKS, generator=np.random.default_rng(seed))
         seen, targets = (torch.from_numpy(each(networks)).float() for each in (decisions, statistics))
         held_out = _NETWORKS // 10
         with torch.random.fork_rng(devices=[]):

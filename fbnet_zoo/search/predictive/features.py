@@ -61,7 +61,7 @@ class StatisticFeatures:
     @classmethod
     def of(cls, encoding: Encoding, costs: Sequence[NetworkCost], *, seed: int) -> Self:
         """Return the features by some costs; the networks that standardize them are drawn with a seed."""
-        logs = _logs(costs, random_networks(encoding, _DRAWN, seed=seed))
+        logs = _logs(costs, random_networks(encoding, _DRAWN, generator=np.random.default_rng(seed)))
         return cls(costs=tuple(costs), middle=logs.mean(0), scale=np.where(logs.std(0) > 0, logs.std(0), 1.0))
 
     def __call__(self, networks: Population) -> Floats:
@@ -74,9 +74,8 @@ def joined(*parts: Features) -> Features:
     return lambda networks: np.concatenate([part(networks) for part in parts], axis=1)
 
 
-def random_networks(encoding: Encoding, count: int, *, seed: int) -> Population:
+def random_networks(encoding: Encoding, count: int, *, generator: np.random.Generator) -> Population:
     """Return random networks, (count, decisions); every option of a decision is equally likely."""
-    generator = np.random.default_rng(seed)
     return np.stack([generator.integers(options, size=count) for options in encoding.counts], axis=1)
 
 

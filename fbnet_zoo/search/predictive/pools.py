@@ -14,7 +14,7 @@ from fbnet_zoo.space.encoding import Encoding, Population
 
 _GENERATIONS = 40
 _RANDOM = 1000
-_DRAWN, _MOST_DRAWN = 2**13, 2**17
+_DRAWN, _MOST_DRAWN = 2**11, 2**17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +47,23 @@ class Region:
         """Return new networks at random; all of the list if there is one."""
         if self.among is not None:
             return self.new(np.random.default_rng(seed).permutation(self.among), known)
-        return self.new(random_networks(self.encoding, _RANDOM, seed=seed), known)
+        generator = np.random.default_rng(seed)
+        return self._found(lambda: random_networks(self.encoding, _DRAWN, generator=generator), known, _RANDOM)
 
     def quasi_random(self, count: int, *, seed: int) -> Population:
         """Return up to `count` networks by a scrambled Sobol sequence, which fills a space evenly; all of a list."""
         if self.among is not None:
             return self.random(self.among[:0], seed=seed)
-        sampler = require("scipy.stats.qmc", extra="train").Sobol(len(self.encoding.counts), rng=seed)
-        found = np.zeros((0, len(self.encoding.counts)), dtype=np.int64)
+        counts = np.array(self.encoding.counts)
+        sampler = require("scipy.stats.qmc", extra="train").Sobol(len(counts), rng=seed)
+        none = np.zeros((0, len(counts)), dtype=np.int64)
+        return self._found(lambda: (sampler.random(_DRAWN) * counts).astype(np.int64), none, count)
+
+    def _found(self, draw: Callable[[], Population], known: Population, count: int) -> Population:
+        """Return up to `count` new networks of those that are drawn until there are as many, or too many were drawn."""
+        found = known[:0]
         for _ in range(_MOST_DRAWN // _DRAWN):
-            rows = (sampler.random(_DRAWN) * np.array(self.encoding.counts)).astype(np.int64)
-            found = np.concatenate((found, self.new(rows, found)))
+            found = np.concatenate((found, self.new(draw(), np.concatenate((known, found)))))
             if len(found) >= count:
                 break
         return found[:count]

@@ -102,6 +102,15 @@ class TestRegion:
         random = region.random(quasi[:0], seed=0)[:256]
         assert unevenness(quasi) < 0.5 * unevenness(random)
 
+    def test_networks_within_a_tight_limit_are_found_too(self) -> None:
+        """One network in 300."""
+        encoding = Encoding(load_space("digits_tiny"))
+        cost = macs_cost(encoding)
+        drawn = self.region({}).random(np.zeros((0, 7), dtype=np.int64), seed=0)
+        region = self.region({"macs": float(np.quantile(cost.population(drawn), 1 / 300))})
+        assert len(region.random(drawn[:0], seed=1)) >= 50
+        assert len(region.quasi_random(50, seed=1)) == 50
+
     def counts(self) -> Sequence[int]:
         return Encoding(load_space("digits_tiny")).counts
 

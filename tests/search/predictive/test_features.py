@@ -30,7 +30,7 @@ def test_options_of_a_decision_are_at_most_1_apart(name: str) -> None:
 @SPACES
 def test_different_networks_look_different_and_equal_ones_equal(name: str) -> None:
     encoding = Encoding(load_space(name))
-    networks = np.unique(encoding.canonical(random_networks(encoding, 200, seed=1)), axis=0)
+    networks = np.unique(encoding.canonical(random_networks(encoding, 200, generator=np.random.default_rng(1))), axis=0)
     seen = DecisionFeatures.of(encoding)(networks)
     assert len(np.unique(seen, axis=0)) == len(networks)
 
@@ -39,7 +39,7 @@ def test_statistics_are_standardized_logarithms() -> None:
     encoding = Encoding(load_space("digits_masking"))
     costs = [macs_cost(encoding), params_cost(encoding)]
     features = StatisticFeatures.of(encoding, costs, seed=3)
-    networks = random_networks(encoding, 1000, seed=3)
+    networks = random_networks(encoding, 1000, generator=np.random.default_rng(3))
     seen = features(networks)
     np.testing.assert_allclose(seen.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(seen.std(0), 1, atol=1e-9)
@@ -61,7 +61,7 @@ def test_the_encoder_learns_what_networks_cost_and_leaves_random_numbers_alone()
     features = EncoderFeatures.pretrained(encoding, costs, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
     assert features.error < 0.15  # of standard deviations, on networks that it was not trained with
-    networks = random_networks(encoding, 300, seed=5)
+    networks = random_networks(encoding, 300, generator=np.random.default_rng(5))
     seen = joined(features)(networks)
     assert seen.shape == (300, 24)
     assert 0.5 < seen.var(0).sum() < 2
