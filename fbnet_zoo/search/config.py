@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -34,6 +34,10 @@ class MethodConfig(Record):
     @abstractmethod
     def total(self) -> int:
         """Number of history records of a complete search."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return, as plain values, what a resumed search must have in common with the one in its folder."""
+        return self.model_dump(mode="json", exclude={"method", "checkpoint_steps"})
 
     @classmethod
     def usual(cls, kind: str) -> Self:

@@ -21,7 +21,6 @@ from fbnet_zoo.folders import claimed, temporary
 from fbnet_zoo.latency.predictor import Predictor
 from fbnet_zoo.search import tensorboard
 from fbnet_zoo.search.evaluation import own_name
-from fbnet_zoo.search.gradient.config import GradientConfig
 from fbnet_zoo.search.gradient.diagnostics import SearchEpoch
 from fbnet_zoo.search.history import HistoryRecord
 from fbnet_zoo.search.images import split
@@ -247,8 +246,7 @@ def _config(job: SearchJob, data: DataRecord | None, processes: Processes) -> di
         "device": processes.kind,
         "precision": processes.precision,
         "batch_size": job.batch_size,
-        "search": job.config.model_dump(mode="json", exclude={"method", "checkpoint_steps"})
-        | ({"mode": "soft"} if isinstance(job.config, GradientConfig) else {}),  # earlier versions had another one
+        "search": job.config.identity(),
         "augmentation": job.recipe.augmentation.model_dump(mode="json"),
         "definition": arch_file.dump(job.space.frame),
         **_judge(job),

@@ -1,7 +1,7 @@
 """The configuration of the gradient methods, with the papers' values as defaults."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -182,6 +182,10 @@ class GradientConfig(MethodConfig):
     def form(self) -> Form:
         """How the supernet computes a layer."""
         return "saving" if self.save_memory else "soft"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a resumed search must have in common; earlier versions had a mode."""
+        return super().identity() | {"mode": "soft"}
 
     @classmethod
     def usual(cls, kind: str) -> Self:

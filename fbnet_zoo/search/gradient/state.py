@@ -273,5 +273,5 @@ class SearchState:
             "number of classes": net.num_classes,
             "number of steps": list(self.steps),
             "precision": self.processes.precision,
-            "configuration": self.config.model_dump(mode="json", exclude={"method", "checkpoint_steps"}),
+            "configuration": self.config.identity(),
         }
