@@ -1,4 +1,4 @@
-"""The part of the page of search results on tables of known accuracies, from figures in `docs/searches/known/`."""
+"""The part of the page of search results on tables of known accuracies, from figures in `docs/known_accuracies/`."""
 
 import json
 import statistics
@@ -8,7 +8,7 @@ from typing import Any
 
 from markdown_parts import filled, table
 
-KNOWN = Path(__file__).parent / "searches" / "known"
+KNOWN = Path(__file__).parent / "known_accuracies"
 _SHOWN = (20, 40, 60, 80, 100)
 
 
