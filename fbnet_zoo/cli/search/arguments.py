@@ -251,7 +251,10 @@ CandidateEpochs = Annotated[
 CandidateBatch = Annotated[
     int | None,
     _option(
-        _EVALUATING, "networks between two fits of the predictor (chamnet, nars; default: a tenth)", metavar="N", min=1
+        _EVALUATING,
+        "networks between two fits of the predictor (chamnet, nars; default: a tenth of all)",
+        metavar="N",
+        min=1,
     ),
 ]
 TargetError = Annotated[

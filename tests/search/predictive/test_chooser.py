@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 
 from fbnet_zoo.search.cost import macs_cost
+from fbnet_zoo.search.joint import JointEncoding
 from fbnet_zoo.search.limits import Limits, excess
 from fbnet_zoo.search.methods import METHODS
-from fbnet_zoo.search.oracle import Oracle
+from fbnet_zoo.search.oracle import Oracle, read_oracle, table_encoding
 from fbnet_zoo.search.predictive.config import ChamnetConfig, NarsConfig, PredictiveConfig
 from fbnet_zoo.search.predictive.pools import Region
+from fbnet_zoo.search.record import load_record
 from fbnet_zoo.search.runs import SearchRun, run_search
 from fbnet_zoo.space import load_space
 from fbnet_zoo.space.encoding import Encoding, Positions
+from fbnet_zoo.space.files import parse
 from tests.helpers.marks import first_is_quick
 from tests.helpers.search_oracles import accuracy, energy, oracle, oracle_job, twins
+from tests.helpers.search_spaces import NANO
 
 NETWORKS = list(product(range(6), repeat=4))
 LIMIT: Limits = {"energy": 4.0}
@@ -67,6 +71,29 @@ def test_equal_seeds_give_equal_searches_and_others_do_not(tmp_path: Path, known
 def test_a_target_error_ends_the_search_after_one_more_batch(tmp_path: Path, known: Oracle) -> None:
     run = searched(tmp_path / "run", known, ChamnetConfig(budget=60, batch=5, target_error=50.0))
     assert len(run.history) == 10
+
+
+def test_pairs_of_a_table_are_searched_together(tmp_path: Path) -> None:
+    """The record tells the recipe of the best network."""
+    space = parse(NANO + "recipe:\n  lr: [0.01, 0.02, 0.03]\n  mixup: [0, 0.2]\n", "nano.yaml")
+    pairs = list(product(*map(range, JointEncoding(space).counts)))
+
+    def top1(pair: Positions) -> float:
+        return accuracy(pair[:3]) - 3 * abs(pair[3] - 1) + 2 * pair[4]
+
+    path = tmp_path / "pairs.csv"
+    decisions = JointEncoding(space).decisions
+    lines = [",".join([*(each.name for each in decisions), "top1"])]
+    for pair in pairs:
+        options = (each.options[at] for each, at in zip(decisions, pair, strict=True))
+        lines.append(",".join([*options, f"{top1(pair)}"]))
+    path.write_text("\n".join(lines))
+    table = read_oracle(path, table_encoding(path, space))
+    run = run_search(oracle_job(NarsConfig(budget=40), table, space), tmp_path / "run")
+    best = max(pairs, key=top1)
+    assert run.record.best.positions == best
+    assert run.record.best.recipe == {"lr": (0.01, 0.02, 0.03)[best[3]], "mixup": (0, 0.2)[best[4]]}
+    assert load_record(tmp_path / "run" / "search.json") == run.record
 
 
 class TestRegion:
