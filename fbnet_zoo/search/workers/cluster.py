@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, current_thread, main_thread
@@ -10,6 +11,9 @@ from typing import Any
 from fbnet_zoo._require import quiet, require
 from fbnet_zoo.errors import InputError
 from fbnet_zoo.search.workers.answer import ENDED, Answer, TaskT, attempt_pickled
+
+_PATIENCE_S = 10
+"""How long a cluster may take to accept a connection, seconds."""
 
 LOCAL = "local"
 """Address of a new cluster on this machine, which ends with the search."""
@@ -93,6 +97,7 @@ def joined(address: str) -> Iterator[None]:
         yield
         return
     try:
+        _reach(address)
         with _own_signals(), quiet():
             ray.init(address=address, configure_logging=False, log_to_driver=False, **_settings(address))
     except Exception as error:  # of many types, a plain one when its processes do not start in time
@@ -106,6 +111,13 @@ def joined(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Connect to a cluster at host:port once: Ray itself waits for minutes if nothing answers there."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
 
 
 def room(*, threads: int, gpu: bool) -> int:

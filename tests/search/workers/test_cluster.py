@@ -90,7 +90,7 @@ def test_search_whose_worker_is_killed(cluster: object, few_digits: ImageDataset
         killed.append(_workers()[0])
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = Thread(target=kill)
+    killer = Thread(target=kill, daemon=True)
     killer.start()
     run = run_search(job_of(few_digits, PLAIN, ON_RAY), tmp_path / "ray")
     killer.join()
