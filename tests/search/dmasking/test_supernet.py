@@ -34,7 +34,8 @@ def assert_is_the_network(
 ) -> None:
     network, images = supernet.extract(positions), masked_images(supernet) if images is None else images
     expected = network(subsampled(images, network.spec.input_size))
-    found = supernet.logits(images, one_hot(supernet.encoding, positions), form)
+    masks = [mask.to(images.dtype) for mask in one_hot(supernet.encoding, positions)]
+    found = supernet.logits(images, masks, form)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.detach().abs().max()))
 
 
