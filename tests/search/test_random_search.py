@@ -18,6 +18,7 @@ from fbnet_zoo.search.limits import Costs
 from fbnet_zoo.search.method import Context
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import Oracle
+from fbnet_zoo.search.predictive.config import ChamnetConfig
 from fbnet_zoo.search.random_search import RandomConfig
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.search.runs import SearchRun, run_search
@@ -32,6 +33,7 @@ BUDGET, LIMIT = 12, 4.0
 CONFIGS: dict[str, EvaluatingConfig] = {
     "random": RandomConfig(budget=BUDGET, limits={"energy": LIMIT}, seed=3),
     "evolution": EvolutionConfig(budget=BUDGET, population=4, sample=2, limits={"energy": LIMIT}, seed=3),
+    "chamnet": ChamnetConfig(budget=BUDGET, batch=4, limits={"energy": LIMIT}, seed=3),
 }
 METHOD = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
