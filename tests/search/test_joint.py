@@ -80,7 +80,7 @@ def test_wrong_positions_are_refused(positions: tuple[int, ...]) -> None:
 
 
 def test_a_space_without_a_recipe_is_itself() -> None:
-    encoding, plain = JointEncoding(load_space("digits_tiny")), Encoding(load_space("digits_tiny"))
+    encoding, plain = JointEncoding(load_space("fbnet")), Encoding(load_space("fbnet"))
     assert encoding.decisions == plain.decisions
 
 
