@@ -9,7 +9,7 @@ from fbnet_zoo.search.history import EvaluatedNetwork, PredictedTop1
 from fbnet_zoo.search.predictive.accuracy import FEWEST, AccuracyPredictor, Prediction
 from fbnet_zoo.search.predictive.config import PredictiveConfig
 from fbnet_zoo.search.predictive.features import Features
-from fbnet_zoo.search.predictive.pools import Region
+from fbnet_zoo.search.predictive.pools import Candidates
 from fbnet_zoo.space.encoding import Population, Positions
 
 
@@ -33,14 +33,14 @@ class Chooser:
     """Chooses networks.
 
     Attributes:
-        region: networks that may be chosen.
+        candidates: networks that may be chosen.
         features: what the predictor sees of them.
         config: budget, batches, and how much they explore.
         pool: networks that all batches but the last are chosen from, the first ones first; `None` if each batch is
             chosen among networks bred for it.
     """
 
-    region: Region
+    candidates: Candidates
     features: Features
     config: PredictiveConfig
     pool: Population | None
@@ -62,28 +62,28 @@ class Chooser:
 
     def _drawn(self, known: Population) -> Population:
         if self.pool is not None:
-            return self.region.new(self.pool, known)
-        return self.region.random(known, seed=self.config.seed)
+            return self.candidates.new(self.pool, known)
+        return self.candidates.random(known, seed=self.config.seed)
 
     def _pool(self, predictor: AccuracyPredictor, known: Population, exploration: float, *, last: bool) -> Population:
         if self.pool is not None and not last:
-            return self.region.new(self.pool, known)
+            return self.candidates.new(self.pool, known)
         seed = self.config.seed + len(known)
 
         def score(networks: Population) -> np.ndarray:
             return predictor.score(networks, exploration=exploration)
 
-        drawn = self.region.random(known, seed=seed) if self.pool is None else self.region.new(self.pool, known)
-        return self.region.new(np.concatenate((self.region.bred(score, known, seed=seed), drawn)), known)
+        drawn = self.candidates.random(known, seed=seed) if self.pool is None else self.candidates.new(self.pool, known)
+        return self.candidates.new(np.concatenate((self.candidates.bred(score, known, seed=seed), drawn)), known)
 
     def _is_reached(self, predictor: AccuracyPredictor) -> bool:
         target = self.config.target_error
         return target is not None and predictor.errors().mae <= target
 
     def _rows(self, networks: Sequence[EvaluatedNetwork]) -> Population:
-        decisions = len(self.region.encoding.counts)
+        decisions = len(self.candidates.encoding.counts)
         rows = np.array([each.positions for each in networks], dtype=np.int64).reshape(-1, decisions)
-        return self.region.encoding.canonical(rows)
+        return self.candidates.encoding.canonical(rows)
 
 
 def _recorded(networks: Population, predicted: Prediction) -> dict[Positions, PredictedTop1]:

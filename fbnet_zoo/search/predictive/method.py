@@ -17,7 +17,7 @@ from fbnet_zoo.search.predictive.chooser import Chooser
 from fbnet_zoo.search.predictive.config import NarsConfig, PredictiveConfig
 from fbnet_zoo.search.predictive.encoder import EncoderFeatures
 from fbnet_zoo.search.predictive.features import DecisionFeatures, StatisticFeatures, joined
-from fbnet_zoo.search.predictive.pools import Region
+from fbnet_zoo.search.predictive.pools import Candidates
 from fbnet_zoo.search.random_search import RandomSearch
 from fbnet_zoo.space.encoding import Encoding
 
@@ -45,7 +45,7 @@ class Chamnet(RandomSearch):
         """Return what chooses the networks of a search."""
         statistics = StatisticFeatures.of(evaluations.encoding, _free(evaluations), seed=config.seed)
         features = joined(DecisionFeatures.of(evaluations.encoding), statistics)
-        return Chooser(region=_region(evaluations, config), features=features, config=config, pool=None)
+        return Chooser(candidates=_candidates(evaluations, config), features=features, config=config, pool=None)
 
 
 class Nars(Chamnet):
@@ -61,14 +61,14 @@ class Nars(Chamnet):
         assert isinstance(config, NarsConfig)  # noqa: S101 - `METHODS` pairs method and config
         encoder = EncoderFeatures.pretrained(evaluations.encoding, _free(evaluations), seed=config.seed)
         features = joined(DecisionFeatures.of(evaluations.encoding), encoder)
-        region = _region(evaluations, config)
-        pool = region.quasi_random(config.pool, seed=config.seed)
-        return Chooser(region=region, features=features, config=config, pool=pool)
+        candidates = _candidates(evaluations, config)
+        pool = candidates.quasi_random(config.pool, seed=config.seed)
+        return Chooser(candidates=candidates, features=features, config=config, pool=pool)
 
 
-def _region(evaluations: Evaluations, config: PredictiveConfig) -> Region:
+def _candidates(evaluations: Evaluations, config: PredictiveConfig) -> Candidates:
     encoding, among = evaluations.encoding, evaluations.evaluator.candidates
-    return Region(encoding=encoding, costs=evaluations.costs, limits=config.limits, among=among)
+    return Candidates(encoding=encoding, costs=evaluations.costs, limits=config.limits, among=among)
 
 
 def _free(evaluations: Evaluations) -> list[NetworkCost]:

@@ -18,7 +18,7 @@ _DRAWN, _MOST_DRAWN = 2**11, 2**17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+class Candidates:
     """The networks that may be evaluated.
 
     Attributes:

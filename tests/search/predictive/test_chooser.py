@@ -13,7 +13,7 @@ from fbnet_zoo.search.limits import Limits, excess
 from fbnet_zoo.search.methods import METHODS
 from fbnet_zoo.search.oracle import Oracle, read_oracle, table_encoding
 from fbnet_zoo.search.predictive.config import ChamnetConfig, NarsConfig, PredictiveConfig
-from fbnet_zoo.search.predictive.pools import Region
+from fbnet_zoo.search.predictive.pools import Candidates
 from fbnet_zoo.search.record import load_record
 from fbnet_zoo.search.runs import SearchRun, run_search
 from fbnet_zoo.space import load_space
@@ -96,47 +96,47 @@ def test_pairs_of_a_table_are_searched_together(tmp_path: Path) -> None:
     assert load_record(tmp_path / "run" / "search.json") == run.record
 
 
-class TestRegion:
+class TestCandidates:
     """Of whole spaces, of which nothing is listed."""
 
-    def region(self, limits: Limits) -> Region:
+    def candidates(self, limits: Limits) -> Candidates:
         encoding = Encoding(load_space("digits_tiny"))
-        return Region(encoding=encoding, costs={"macs": macs_cost(encoding)}, limits=limits, among=None)
+        return Candidates(encoding=encoding, costs={"macs": macs_cost(encoding)}, limits=limits, among=None)
 
     @pytest.mark.parametrize("kind", ["random", "quasi_random", "bred"])
     def test_networks_are_new_different_and_within_the_limits(self, kind: str) -> None:
-        region = self.region({"macs": 1.4e6})
-        known = region.random(np.zeros((0, 7), dtype=np.int64), seed=4)[:20]
+        candidates = self.candidates({"macs": 1.4e6})
+        known = candidates.random(np.zeros((0, 7), dtype=np.int64), seed=4)[:20]
         found = {
-            "random": lambda: region.random(known, seed=5),
-            "quasi_random": lambda: region.new(region.quasi_random(256, seed=5), known),
-            "bred": lambda: region.bred(lambda rows: -rows.sum(1).astype(float), known, seed=5),
+            "random": lambda: candidates.random(known, seed=5),
+            "quasi_random": lambda: candidates.new(candidates.quasi_random(256, seed=5), known),
+            "bred": lambda: candidates.bred(lambda rows: -rows.sum(1).astype(float), known, seed=5),
         }[kind]()
         rows = [tuple(row) for row in found.tolist()]
         assert len(rows) > 10
         assert len(set(rows)) == len(rows)
         assert not set(rows) & set(map(tuple, known.tolist()))
-        assert not any(excess(each, region.costs, region.limits) for each in rows)
+        assert not any(excess(each, candidates.costs, candidates.limits) for each in rows)
 
     def test_quasi_random_networks_are_spread_more_evenly_than_random_ones(self) -> None:
-        region = self.region({})
+        candidates = self.candidates({})
 
         def unevenness(rows: np.ndarray) -> float:
             shares = [np.bincount(rows[:, at], minlength=count) / len(rows) for at, count in enumerate(self.counts())]
             return float(sum(np.abs(each - 1 / len(each)).sum() for each in shares))
 
-        quasi = region.quasi_random(256, seed=0)
-        random = region.random(quasi[:0], seed=0)[:256]
+        quasi = candidates.quasi_random(256, seed=0)
+        random = candidates.random(quasi[:0], seed=0)[:256]
         assert unevenness(quasi) < 0.5 * unevenness(random)
 
     def test_networks_within_a_tight_limit_are_found_too(self) -> None:
         """One network in 300."""
         encoding = Encoding(load_space("digits_tiny"))
         cost = macs_cost(encoding)
-        drawn = self.region({}).random(np.zeros((0, 7), dtype=np.int64), seed=0)
-        region = self.region({"macs": float(np.quantile(cost.population(drawn), 1 / 300))})
-        assert len(region.random(drawn[:0], seed=1)) >= 50
-        assert len(region.quasi_random(50, seed=1)) == 50
+        drawn = self.candidates({}).random(np.zeros((0, 7), dtype=np.int64), seed=0)
+        candidates = self.candidates({"macs": float(np.quantile(cost.population(drawn), 1 / 300))})
+        assert len(candidates.random(drawn[:0], seed=1)) >= 50
+        assert len(candidates.quasi_random(50, seed=1)) == 50
 
     def counts(self) -> Sequence[int]:
         return Encoding(load_space("digits_tiny")).counts
